@@ -1,0 +1,56 @@
+"""What is known of one login: the value that steps, providers and applications hand to each other."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Describe one login of one user at one provider.
+
+    ``provider``: the provider's name in the list of providers. ``id_token``: the last ID Token, whole, sent as
+    ``id_token_hint``. ``sub``, ``sid``, ``iss``: its claims of these names; read from the ID Token where they are not
+    given. ``refresh_token``: revoked at logout if the provider is configured so. ``logout_hint``: sent as it is
+    (RP-Initiated Logout 1.0, section 2). ``ended``: None while the login lives, else what ended it, one of
+    ``"logout"``, ``"back-channel"``, ``"front-channel"``, ``"replaced"``, ``"buried"``; a login that has ended is false
+    in a condition, so that ``if current_login(request):`` asks what one means.
+    """
+
+    provider: str | None = None
+    id_token: str | None = field(default=None, repr=False)
+    sub: str | None = None
+    sid: str | None = None
+    iss: str | None = None
+    refresh_token: str | None = field(default=None, repr=False)
+    logout_hint: str | None = field(default=None, repr=False)
+    ended: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.id_token and not (self.iss and self.sub and self.sid):
+            claims = unverified_claims(self.id_token)
+            for name in ("iss", "sub", "sid"):
+                if getattr(self, name) is None and isinstance(claims.get(name), str):
+                    object.__setattr__(self, name, claims[name])
+
+    def __bool__(self) -> bool:
+        return self.ended is None
+
+
+def unverified_claims(token: str) -> dict[str, Any]:
+    """Read the claims of a JWT without checking anything; ``{}`` if there are none to read.
+
+    Only for tokens that the application received from its provider's token endpoint over TLS, which is what makes them
+    believable (OpenID Connect Core 1.0, section 3.1.3.7, step 6), and which Authlib has verified by then.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}

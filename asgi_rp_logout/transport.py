@@ -1,0 +1,74 @@
+"""The only module that opens a socket: small JSON documents from a provider, and nothing else.
+
+A provider's document decides where browsers are sent, so the fetch is strict: https (http on loopback, for tests and
+demos), the certificate is checked, redirects are not followed, the size and the time are limited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import httpx
+
+from .errors import ProviderError, without_query
+
+MAX_DOCUMENT = 512 * 1024
+"""Bytes of a discovery document or key set; the largest seen in the wild has about 40 KB."""
+
+FETCH_TIMEOUT = 2.5
+"""Seconds for one document, all in all: less than the deadline of a whole logout (3 s)."""
+
+
+@contextlib.asynccontextmanager
+async def open_client(client: httpx.AsyncClient | None) -> AsyncIterator[httpx.AsyncClient]:
+    """Give the caller's own client, left open afterwards, or a new one for this one exchange."""
+    if client is not None:
+        yield client
+        return
+    async with httpx.AsyncClient(timeout=FETCH_TIMEOUT) as fresh:
+        yield fresh
+
+
+async def fetch_json(url: str, *, client: httpx.AsyncClient | None = None) -> dict[str, Any]:
+    """Fetch one JSON object.
+
+    Takes an absolute URL and the HTTP client to use, if any. Gives the object. Raises ``ProviderError``: not reached,
+    too slow, a status other than 200 (a redirect included), too large, or not a JSON object.
+    """
+    # An outer deadline that is nearer ends the fetch a little earlier than itself, so that the caller sees a failure
+    # to remember and not a cancellation, which could as well be a browser that went away.
+    seconds = min(FETCH_TIMEOUT, max(anyio.current_effective_deadline() - anyio.current_time() - 0.05, 0.01))
+    where = without_query(url)
+    try:
+        with anyio.fail_after(seconds):
+            body = await _read(url, client)
+        document = json.loads(body)
+    except TimeoutError as error:
+        raise ProviderError(f"{where} did not answer within {seconds:.1f} s", code="fetch_timeout") from error
+    except httpx.HTTPError as error:
+        raise ProviderError(f"{where} cannot be reached: {type(error).__name__}", code="fetch_failed") from error
+    except (ValueError, RecursionError) as error:
+        raise ProviderError(f"{where} is not JSON", code="fetch_not_json") from error
+    if not isinstance(document, dict):
+        raise ProviderError(f"{where} is JSON, but not an object", code="fetch_not_json")
+    return document
+
+
+async def _read(url: str, client: httpx.AsyncClient | None) -> bytes:
+    request_headers = {"accept": "application/json"}
+    async with (
+        open_client(client) as http,
+        http.stream("GET", url, headers=request_headers, follow_redirects=False, timeout=FETCH_TIMEOUT) as response,
+    ):
+        if response.status_code != 200:
+            raise ProviderError(f"{without_query(url)} answered {response.status_code}, not 200", code="fetch_status")
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MAX_DOCUMENT:
+                raise ProviderError(f"{without_query(url)} is over {MAX_DOCUMENT} bytes", code="fetch_too_large")
+        return bytes(body)
