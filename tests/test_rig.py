@@ -1,0 +1,88 @@
+"""The test rig itself: what the other tests stand on."""
+
+from __future__ import annotations
+
+import logging
+
+import httpx
+import pytest
+import redis
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from tests.asgi import call, http_scope
+
+
+async def echo(request: Request) -> Response:
+    response = JSONResponse([request.method, str(request.url), (await request.body()).decode()], status_code=201)
+    response.set_cookie("kept", "1")
+    response.set_cookie("gone", "1")
+    response.delete_cookie("gone")
+    return response
+
+
+def make_app() -> ASGIApp:
+    return Starlette(routes=[Route("/echo", echo, methods=["GET", "POST"])])
+
+
+async def test_call_gives_the_exact_messages_and_the_cookies_that_live_on() -> None:
+    answer = await call(
+        make_app(), http_scope("/echo?a=b", "POST", {"X-A": "1"}, server=("app.example", 8000)), b"hello"
+    )
+    assert [message["type"] for message in answer.messages] == ["http.response.start", "http.response.body"]
+    assert (answer.status, answer.header("content-type")) == (201, "application/json")
+    assert answer.body == b'["POST","http://app.example:8000/echo?a=b","hello"]'
+    assert (answer.cookies(), answer.expired()) == ({"kept": "1"}, {"gone"})
+
+
+async def test_call_lets_an_error_of_the_app_through() -> None:
+    async def broken(scope: object, receive: object, send: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await call(broken, http_scope())
+
+
+def test_serve_runs_two_apps_at_once_and_runs_their_lifespan(serve) -> None:
+    events: list[str] = []
+
+    async def lifespan_app(scope, receive, send) -> None:
+        if scope["type"] == "lifespan":
+            events.append((await receive())["type"])
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await PlainTextResponse("second")(scope, receive, send)
+
+    first, second = serve(make_app()), serve(lifespan_app, host="localhost", lifespan="on")
+    assert httpx.get(f"{first}/echo").status_code == 201
+    assert httpx.get(second).text == "second"
+    assert second.startswith("http://localhost:")
+    assert events == ["lifespan.startup"]
+
+
+def test_serve_speaks_https_with_the_certificate(serve, certificate) -> None:
+    url = serve(make_app(), host="localhost", certificate=certificate)
+    assert httpx.get(f"{url}/echo", verify=certificate.client_context()).json()[1] == f"{url}/echo"
+
+
+def test_a_killed_redis_comes_back_empty_on_the_same_port(redis_server) -> None:
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set("name", "value")
+        redis_server.kill()
+        with pytest.raises(redis.ConnectionError):
+            client.get("name")
+        redis_server.start()
+        assert client.get("name") is None
+
+
+def test_log_gives_warnings_of_the_library_only(log) -> None:
+    logging.getLogger("asgi_rp_logout.resolve").warning("ours %s", 1)
+    logging.getLogger("asgi_rp_logout").info("quiet")
+    logging.getLogger("asgi_rp_logout_other").warning("theirs")
+    assert log() == ["ours 1"]
+    assert log(logging.INFO) == ["ours 1", "quiet"]
