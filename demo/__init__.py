@@ -1,0 +1,1 @@
+"""A dashboard, a wiki and two OpenID providers with real sessions, to see a logout work: python -m demo."""
