@@ -64,6 +64,12 @@ def free_port() -> int:
     return _free_port()
 
 
+@pytest.fixture
+def unused_port() -> Callable[[], int]:
+    """As free_port, for tests that need several: a function that gives another one at each call."""
+    return _free_port
+
+
 class Certificate(NamedTuple):
     cert: Path
     key: Path

@@ -1,0 +1,147 @@
+"""Fixtures of the interop tests: node-oidc-provider and Chromium.
+
+Cookies do not tell ports apart, so providers live on 127.0.0.1 and applications on localhost. These tests are plain
+functions: Playwright's sync API holds the event loop of the main thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, sync_playwright
+
+HERE = Path(__file__).parent
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 20.0  # seconds until a part that should answer counts as broken
+
+
+class NodeProvider:
+    """node-oidc-provider in a process of its own: `.issuer`, and `.next_event()` for what it reports."""
+
+    def __init__(self, port: int, clients: Sequence[Mapping[str, Any]], **options: Any) -> None:
+        self.issuer = f"http://127.0.0.1:{port}"
+        configuration = json.dumps({"port": port, "clients": list(clients), **options})
+        self._process = subprocess.Popen(
+            ["node", "provider.mjs", configuration], cwd=HERE, stdout=subprocess.PIPE, text=True
+        )
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.put(line)
+        self._lines.put(None)
+
+    def next_event(self) -> dict[str, Any]:
+        line = self._lines.get(timeout=PATIENCE)
+        if line is None:
+            raise RuntimeError(f"node ended with {self._process.wait()}; was `npm ci` run in tests/interop?")
+        event: dict[str, Any] = json.loads(line)
+        return event
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
+
+@pytest.fixture
+def oidc_provider(unused_port: Callable[[], int]) -> Iterator[Callable[..., NodeProvider]]:
+    """Start node-oidc-provider: `oidc_provider(clients, features=, post=, ...)` with its own configuration names."""
+    with ExitStack() as stack:
+
+        def start(clients: Sequence[Mapping[str, Any]], **options: Any) -> NodeProvider:
+            provider = NodeProvider(options.pop("port", None) or unused_port(), clients, **options)
+            stack.callback(provider.stop)
+            assert provider.next_event() == {"event": "ready", "issuer": provider.issuer}
+            return provider
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for the session; every test gets a context of its own, without any state."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A fresh profile that trusts any certificate and never leaves this machine."""
+    context = browser.new_context(ignore_https_errors=True)
+    context.set_default_timeout(PATIENCE * 1000)
+    context.route(lambda url: urlsplit(url).hostname not in {"localhost", "127.0.0.1"}, _answer_with_nothing)
+    yield context
+    context.close()
+
+
+def _answer_with_nothing(route: Route) -> None:
+    route.fulfill(status=200, content_type="text/css", body="")
+
+
+@pytest.fixture
+def console_errors() -> list[str]:
+    """What pages complained about; the `page` fixture fails a test that leaves something in it."""
+    return []
+
+
+@pytest.fixture
+def page(context: BrowserContext, console_errors: list[str]) -> Iterator[Page]:
+    """A tab. A console error fails the test, unless the test takes it out of `console_errors`."""
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+            console_errors.append(f"{message.location['url']}: {message.text}")
+
+    page = context.new_page()
+    page.on("console", note)
+    page.on("pageerror", lambda error: console_errors.append(str(error)))
+    yield page
+    assert console_errors == []
+
+
+def asks_for_password(page: Page) -> bool:
+    """Tell whether a provider's sign-in form is on the page."""
+    return page.locator("input[type=password]").count() > 0
+
+
+def sign_in(page: Page, user: str = "alice", password: str = "wonderland") -> None:
+    """Fill in the provider's sign-in form, and confirm what it asks after that (node-oidc-provider's consent)."""
+    page.locator("input[name=login], input[name=username]").fill(user)
+    page.locator("input[type=password]").fill(password)
+    page.locator("button[type=submit]").click()
+    consent = page.locator("form:has(input[name=prompt][value=consent]) button[type=submit]")
+    if consent.count():
+        consent.click()
+
+
+def confirm_logout(page: Page) -> None:
+    """Say yes where the provider asks whether to sign out."""
+    page.locator("button[name=logout]").click()
