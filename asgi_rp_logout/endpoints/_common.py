@@ -1,0 +1,56 @@
+"""What the endpoints share: a body that is read within limits, and warnings that a flood cannot multiply."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from asgi_rp_logout._asgi import Receive, logger
+from asgi_rp_logout.errors import LogoutTokenError
+
+DEADLINE = 2.0
+"""Seconds for one request, all in all: less than the 2.5 s after which a provider may hang up."""
+
+MAX_BODY = 64 * 1024
+"""Bytes of a request body."""
+
+
+class Refusals:
+    """Log refused requests, at most one line a second for each code, and count what was left out."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._logged: dict[str, tuple[float, int]] = {}
+
+    def log(self, channel: str, code: str, sentence: str) -> None:
+        """Log one refusal by the code and the sentence of its error, neither of which holds anything secret."""
+        now = self._clock()
+        key = f"{channel} {code}"
+        last, left_out = self._logged.get(key, (now - 1, 0))
+        if now - last < 1:
+            self._logged[key] = (last, left_out + 1)
+            return
+        self._logged[key] = (now, 0)
+        more = f"; {left_out} more like it since the last line" if left_out else ""
+        logger.warning("%s logout refused (%s): %s%s", channel, code, sentence, more)
+
+
+refusals = Refusals()
+
+
+async def read_body(receive: Receive, limit: int = MAX_BODY) -> bytes | None:
+    """Read a whole request body.
+
+    Takes the ASGI ``receive`` and the most bytes to take. Gives the body, or None if the client has gone. Raises
+    ``LogoutTokenError`` with the code ``too_large``.
+    """
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise LogoutTokenError(f"the body is over {limit} bytes", code="too_large")
+        if not message.get("more_body", False):
+            return bytes(body)

@@ -1,0 +1,87 @@
+"""The endpoint to which a provider posts logout tokens: Back-Channel Logout 1.0, sections 2.5 to 2.8.
+
+Anybody can post here, so each answer is cheap, bounded in time and size, and the same whether or not a session was
+there. It is 200, or 400 for anything doubtful, a store that failed included: section 2.8 knows no other.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+
+from asgi_rp_logout._asgi import Headers, Receive, Scope, Send, header_values, respond
+from asgi_rp_logout.errors import LogoutTokenError, RPLogoutError
+from asgi_rp_logout.protocol.logout_token import LogoutToken, parse_form, unverified_issuer
+
+from ._common import DEADLINE, read_body, refusals
+
+NO_STORE: Headers = [(b"cache-control", b"no-store")]
+
+
+async def back_channel(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    providers: Sequence[Any],
+    end: Callable[[LogoutToken, float], Awaitable[None]],
+    now: Callable[[], float] = time.time,
+) -> None:
+    """Answer one back-channel logout request (Back-Channel Logout 1.0, sections 2.5 to 2.8).
+
+    Takes the request, the providers that may send logout tokens (those with an ``issuer`` and an async
+    ``verify_logout_token(token, now)``), and ``end``, which ends the logins that a valid token means, given the token
+    and the time of receipt in seconds since 1970. Sends 200, or 400 with a JSON object that says what was wrong. Raises
+    nothing.
+    """
+    received = now()
+    if scope["method"] != "POST":
+        await respond(send, 405, [*NO_STORE, (b"allow", b"POST")])
+        return
+    deadline = anyio.current_time() + DEADLINE
+    try:
+        with anyio.fail_after(DEADLINE):
+            body = await read_body(receive)
+        if body is None:
+            return
+        # Shielded: once the token is here, a provider that hangs up must not stop its own logout half way.
+        with anyio.fail_after(deadline - anyio.current_time(), shield=True):
+            text = parse_form(body, next(iter(header_values(scope["headers"], b"content-type")), ""))
+            await end(await _verify(text, providers, received), received)
+    except RPLogoutError as error:
+        await _refuse(send, error.code, str(error))
+    except TimeoutError:
+        await _refuse(send, "deadline", f"not done within {DEADLINE:.0f} seconds")
+    except (
+        Exception
+    ) as error:  # a store or provider of somebody else's; its message may hold anything, its type does not
+        await _refuse(send, "failed", f"stopped by {type(error).__name__}")
+    else:
+        await respond(send, 200, NO_STORE)
+
+
+async def _verify(token: str, providers: Sequence[Any], received: float) -> LogoutToken:
+    able = [provider for provider in providers if hasattr(provider, "verify_logout_token")]
+    issuer = unverified_issuer(token)
+    # Without an iss that can be read (an encrypted token need not show it), the only provider there is may be meant.
+    chosen = able if issuer is None and len(able) == 1 else [one for one in able if one.issuer == issuer]
+    refusal = LogoutTokenError("the iss is of no provider that is configured here", code="iss")
+    for provider in chosen:
+        try:
+            verified: LogoutToken = await provider.verify_logout_token(token, received)
+        except LogoutTokenError as error:
+            # One issuer may be there for two clients: what is wrong for the one may be right for the other.
+            refusal = error
+        else:
+            return verified
+    raise refusal
+
+
+async def _refuse(send: Send, code: str, sentence: str) -> None:
+    refusals.log("back-channel", code, sentence)
+    body = json.dumps({"error": "invalid_request", "error_description": sentence}).encode()
+    await respond(send, 400, [*NO_STORE, (b"content-type", b"application/json")], body)
