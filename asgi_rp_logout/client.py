@@ -1,0 +1,180 @@
+"""Which client is asking, and therefore which answer it understands. Pure: a method and headers in, one kind out.
+
+Two sorts of headers speak. ``Sec-Fetch-*``, ``Origin`` and ``Referer`` are the browser's own word, which no page can
+forge; ``HX-Request`` and its like are a script's word, good only for what that script itself will understand. So the
+browser is heard first. Browsers leave ``Sec-Fetch-*`` out on plain http off loopback, as does Safari before 16.4: its
+absence proves nothing, and only then do ``Accept`` and the older signs decide (Fetch Metadata, section 2).
+
+The danger is uneven. A fetch that is answered with a redirect to the provider loses the logout: the browser blocks it.
+A navigation that is taken for a fetch only has its logout deferred. So a header that contradicts itself never makes a
+navigation, and a site that contradicts itself is another site.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable
+
+Headers = Iterable[tuple[bytes, bytes]]
+_Said = dict[bytes, list[bytes]]
+
+_MODE, _DEST, _SITE = b"sec-fetch-mode", b"sec-fetch-dest", b"sec-fetch-site"
+# Turbo sends X-Sec-Purpose, since scripts cannot set Sec-Purpose; X-Purpose is Safari's, for its previews.
+_PURPOSES = (b"sec-purpose", b"purpose", b"x-moz", b"x-purpose", b"x-sec-purpose")
+_SCRIPTS = (b"hx-request", b"x-inertia", b"x-turbo-request-id")
+_HEARD = frozenset(
+    (_MODE, _DEST, _SITE, *_PURPOSES, *_SCRIPTS, b"accept", b"origin", b"referer", b"host", b"x-requested-with")
+)
+_SPECULATIVE = re.compile(rb"\b(?:prefetch|prerender|preview)\b")
+_OUR_SITES = frozenset((b"same-origin", b"same-site", b"none"))
+_FRAMES = frozenset((b"iframe", b"frame", b"fencedframe", b"embed", b"object"))
+_DOTTED_NAME = re.compile(rb"(?:https?://)?(?:[a-z0-9_-]+\.)*([a-z0-9_-]+\.[a-z][a-z0-9-]*)(?::[0-9]+)?")
+
+
+class Client(enum.Enum):
+    """Name the kinds of client that need different answers to a logout."""
+
+    PREFETCH = "prefetch"
+    """A browser's or script's guess at the next click: not a wish of the user."""
+    HTMX = "htmx"
+    INERTIA = "inertia"
+    TURBO = "turbo"
+    """Hotwire Turbo, which follows redirects by fetch, and never navigates the document by itself."""
+    NAVIGATION = "navigation"
+    """A top-level document, or no browser at all: it follows a redirect anywhere."""
+    FETCH = "fetch"
+    """A script's own request or a frame, of this site: no cross-origin redirect reaches the user."""
+    FOREIGN = "foreign"
+    """A subresource, or a frame or script of another site: it has no say in where the user goes."""
+
+
+def client_of(method: str, headers: Headers) -> Client:
+    """Tell which kind of client sent a request.
+
+    Takes the method and the raw headers of an ASGI scope. Gives exactly one kind for any headers, and raises nothing
+    (Fetch Metadata, section 2; Fetch, section 2.2.5 on destinations and modes).
+    """
+    said = _hear(headers)
+    # A hover must log nobody out. On an unsafe method the header is no guess of the browser's, so it is not heard.
+    if method in ("GET", "HEAD") and _is_speculative(said):
+        return Client.PREFETCH
+    if not _has_fetch_metadata(said):
+        return _by_older_signs(said)
+    mode, dest = _one(said, _MODE), _one(said, _DEST)
+    if mode == b"navigate" and dest == b"document":
+        # From another site as well: it is where the user now is. Lax cookies stay away from a cross-site POST, so the
+        # question there is one of evidence, which is asked elsewhere.
+        return Client.NAVIGATION
+    if _is_of_another_site(said) or _is_subresource(mode, dest):
+        return Client.FOREIGN
+    if mode == b"navigate":
+        # A frame of our own pages. The provider refuses to be framed, and the user would see that refusal. A script's
+        # headers on a navigation are a contradiction; the browser's word stands.
+        return Client.FETCH
+    return _by_script(said) or Client.FETCH
+
+
+def is_prefetch(headers: Headers) -> bool:
+    """Tell whether a request is a prefetch or prerender, by any of the headers that say so."""
+    return _is_speculative(_hear(headers))
+
+
+def plays_deferred(method: str, headers: Headers) -> bool:
+    """Tell whether a request may be answered with the redirect that an earlier fetch left behind.
+
+    Only a GET that puts a document of this site in front of the user: a frame or a prefetch would use up the one
+    redirect unseen, and a link on another site must not be what starts it.
+    """
+    said = _hear(headers)
+    if method != "GET" or _is_speculative(said) or any(name in said for name in _SCRIPTS):
+        return False
+    if _has_fetch_metadata(said):
+        ours = _SITE in said and not _is_of_another_site(said)
+        return ours and _one(said, _MODE) == b"navigate" and _one(said, _DEST) == b"document"
+    return _takes(said, b"text/html") and not _is_xhr(said)
+
+
+def _by_older_signs(said: _Said) -> Client:
+    """Decide without Sec-Fetch headers: a browser that is old or on plain http, or none at all."""
+    if _is_of_another_site(said):
+        return Client.FOREIGN
+    if script := _by_script(said):
+        return script
+    if _takes(said, b"text/html") and not _is_xhr(said):
+        return Client.NAVIGATION
+    # fetch() and XMLHttpRequest ask for */* or JSON, and leave one of these; curl and API clients leave none, and
+    # follow a redirect or print it.
+    by_browser = any(name in said for name in (b"origin", b"referer", b"x-requested-with"))
+    return Client.FETCH if by_browser else Client.NAVIGATION
+
+
+def _by_script(said: _Said) -> Client | None:
+    """Name the library that asks, by the header that it sets on its own requests."""
+    if _one(said, b"hx-request") == b"true":
+        return Client.HTMX
+    if _one(said, b"x-inertia") == b"true":
+        return Client.INERTIA
+    # Turbo 7 marks form submissions by Accept alone; Turbo 8 marks every request with an id of its own.
+    if b"x-turbo-request-id" in said or _takes(said, b"text/vnd.turbo-stream.html"):
+        return Client.TURBO
+    return None
+
+
+def _is_subresource(mode: bytes, dest: bytes) -> bool:
+    """Tell images, scripts, workers, sockets from what a script fetches itself, whose destination is empty.
+
+    ``no-cors`` with an empty destination is ``sendBeacon()`` or a plain fetch of our own page; without a destination it
+    is anything.
+    """
+    if mode == b"websocket" or (mode == b"no-cors" and dest != b"empty"):
+        return True
+    return dest not in (b"", b"empty", b"document") and dest not in _FRAMES
+
+
+def _is_of_another_site(said: _Said) -> bool:
+    """Tell whether another site sent this: the browser says so, or Origin and Host leave no doubt.
+
+    Without Sec-Fetch-Site doubt is common: proxies rewrite Host to ``backend:8000`` or an address, ``Origin: null`` is
+    also what a form under ``Referrer-Policy: no-referrer`` sends, and ``app.example.com`` and ``www.example.com`` are one
+    site. So only two dotted names count, with different last two labels.
+    """
+    if _SITE in said:
+        return not _OUR_SITES.issuperset(said[_SITE])
+    origin = _DOTTED_NAME.fullmatch(_one(said, b"origin"))
+    host = _DOTTED_NAME.fullmatch(_one(said, b"host"))
+    return origin is not None and host is not None and origin[1] != host[1]
+
+
+def _is_xhr(said: _Said) -> bool:
+    """Tell a script that sets X-Requested-With from an Android WebView, whose value is its app's dotted name."""
+    return any(b"." not in value for value in said.get(b"x-requested-with", ()))
+
+
+def _is_speculative(said: _Said) -> bool:
+    return any(_SPECULATIVE.search(value) for name in _PURPOSES for value in said.get(name, ()))
+
+
+def _has_fetch_metadata(said: _Said) -> bool:
+    return _MODE in said or _DEST in said or _SITE in said
+
+
+def _takes(said: _Said, media_type: bytes) -> bool:
+    accepted = b",".join(said.get(b"accept", ())).split(b",")
+    return any(entry.partition(b";")[0].strip() == media_type for entry in accepted)
+
+
+def _hear(headers: Headers) -> _Said:
+    """Collect what the headers say that matter here, in lower case."""
+    said: _Said = {}
+    for name, value in headers:
+        lower = name.lower()
+        if lower in _HEARD:
+            said.setdefault(lower, []).append(value.strip().lower())
+    return said
+
+
+def _one(said: _Said, name: bytes) -> bytes:
+    """Give what a header says, and nothing if it is missing or says two things."""
+    values = set(said.get(name, ()))
+    return values.pop() if len(values) == 1 else b""
