@@ -363,15 +363,17 @@ class Endpoints:
         self.provider.end(session)
         clients = [client for name, client in self.provider.clients.items() if name in session.clients]
         async with AsyncExitStack() as stack:
-            http = self.http_client or await stack.enter_async_context(httpx.AsyncClient(timeout=3, trust_env=False))
-            tell = [self._tell(http, client, client.backchannel_logout_uri, session) for client in clients]
-            await asyncio.gather(*tell)
+            http = self.http_client
+            if http is None:
+                http = await stack.enter_async_context(httpx.AsyncClient(timeout=3, trust_env=False))
+            await asyncio.gather(*[self._tell(http, client, session) for client in clients])
         by_frame = {"iss": self.provider.issuer, "sid": session.sid}
         return [
             _extend(client.frontchannel_logout_uri, by_frame) for client in clients if client.frontchannel_logout_uri
         ]
 
-    async def _tell(self, http: httpx.AsyncClient, client: Client, uri: str | None, session: Session) -> None:
+    async def _tell(self, http: httpx.AsyncClient, client: Client, session: Session) -> None:
+        uri = client.backchannel_logout_uri
         if uri is None:
             return
         token = self.provider.logout_token(client, session)

@@ -1,0 +1,183 @@
+"""A small app that people sign in to, with and without the middleware.
+
+Its own logout is the common one: it clears the session and redirects to the login page. The middleware makes a complete
+logout of it; without the middleware the provider's session lives on, and the next sign-in asks for no password.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+from authlib.integrations.starlette_client import OAuth, OAuthError
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from asgi_rp_logout import OIDCProvider, RPLogoutMiddleware, current_login, local_logout_only, remember_login
+from demo.dashboard_pages import Pages
+from demo.look import assets, reply
+from demo.provider_pages import origin
+
+ProviderEntry = tuple[str, str, str, str | None]  # name, issuer, client_id, client_secret
+SIGNED_OUT_ELSEWHERE = 4401  # what the middleware closes a WebSocket with when its login has ended
+
+
+def create_dashboard(
+    public_url: str,
+    providers: Sequence[ProviderEntry],
+    *,
+    with_middleware: bool = True,
+    store: Any = None,
+    name: str = "Dashboard",
+    accent: str = "indigo",
+    tabs: Sequence[tuple[str, str]] = (),
+) -> ASGIApp:
+    """Make the app, which lives at `public_url` (an origin) and signs people in with `providers`.
+
+    `providers` are (name, issuer, client_id, client_secret). `with_middleware=False` makes the same app without the
+    middleware. `store` is the middleware's store. `tabs` are (label, URL) of the apps to switch between.
+    """
+    public_url = public_url.rstrip("/")
+    pages = Pages(name, accent, public_url, tabs, [(slug(entry[0]), entry[0]) for entry in providers], with_middleware)
+    app = Dashboard(public_url, providers, pages, with_middleware=with_middleware)
+    cookie = f"{slug(name).replace('-', '_')}_session"  # browsers do not tell the ports of localhost apart
+    middleware = [
+        Middleware(SessionMiddleware, secret_key=secrets.token_urlsafe(32), session_cookie=cookie),
+    ]
+    if with_middleware:
+        middleware.append(
+            Middleware(
+                RPLogoutMiddleware,
+                providers=[
+                    OIDCProvider(issuer, client_id, secret, name=slug(label))
+                    for label, issuer, client_id, secret in providers
+                ],
+                logout_path=("/auth/logout",),
+                session_cookie=cookie,
+                post_logout_redirect_uri="/login",
+                public_url=public_url,
+                callback_path="/auth/signed-out",
+                backchannel_path="/auth/backchannel",
+                frontchannel_path="/auth/frontchannel",
+                store=store,
+            )
+        )
+    return Starlette(routes=app.routes() + assets(accent, name[:1]), middleware=middleware)
+
+
+class Dashboard:
+    """The app's routes."""
+
+    def __init__(
+        self, public_url: str, providers: Sequence[ProviderEntry], pages: Pages, *, with_middleware: bool
+    ) -> None:
+        self.public_url = public_url
+        self.pages = pages
+        self.with_middleware = with_middleware
+        self.labels = {slug(label): label for label, *_ in providers}
+        self.provider_origins = sorted({origin(issuer) for _, issuer, *_ in providers})
+        self.oauth = OAuth()
+        for label, issuer, client_id, secret in providers:
+            self.oauth.register(
+                slug(label),
+                client_id=client_id,
+                client_secret=secret,
+                server_metadata_url=f"{issuer.rstrip('/')}/.well-known/openid-configuration",
+                client_kwargs={"scope": "openid profile email", "code_challenge_method": "S256"},
+            )
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/", self.home),
+            Route("/login", self.login),
+            Route("/login/{provider}", self.start),
+            Route("/callback/{provider}", self.callback),
+            Route("/auth/logout", self.logout, methods=["POST"]),
+            Route("/auth/logout/here", local_logout_only(self.logout_here), methods=["POST"]),
+            WebSocketRoute("/live", self.live),
+        ]
+
+    async def home(self, request: Request) -> Response:
+        user = request.session.get("user")
+        if user is None:
+            return RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
+        remembered = current_login(request) if self.with_middleware else None
+        return self._reply(self.pages.home(user, self.labels[user["provider"]], remembered))
+
+    async def login(self, request: Request) -> Response:
+        if "user" in request.session:
+            return RedirectResponse("/", 303, {"Cache-Control": "no-store"})
+        return self._reply(self.pages.login(request.session.pop("message", None)))
+
+    async def start(self, request: Request) -> Response:
+        provider = request.path_params["provider"]
+        if provider not in self.labels:
+            return self._reply(self.pages.login("unknown"), 404)
+        request.session["started"] = int(time.time())
+        try:
+            client = self.oauth.create_client(provider)
+            return await client.authorize_redirect(request, f"{self.public_url}/callback/{provider}")
+        except httpx.HTTPError:
+            return self._reply(self.pages.login("unreachable"), 502)
+
+    async def callback(self, request: Request) -> Response:
+        provider = request.path_params["provider"]
+        if provider not in self.labels:
+            return self._reply(self.pages.login("unknown"), 404)
+        try:
+            token = await self.oauth.create_client(provider).authorize_access_token(request)
+        except (OAuthError, httpx.HTTPError):
+            return self._reply(self.pages.login("failed"), 400)
+        claims = token["userinfo"]
+        request.session["user"] = {
+            "name": claims.get("name") or claims["sub"],
+            "email": claims.get("email", ""),
+            "provider": provider,
+            # The password was typed for this sign-in if it was typed after this sign-in had begun.
+            "asked": claims.get("auth_time", 0) >= request.session.pop("started", 0),
+        }
+        if self.with_middleware:
+            remember_login(request, token, provider=provider)
+        return RedirectResponse("/", 303)
+
+    async def logout(self, request: Request) -> Response:
+        """The app's own logout, the same with and without the middleware."""
+        request.session.clear()
+        request.session["message"] = "signed-out"
+        return RedirectResponse("/login", 303)
+
+    async def logout_here(self, request: Request) -> Response:
+        """The same, out of this app only: the provider's session is left alone."""
+        request.session.clear()
+        request.session["message"] = "signed-out-here"
+        return RedirectResponse("/login", 303)
+
+    async def live(self, websocket: WebSocket) -> None:
+        """Stay open for as long as the login lives: the middleware closes it when the login ends."""
+        await websocket.accept()
+        if "user" not in websocket.session:
+            await websocket.close(SIGNED_OUT_ELSEWHERE)
+            return
+        try:
+            while True:
+                await websocket.receive_text()
+        except WebSocketDisconnect:
+            pass
+
+    def _reply(self, html: str, status: int = 200) -> Response:
+        return reply(html, status, form_action=self.provider_origins, referrer="same-origin")
+
+
+def slug(label: str) -> str:
+    """Make the name that URLs and the middleware know a provider by: "Acme ID" is "acme-id"."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")

@@ -1,0 +1,109 @@
+"""Several ASGI apps in one process and one event loop, and an orderly end on Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import uvicorn
+from starlette.types import ASGIApp
+
+Listener = list[socket.socket]
+
+
+class Server(uvicorn.Server):
+    """A server that tells when it is ready, and leaves the signals to whoever runs several of them."""
+
+    def __init__(self, app: ASGIApp, log_level: str) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, log_level=log_level, lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=1
+            )
+        )
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> Listener:
+    """Open `host` at `port`, or at a free port if that one is taken; 0 asks for a free one.
+
+    "localhost" is opened on IPv4 and IPv6 at the same port, because a browser may choose either.
+    """
+    for candidate in (port, *[0] * 20):
+        with contextlib.suppress(OSError):
+            return _open(host, candidate)
+    raise OSError(f"no free port at {host}")
+
+
+def port_of(listener: Listener) -> int:
+    return int(listener[0].getsockname()[1])
+
+
+def _open(host: str, port: int) -> Listener:
+    first = _bind(socket.AF_INET, "127.0.0.1", port)
+    if host != "localhost" or not _has_ipv6():
+        return [first]
+    try:
+        return [first, _bind(socket.AF_INET6, "::1", port_of([first]))]
+    except OSError:
+        first.close()
+        raise
+
+
+def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # elsewhere this option lets two servers share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+        sock.listen(128)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _has_ipv6() -> bool:
+    try:
+        _bind(socket.AF_INET6, "::1", 0).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.asynccontextmanager
+async def serving(apps: Sequence[tuple[ASGIApp, Listener]], *, log_level: str = "warning") -> AsyncIterator[None]:
+    """Serve the apps while the block runs, then let open requests end for at most a second."""
+    servers = [Server(app, log_level) for app, _ in apps]
+    tasks = [asyncio.create_task(server.serve(sockets)) for server, (_, sockets) in zip(servers, apps, strict=True)]
+    try:
+        for server in servers:
+            await server.ready.wait()
+        yield
+    finally:
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*tasks)
+
+
+async def interrupted() -> None:
+    """Wait for Ctrl-C or a request to terminate."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: asyncio.run cancels us instead
+            loop.add_signal_handler(number, stop.set)
+    await stop.wait()
