@@ -136,8 +136,8 @@ def _is_of_another_site(said: _Said) -> bool:
     """Tell whether another site sent this: the browser says so, or Origin and Host leave no doubt.
 
     Without Sec-Fetch-Site doubt is common: proxies rewrite Host to ``backend:8000`` or an address, ``Origin: null`` is
-    also what a form under ``Referrer-Policy: no-referrer`` sends, and ``app.example.com`` and ``www.example.com`` are one
-    site. So only two dotted names count, with different last two labels.
+    also what a form under ``Referrer-Policy: no-referrer`` sends, and ``app.example.com`` and ``www.example.com`` are
+    one site. So only two dotted names count, with different last two labels.
     """
     if _SITE in said:
         return not _OUR_SITES.issuperset(said[_SITE])
