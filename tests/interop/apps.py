@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 CLIENT = {"client_id": "rp", "client_secret": "interop-secret"}
-NODE_MODULES = Path(__file__).parent / "node_modules"
+HERE = Path(__file__).parent
 
 
 def client_metadata(app_url: str, **more: Any) -> dict[str, Any]:
@@ -52,6 +52,10 @@ def create_app(
         actions = ["/logout", "/logout-here"] if user else []
         forms = "".join(f'<form method="post" action="{path}"><button>{path}</button></form>' for path in actions)
         return _page(f'<p id="user">{escape(user or "nobody")}</p><a href="/login">Log in</a>{forms}')
+
+    async def scripted(request: Request) -> Response:
+        html = (HERE / "pages" / f"{request.path_params['name']}.html").read_text()
+        return HTMLResponse(html.replace("USER", escape(request.session.get("user", "nobody"))))
 
     async def login(request: Request) -> Response:
         return await oauth.idp.authorize_redirect(request, str(request.url_for("callback")))
@@ -90,7 +94,8 @@ def create_app(
             Route("/callback", callback, name="callback"),
             Route("/logout", logout, methods=["POST"]),
             Route("/logout-here", logout_here, methods=["POST"]),
-            Mount("/npm", StaticFiles(directory=NODE_MODULES, check_dir=False)),
+            Route("/pages/{name}", scripted),
+            Mount("/npm", StaticFiles(directory=HERE / "node_modules", check_dir=False)),
         ],
         middleware=middleware,
     )
