@@ -53,7 +53,9 @@ def build(first: int) -> tuple[str, list[tuple[ASGIApp, Listener]]]:
         (create_dashboard(dashboard, [by_acme["dashboard"], by_globex], tabs=tabs), at_dashboard),
         (create_dashboard(wiki, [by_acme["wiki"]], name="Wiki", accent="teal", tabs=tabs), at_wiki),
         (
-            create_dashboard(plain, [by_acme["plain"]], with_middleware=False, name="Plain", accent="slate", tabs=tabs),
+            create_dashboard(
+                plain, [by_acme["plain"]], with_middleware=False, name="Plain dashboard", accent="slate", tabs=tabs
+            ),
             at_plain,
         ),
     ]

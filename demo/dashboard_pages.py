@@ -126,7 +126,7 @@ class Pages:
             way_out(
                 "Log out of this app only",
                 f"Ends your session here. {at} and your other apps stay signed in.",
-                "straight back in, no password.",
+                "Straight back in, no password.",
                 "/auth/logout/here",
                 "Log out of this app only",
                 quiet=True,
@@ -138,7 +138,7 @@ class Pages:
         card = way_out(
             "Log out",
             f"The same app with the same logout, without the middleware. It clears the app's cookie; {at} never hears.",
-            "straight back in, no password. On a shared computer, so is the next person.",
+            "Straight back in, no password. On a shared computer, so is the next person.",
             "/auth/logout",
             "Log out",
         )
@@ -153,8 +153,11 @@ class Pages:
                 f"<dt>{key}</dt><dd><code>{escape(value or 'none')}</code></dd>" for key, value in rows.items()
             )
             facts = f'<dl class="facts">{facts}</dl>'
+        two_tabs = "Try two tabs: keep this page open, log out in the other app, and look at this one."
+        if not self.with_middleware:
+            two_tabs = "Try two tabs: log out in another app, and see that this one never notices."
         return f"""<section class="card"><h2>What the app remembers of this sign-in</h2>{facts}
-<p class="muted small">Try it with two tabs: keep this page open, log out in the other app, and look at this one.</p>
+<p class="muted small">{two_tabs}</p>
 </section>"""
 
 

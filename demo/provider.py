@@ -291,12 +291,12 @@ class Endpoints:
             raise RefusedError(
                 "Unknown return address", "This address to return to after signing out is not registered."
             )
-        key = self.provider.remember_logout(return_to, params.get("state") or None, sid)
+        key = self.provider.remember_logout(client, return_to, params.get("state") or None, sid)
         if request.method == "POST":
             # The session cookie is SameSite=Lax: it does not come along with a POST from another site, but it does
             # with the GET that this redirect makes of it.
             return RedirectResponse(f"{self.pages.base}/end_session/confirm?request={key}", 303, NO_STORE)
-        return await self._ask_or_end(request, key, client)
+        return await self._ask_or_end(request, key)
 
     def _who_asks(self, params: Mapping[str, str]) -> tuple[Client | None, str | None]:
         """Give the client and the sid that a logout request speaks for."""
@@ -312,30 +312,31 @@ class Endpoints:
             raise RefusedError("Unknown app", "The app that sent you here is not registered.")
         return self.provider.clients.get(client_id or ""), sid
 
-    async def _ask_or_end(self, request: Request, key: str, client: Client | None) -> Response:
+    async def _ask_or_end(self, request: Request, key: str) -> Response:
         waiting = self.provider.waiting_logout(key)
         session = self._session(request)
         if waiting is None:
             raise RefusedError("Nothing to sign out of", NOTHING)
         if session is not None and (self.always_confirm or waiting.sid != session.sid):
             browser, csrf = self._form_token(request)
-            html = self.pages.confirm(key, csrf, user=session.user, app=_title(client) if client else None)
+            html = self.pages.confirm(key, csrf, user=session.user, app=waiting.client and _title(waiting.client))
             return self._with_browser(reply(html, form_action=self.app_origins), browser)
         return await self._finish(key, session)
 
     async def confirm(self, request: Request) -> Response:
         """Take the user's answer, or show the question after a POST to the end-session endpoint."""
         if request.method == "GET":
-            return await self._ask_or_end(request, request.query_params.get("request", ""), None)
+            return await self._ask_or_end(request, request.query_params.get("request", ""))
         form = _once(await _form_pairs(request))
-        waiting = self.provider.waiting_logout(form.get("request"))
+        key = form.get("request", "")
+        waiting = self.provider.waiting_logout(key)
         if waiting is None:
             raise RefusedError("Nothing to sign out of", NOTHING)
         if not self._is_our_form(request, form):
             return reply(self.pages.message("Please try again", "The form was not ours, so nothing was done."), 403)
         if form.get("answer") == "yes":
-            return await self._finish(form["request"], self._session(request))
-        del self.provider.pending[form["request"]]
+            return await self._finish(key, self._session(request))
+        del self.provider.pending[key]
         if waiting.return_to is not None:
             return self._return(waiting.return_to, waiting.state)
         return reply(self.pages.message("Still signed in", f"You are still signed in to {self.provider.name}."))

@@ -40,7 +40,7 @@ class Pages:
             f"""<div class="intro"><h1 id="title">{escape(title)}</h1>
 <p class="muted">{escape(why) or f"to continue to <strong>{escape(app)}</strong>"}</p></div>
 {wrong}
-<form class="stack" method="post" action="{escape(action)}">
+<form class="stack fields" method="post" action="{escape(action)}">
 <input type="hidden" name="csrf" value="{csrf}">
 <label>Username
 <input type="text" name="username" value="{escape(user)}" autocomplete="username" autocapitalize="none"
@@ -55,9 +55,10 @@ class Pages:
     def confirm(self, key: str, csrf: str, *, user: str, app: str | None) -> str:
         """Ask whether the user wants to sign out of the provider (RP-Initiated Logout 1.0 §2)."""
         asks = f"<strong>{escape(app)}</strong> has signed you out. " if app else ""
+        too = " too" if app else ""
         return self._card(
             "Sign out",
-            f"""<div class="intro"><h1 id="title">Sign out of {escape(self.name)} too?</h1>
+            f"""<div class="intro"><h1 id="title">Sign out of {escape(self.name)}{too}?</h1>
 <p class="muted">{asks}You are signed in here as <strong>{escape(user)}</strong>. Signing out also ends your session
 in every app that you opened with {escape(self.name)}.</p></div>
 <form class="stack" method="post" action="{self.base}/end_session/confirm">

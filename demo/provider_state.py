@@ -91,6 +91,7 @@ class EndSessionRequest:
 class PendingLogout:
     """A checked logout that waits for the user's yes."""
 
+    client: Client | None
     return_to: str | None
     state: str | None
     sid: str | None
@@ -166,16 +167,16 @@ class Provider:
         """Give the CSRF token of the forms shown to one browser, known by a random cookie."""
         return hmac.new(self._form_key, browser.encode(), hashlib.sha256).hexdigest()
 
-    def remember_logout(self, return_to: str | None, state: str | None, sid: str | None) -> str:
+    def remember_logout(self, client: Client | None, return_to: str | None, state: str | None, sid: str | None) -> str:
         """Keep a checked logout until the user has answered, and give the key to it."""
         now = time.time()
         self.pending = {key: waiting for key, waiting in self.pending.items() if waiting.expires_at > now}
         key = secrets.token_urlsafe(16)
-        self.pending[key] = PendingLogout(return_to, state, sid, now + FORM_TTL)
+        self.pending[key] = PendingLogout(client, return_to, state, sid, now + FORM_TTL)
         return key
 
-    def waiting_logout(self, key: str | None) -> PendingLogout | None:
-        waiting = self.pending.get(key or "")
+    def waiting_logout(self, key: str) -> PendingLogout | None:
+        waiting = self.pending.get(key)
         return waiting if waiting and waiting.expires_at > time.time() else None
 
     # Codes and tokens
