@@ -51,7 +51,8 @@ def create_app(
         user = request.session.get("user")
         actions = ["/logout", "/logout-here"] if user else []
         forms = "".join(f'<form method="post" action="{path}"><button>{path}</button></form>' for path in actions)
-        return _page(f'<p id="user">{escape(user or "nobody")}</p><a href="/login" data-turbo="false">Log in</a>{forms}')
+        login = '<a href="/login" data-turbo="false">Log in</a>'  # Turbo would fetch it, and run into CORS
+        return _page(f'<p id="user">{escape(user or "nobody")}</p>{login}{forms}')
 
     async def scripted(request: Request) -> Response:
         html = (HERE / "pages" / f"{request.path_params['name']}.html").read_text()
