@@ -40,7 +40,9 @@ class Client(enum.Enum):
     HTMX = "htmx"
     INERTIA = "inertia"
     TURBO = "turbo"
-    """Hotwire Turbo, which follows redirects by fetch, and never navigates the document by itself."""
+    """A form submission of Hotwire Turbo: it follows redirects by fetch, but obeys a ``<turbo-stream>``."""
+    TURBO_VISIT = "turbo-visit"
+    """A link followed by Turbo: it loads the page anew if the answer has ``turbo-visit-control: reload``."""
     NAVIGATION = "navigation"
     """A top-level document, or no browser at all: it follows a redirect anywhere."""
     FETCH = "fetch"
@@ -60,9 +62,9 @@ def client_of(method: str, headers: Headers) -> Client:
     if method in ("GET", "HEAD") and _is_speculative(said):
         return Client.PREFETCH
     if not _has_fetch_metadata(said):
-        return _by_older_signs(said)
+        return _by_older_signs(method, said)
     mode, dest = _one(said, _MODE), _one(said, _DEST)
-    if mode == b"navigate" and dest == b"document":
+    if mode == b"navigate" and (dest == b"document" or _through_service_worker(said)):
         # From another site as well: it is where the user now is. Lax cookies stay away from a cross-site POST, so the
         # question there is one of evidence, which is asked elsewhere.
         return Client.NAVIGATION
@@ -72,7 +74,7 @@ def client_of(method: str, headers: Headers) -> Client:
         # A frame of our own pages. The provider refuses to be framed, and the user would see that refusal. A script's
         # headers on a navigation are a contradiction; the browser's word stands.
         return Client.FETCH
-    return _by_script(said) or Client.FETCH
+    return _by_script(method, said) or Client.FETCH
 
 
 def is_prefetch(headers: Headers) -> bool:
@@ -91,15 +93,16 @@ def plays_deferred(method: str, headers: Headers) -> bool:
         return False
     if _has_fetch_metadata(said):
         ours = _SITE in said and not _is_of_another_site(said)
-        return ours and _one(said, _MODE) == b"navigate" and _one(said, _DEST) == b"document"
+        on_top = _one(said, _DEST) == b"document" or _through_service_worker(said)
+        return ours and on_top and _one(said, _MODE) == b"navigate"
     return _takes(said, b"text/html") and not _is_xhr(said)
 
 
-def _by_older_signs(said: _Said) -> Client:
+def _by_older_signs(method: str, said: _Said) -> Client:
     """Decide without Sec-Fetch headers: a browser that is old or on plain http, or none at all."""
     if _is_of_another_site(said):
         return Client.FOREIGN
-    if script := _by_script(said):
+    if script := _by_script(method, said):
         return script
     if _takes(said, b"text/html") and not _is_xhr(said):
         return Client.NAVIGATION
@@ -109,16 +112,27 @@ def _by_older_signs(said: _Said) -> Client:
     return Client.FETCH if by_browser else Client.NAVIGATION
 
 
-def _by_script(said: _Said) -> Client | None:
+def _by_script(method: str, said: _Said) -> Client | None:
     """Name the library that asks, by the header that it sets on its own requests."""
     if _one(said, b"hx-request") == b"true":
         return Client.HTMX
     if _one(said, b"x-inertia") == b"true":
         return Client.INERTIA
-    # Turbo 7 marks form submissions by Accept alone; Turbo 8 marks every request with an id of its own.
-    if b"x-turbo-request-id" in said or _takes(said, b"text/vnd.turbo-stream.html"):
+    if _takes(said, b"text/vnd.turbo-stream.html"):
         return Client.TURBO
+    # Turbo 8 marks whatever it fetches, also for scripts that want JSON; Turbo 7 does not, and its visits are fetches.
+    if method == "GET" and b"x-turbo-request-id" in said and _takes(said, b"text/html"):
+        return Client.TURBO_VISIT
     return None
+
+
+def _through_service_worker(said: _Said) -> bool:
+    """Tell whether a service worker passed on a navigation, by ``respondWith(fetch(event.request))``.
+
+    The mode stays ``navigate``, while the destination becomes empty and the site the worker's own. A frame on such a
+    page looks the same; an installed app whose every page comes this way is the likelier, and must not be left out.
+    """
+    return _one(said, _DEST) == b"empty" and _one(said, _SITE) == b"same-origin"
 
 
 def _is_subresource(mode: bytes, dest: bytes) -> bool:
