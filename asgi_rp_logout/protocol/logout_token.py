@@ -156,7 +156,7 @@ def _check_no_nonce(claims: Mapping[str, Any]) -> None:
 
 
 def _read_identifier(claims: Mapping[str, Any]) -> str:
-    # No memory of jti values: what a token ends was begun before its iat, so a replay ends nothing newer; and a provider
+    # No memory of jti values: what a token ends was begun before its iat, so a replay ends nothing newer; and providers
     # may repeat a token whose 200 it has lost (section 2.5).
     return _text(claims, "jti", code="jti")
 
