@@ -97,15 +97,17 @@ class Dashboard:
             )
 
     def routes(self) -> list[BaseRoute]:
-        return [
+        routes: list[BaseRoute] = [
             Route("/", self.home),
             Route("/login", self.login),
             Route("/login/{provider}", self.start),
             Route("/callback/{provider}", self.callback),
             Route("/auth/logout", self.logout, methods=["POST"]),
-            Route("/auth/logout/here", local_logout_only(self.logout_here), methods=["POST"]),
             WebSocketRoute("/live", self.live),
         ]
+        if self.with_middleware:
+            routes.append(Route("/auth/logout/here", self.logout_here, methods=["POST"]))
+        return routes
 
     async def home(self, request: Request) -> Response:
         user = request.session.get("user")
@@ -156,6 +158,7 @@ class Dashboard:
         request.session["message"] = "signed-out"
         return RedirectResponse("/login", 303)
 
+    @local_logout_only
     async def logout_here(self, request: Request) -> Response:
         """The same, out of this app only: the provider's session is left alone."""
         request.session.clear()
