@@ -1,8 +1,8 @@
 """What a provider's POST to the back-channel endpoint is answered: the conformance suite's modules, and what it lacks.
 
 The modules are those of the OpenID Foundation's conformance suite, plan oidcc-client-back-channel-logout-rp-basic; each
-test of one is named after it. Every case goes over one path, on which a valid token is taken before and after: a refusal
-that would meet every token proves nothing.
+test of one is named after it. Every case goes over one path, on which a valid token is taken before and after: a
+refusal that would meet every token proves nothing.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from asgi_rp_logout._asgi import Receive, logger
 from asgi_rp_logout.errors import LogoutTokenError
 
 DEADLINE = 2.0
-"""Seconds for one request, all in all: less than the 2.5 s after which a provider may hang up."""
+"""Seconds for the work on one request: less than the 2.5 s after which a provider may hang up."""
 
 MAX_BODY = 64 * 1024
 """Bytes of a request body."""

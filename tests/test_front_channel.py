@@ -1,0 +1,227 @@
+"""What a request in a provider's frame is answered, and what it may end."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+from urllib.parse import urlencode
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asgi_rp_logout.endpoints import front_channel as endpoint
+from asgi_rp_logout.endpoints._common import Refusals
+from asgi_rp_logout.errors import LogoutTokenError, StoreError
+from asgi_rp_logout.protocol.front_channel import frame_headers, read_front_channel
+from tests.asgi import Answer, call, http_scope
+
+ISSUER = "https://op.example:8443/realms/acme/"
+
+
+def refused(query: bytes) -> str:
+    with pytest.raises(LogoutTokenError) as caught:
+        read_front_channel(query)
+    return caught.value.code
+
+
+# The query
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        urlencode({"iss": ISSUER, "sid": "s/1 é"}).encode(),
+        "iss=https://op.example:8443/realms/acme/&sid=s/1+é".encode(),  # as the conformance suite has it: not encoded
+        b"tenant=7&s%69d=s/1%20%C3%A9&x&&iss=https%3a//op.example:8443/realms/acme/",
+    ],
+)
+def test_iss_and_sid_are_read(query: bytes) -> None:
+    assert read_front_channel(query) == (ISSUER, "s/1 é")
+
+
+@pytest.mark.parametrize("query", [b"", b"&", b"tenant=7", b"ISS=x&Sid=y", b"issuer=x&sid2=y"])
+def test_neither_iss_nor_sid_is_none(query: bytes) -> None:
+    assert read_front_channel(query) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        (b"iss=x", "iss_and_sid"),
+        (b"sid=y", "iss_and_sid"),
+        (b"iss=&sid=y", "iss_and_sid"),
+        (b"iss=x&sid=", "iss_and_sid"),
+        (b"iss&sid", "iss_and_sid"),
+        (b"iss=x&sid=y&sid=y", "duplicate"),
+        (b"iss=x&iss=x&sid=y", "duplicate"),
+        (b"iss=x&sid=%ff", "form"),
+        (b"iss=\xff&sid=y", "form"),
+        (b"iss=x&sid=y" + b"&" * 100, "form"),
+        (b"iss=x&sid=" + b"y" * 4096, "too_large"),
+    ],
+)
+def test_half_a_request_or_a_doubtful_one_is_refused(query: bytes, code: str) -> None:
+    assert refused(query) == code
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary() | st.lists(st.sampled_from([b"iss", b"sid", b"=", b"&", b"%", b"69", b"\xff", b"x"])).map(b"".join))
+def test_any_query_names_both_or_neither_or_is_refused(query: bytes) -> None:
+    try:
+        named = read_front_channel(query)
+    except LogoutTokenError:
+        return
+    assert named is None or all(named)
+
+
+# The headers
+
+
+@pytest.mark.parametrize(
+    ("issuer", "ancestors"),
+    [
+        (ISSUER, "https://op.example:8443"),
+        ("https://op.example/realms/acme?x=1", "https://op.example"),
+        ("http://127.0.0.1:4400", "http://127.0.0.1:4400"),
+        ("https://[::1]:8443/x", "https://[::1]:8443"),
+        ("https://user:secret@OP.example/", "https://op.example"),
+        (None, "'none'"),
+        ("", "'none'"),
+        ("https://", "'none'"),
+        ("https://op.example:port/", "'none'"),
+        ("https://a b/", "'none'"),
+        ("https://*/", "'none'"),
+        ("https://x;script-src *", "'none'"),
+        ("javascript:alert(1)", "'none'"),
+    ],
+)
+def test_the_page_may_be_framed_by_its_issuer_only(issuer: str | None, ancestors: str) -> None:
+    assert frame_headers(issuer) == [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"content-security-policy", f"default-src 'none'; frame-ancestors {ancestors}".encode()),
+    ]
+
+
+# The endpoint
+
+
+class Provider:
+    def __init__(self, issuer: str) -> None:
+        self.issuer = issuer
+
+
+class RelyingParty:
+    """An application's front-channel endpoint with one known session, and what it was asked to end."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, float]] = []
+        self.failure: Exception | None = None
+        self.delay = 0.0
+
+    async def end(self, iss: str, sid: str, received: float) -> bool:
+        await anyio.sleep(self.delay)
+        if self.failure is not None:
+            raise self.failure
+        self.asked.append((iss, sid, received))
+        return sid == "known"
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        providers = [object(), Provider("https://other.example"), Provider(ISSUER)]
+        await endpoint.front_channel(scope, receive, send, providers=providers, end=self.end, now=lambda: 1234.5)
+
+    async def get(self, method: str = "GET", /, **query: str) -> Answer:
+        return await call(self, http_scope(f"/frontchannel?{urlencode(query)}", method))
+
+
+@pytest.fixture
+def rp(monkeypatch: pytest.MonkeyPatch) -> RelyingParty:
+    monkeypatch.setattr(endpoint, "refusals", Refusals(itertools.count(step=60).__next__))
+    return RelyingParty()
+
+
+PAGE = b"<!doctype html><title>Logout</title>"
+
+
+async def test_a_known_and_an_unknown_session_get_the_same_page(rp: RelyingParty, log: Any) -> None:
+    known, unknown = await rp.get(iss=ISSUER, sid="known"), await rp.get(iss=ISSUER, sid="unknown")
+    assert rp.asked == [(ISSUER, "known", 1234.5), (ISSUER, "unknown", 1234.5)]
+    assert known.messages == unknown.messages
+    assert (known.status, known.body) == (200, PAGE)
+    assert known.headers == [*frame_headers(ISSUER), (b"content-length", str(len(PAGE)).encode())]
+    assert log() == []
+
+
+async def test_a_request_about_nobody_ends_nobody(rp: RelyingParty, log: Any) -> None:
+    """It is signed by nobody and may come from any page: without a sid it would sign out whoever looks at that page."""
+    answer = await rp.get(tenant="7")
+    assert (answer.status, answer.body, answer.header("cache-control")) == (200, PAGE, "no-store")
+    assert (rp.asked, log()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"iss": "https://evil.example/", "sid": "known"}, "iss"),
+        ({"iss": ISSUER.rstrip("/"), "sid": "known"}, "iss"),
+        ({"sid": "known"}, "iss_and_sid"),
+        ({"iss": ISSUER}, "iss_and_sid"),
+    ],
+)
+async def test_a_request_that_makes_no_sense_ends_nobody(rp: RelyingParty, log: Any, query: Any, code: str) -> None:
+    answer = await rp.get(**query)
+    assert (answer.status, answer.body) == (400, PAGE)
+    assert answer.headers[:-1] == frame_headers(None)
+    assert rp.asked == []
+    (line,) = log()
+    assert f"front-channel logout refused ({code}): " in line
+    assert "known" not in line.partition(": ")[2].replace("unknown", "")
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "PUT", "DELETE"])
+async def test_another_method_ends_nobody(rp: RelyingParty, method: str) -> None:
+    answer = await rp.get(method, iss=ISSUER, sid="known")
+    assert (answer.status, answer.header("allow"), answer.header("cache-control")) == (405, "GET", "no-store")
+    assert rp.asked == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"), [(StoreError("the store did not answer"), "store"), (OSError("hunter2"), "failed")]
+)
+async def test_a_store_that_fails_shows_in_the_log_and_not_on_the_page(
+    rp: RelyingParty, log: Any, failure: Exception, code: str
+) -> None:
+    well = await rp.get(iss=ISSUER, sid="known")
+    rp.failure = failure
+    assert (await rp.get(iss=ISSUER, sid="known")).messages == well.messages
+    (line,) = log()
+    assert f"({code})" in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.slow
+async def test_a_store_that_hangs_is_left_after_the_deadline(rp: RelyingParty, log: Any) -> None:
+    rp.delay = 60
+    with anyio.fail_after(30):
+        assert (await rp.get(iss=ISSUER, sid="known")).status == 200
+    assert len(log()) == 1
+
+
+# The log
+
+
+def test_a_flood_of_refusals_is_one_line_a_second_for_each_code(log: Any) -> None:
+    now = 0.0
+    refusals = Refusals(lambda: now)
+    for tenth in range(25):
+        now = tenth / 10
+        refusals.log("front-channel", "iss", "no such issuer")
+    refusals.log("back-channel", "iss", "no such issuer")
+    assert log() == [
+        "front-channel logout refused (iss): no such issuer",
+        "front-channel logout refused (iss): no such issuer; 9 more like it since the last line",
+        "front-channel logout refused (iss): no such issuer; 9 more like it since the last line",
+        "back-channel logout refused (iss): no such issuer",
+    ]
