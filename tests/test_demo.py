@@ -159,8 +159,8 @@ def make_rig(serve, unused_port) -> MakeRig:
     def make(*, app: dict[str, Any] | None = None, other: dict[str, Any] | None = None, **options: Any) -> Rig:
         port = unused_port()
         issuer = f"http://127.0.0.1:{port}{options.pop('path', '')}"
-        both = {"redirect_uris": [BACK], "post_logout_redirect_uris": [BYE, f"{BYE}?a=b"]}
-        clients = [Client("app", "s:cret/", **both | (app or {})), Client("other", "other", **both | (other or {}))]
+        both = {"client_secret": "s:cret/", "redirect_uris": [BACK], "post_logout_redirect_uris": [BYE, f"{BYE}?a=b"]}
+        clients = [Client("app", **both | (app or {})), Client("other", **both | (other or {}))]
         made = create_provider(issuer, clients, USERS, **options)
         serve(made, port=port)
         return Rig(issuer, made.state.provider, {client.client_id: client for client in clients})
