@@ -70,7 +70,9 @@ def test_every_hostile_target_is_refused_or_is_the_path_that_the_corpus_says() -
     assert wrong == {}
 
 
-@pytest.mark.parametrize("current_path", ["/", "/auth/logout", "/a/b/c/", "//evil.example/x", "/\\evil.example/x", ""])
+@pytest.mark.parametrize(
+    "current_path", ["/", "/auth/logout", "/a/b/c/", "//evil.example/x", "/\\evil.example/x", "/\ud800/x", ""]
+)
 def test_no_hostile_target_leaves_from_any_path(current_path: str) -> None:
     """The path of the request is the client's to choose as well."""
     for target, why, *_ in HOSTILE:

@@ -43,7 +43,7 @@ INVISIBLE = (
 )  # fmt: skip
 SPACES = (0xA0, 0x1680, 0x2000, 0x2003, 0x2007, 0x2009, 0x200A, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 UP = ("/..", "/.", "/a/..", "/%2e", "/%2E%2e", "/a/.%2e", "/a/%2e.", "/..;", "/a/..;x=1", "/;", "/;a=b", "/.;", "/a/../..",
-      "/./.", "/%252e%252e", "/a/%252e.", "/..%00", "/.%09.")  # fmt: skip
+      "/./.", "/%252e%252e", "/a/%252e.", "/..%00", "/.%09.", "/.\u200b.")  # fmt: skip
 USERINFO = (
     "https://app.example.com@evil.example/", "https://app.example.com:443@evil.example/",
     "https://app.example.com:x@evil.example/", "https://app.example.com%40evil.example/",
@@ -220,6 +220,10 @@ def dot_segments() -> Iterator[tuple[str, str]]:
         yield f"{up}/%2f{EVIL}", "dot segment, then an encoded slash"
         yield f"{up}/\\{EVIL}", "dot segment, then a backslash"
         yield f".{up}/..//{EVIL}", "relative, dot segment, two slashes"
+        yield (
+            f"/x%2f..%2f{up}/{EVIL}",
+            "encoded dot segment and slash, then what only some readers take for a dot segment",
+        )
 
 
 def hosts() -> Iterator[tuple[str, str]]:
@@ -236,6 +240,7 @@ def lengths() -> Iterator[tuple[str, str]]:
     yield "/" + "\u00e9" * 400, "too long once it is encoded"
     yield "/" + "a" * 100_000, "far too long"
     yield OWN + "/" + "a" * 2048, "too long after the own origin"
+    yield "/x#" + "a" * 2048, "too long, in the fragment"
 
 
 def main() -> None:
