@@ -32,8 +32,8 @@ BODY = json.dumps(CLAIMS | {"events": {EVENT: {}}}).encode()
 FORM = "application/x-www-form-urlencoded"
 # What parsers stumble over: halves of syntax, numbers at the edge, names that matter.
 PIECES = rb"""{ } [ ] " : , . .. = & % %2 %ff + \ \ud800 \u0000 null true NaN -Infinity 1e999 -1 eyJ e30
-&logout_token=x& iss= sid=
-"alg":"none", "crit":["b64"], "b64":false, "kid":[], "nonce":0, "sid":null, "aud":["rp","x"], "events":[], "exp":0,""".split()
+&logout_token=x& iss= sid= "alg":"none", "crit":["b64"], "b64":false, "kid":[],
+"nonce":0, "sid":null, "aud":["rp","x"], "events":[], "exp":0,""".split()
 PIECES += [b"\x00", b"\xff", b"\xed\xa0\x80", b"9" * 5000, b"[" * 2000, b'{"a":' * 2000]
 VALUES: list[Any] = [None, True, 0, -1, 1.5, NOW, NOW + 61, 10**400, float("nan"), float("inf")]
 VALUES += ["", "x", "\ud800", ISSUER, CLIENT, [], [CLIENT], [CLIENT, "x"], {}, {EVENT: {}}, {EVENT: []}, {EVENT: None}]
