@@ -57,7 +57,10 @@ def client_of(method: str, headers: Headers) -> Client:
     Takes the method and the raw headers of an ASGI scope. Gives exactly one kind for any headers, and raises nothing
     (Fetch Metadata, section 2; Fetch, section 2.2.5 on destinations and modes).
     """
-    said = _hear(headers)
+    return _kind_of(method, _hear(headers))
+
+
+def _kind_of(method: str, said: _Said) -> Client:
     # A hover must log nobody out. On an unsafe method the header is no guess of the browser's, so it is not heard.
     if method in ("GET", "HEAD") and _is_speculative(said):
         return Client.PREFETCH
@@ -89,13 +92,11 @@ def plays_deferred(method: str, headers: Headers) -> bool:
     redirect unseen, and a link on another site must not be what starts it.
     """
     said = _hear(headers)
-    if method != "GET" or _is_speculative(said) or any(name in said for name in _SCRIPTS):
+    if method != "GET" or any(name in said for name in _SCRIPTS) or _kind_of(method, said) is not Client.NAVIGATION:
         return False
     if _has_fetch_metadata(said):
-        ours = _SITE in said and not _is_of_another_site(said)
-        on_top = _one(said, _DEST) == b"document" or _through_service_worker(said)
-        return ours and on_top and _one(said, _MODE) == b"navigate"
-    return _takes(said, b"text/html") and not _is_xhr(said)
+        return _SITE in said and not _is_of_another_site(said)
+    return _takes(said, b"text/html")
 
 
 def _by_older_signs(method: str, said: _Said) -> Client:

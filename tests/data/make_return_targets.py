@@ -220,10 +220,8 @@ def dot_segments() -> Iterator[tuple[str, str]]:
         yield f"{up}/%2f{EVIL}", "dot segment, then an encoded slash"
         yield f"{up}/\\{EVIL}", "dot segment, then a backslash"
         yield f".{up}/..//{EVIL}", "relative, dot segment, two slashes"
-        yield (
-            f"/x%2f..%2f{up}/{EVIL}",
-            "encoded dot segment and slash, then what only some readers take for a dot segment",
-        )
+    for up in ("..;", ".;", ";", ".\u200b."):
+        yield f"/x%2f..%2f/{up}/{EVIL}", "encoded dot segment, then what only some readers take for another"
 
 
 def hosts() -> Iterator[tuple[str, str]]:
