@@ -20,7 +20,6 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asgi_rp_logout import OIDCProvider, RPLogoutMiddleware, current_login, local_logout_only, remember_login
@@ -41,7 +40,7 @@ def create_dashboard(
     name: str = "Dashboard",
     accent: str = "indigo",
     tabs: Sequence[tuple[str, str]] = (),
-) -> ASGIApp:
+) -> Starlette:
     """Make the app, which lives at `public_url` (an origin) and signs people in with `providers`.
 
     `providers` are (name, issuer, client_id, client_secret). `with_middleware=False` makes the same app without the
@@ -110,10 +109,12 @@ class Dashboard:
         return routes
 
     async def home(self, request: Request) -> Response:
+        remembered = current_login(request) if self.with_middleware else None
         user = request.session.get("user")
         if user is None:
+            if remembered is not None and remembered.ended in ("back-channel", "front-channel"):
+                request.session["message"] = "elsewhere"
             return RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
-        remembered = current_login(request) if self.with_middleware else None
         return self._reply(self.pages.home(user, self.labels[user["provider"]], remembered))
 
     async def login(self, request: Request) -> Response:
@@ -125,6 +126,7 @@ class Dashboard:
         provider = request.path_params["provider"]
         if provider not in self.labels:
             return self._reply(self.pages.login("unknown"), 404)
+        request.session.pop("message", None)
         request.session["started"] = int(time.time())
         try:
             client = self.oauth.create_client(provider)

@@ -79,6 +79,8 @@ class Pages:
             case "signed-out-here":
                 text = "Your provider still knows you. Sign in again and you are straight back, without a password."
                 return notice("good", "You have been signed out of this app.", text)
+            case "elsewhere":
+                return notice("warn", "You were signed out elsewhere.", "So this app has signed you out as well.")
             case "failed":
                 return notice("bad", "That sign-in did not work.", "Please try once more.")
             case "unreachable":
@@ -101,7 +103,7 @@ class Pages:
             f"""<main id="main">
 <div class="notice bad" id="elsewhere" role="alert" tabindex="-1" hidden>{icon(BANG)}<div>
 <strong>You were signed out elsewhere.</strong>
-<p>This page is out of date. <a href="/login">Sign in again</a></p></div></div>
+<p>This page is out of date. <a href="/">Sign in again</a></p></div></div>
 <div class="hello"><span class="face" aria-hidden="true">{name[:1]}</span><div><h1>Hello, {name}</h1>
 <p class="muted">{escape(user["email"])} · signed in with {at}</p></div></div>
 {entry}
