@@ -132,7 +132,7 @@ def test_without_fetch_metadata_a_page_is_known_by_accept() -> None:
     assert (
         client_of("POST", headers(accept=HTML, origin="http://a", referer="http://a/", host="a")) is Client.NAVIGATION
     )
-    assert client_of("POST", headers(accept="*/*, TEXT/HTML ; q=0.1")) is Client.NAVIGATION
+    assert client_of("POST", headers(accept="*/*, TEXT/HTML ; q=0.1", referer="http://a/")) is Client.NAVIGATION
 
 
 @pytest.mark.parametrize(
