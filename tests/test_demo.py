@@ -5,32 +5,41 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urljoin, urlsplit
 
 import httpx
 import pytest
+import websockets.sync.client
+from anyio.from_thread import start_blocking_portal
 from joserfc import jwt
 from joserfc.jwk import KeySet
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from websockets.exceptions import ConnectionClosed
 
 from demo.provider import Client, create_provider
+from demo.serving import listen, port_of, serving
+from demo.world import USERS, Member, World, build
 
 BACK = "http://localhost:9/callback"  # nobody listens: the browser stops in front of it
 BYE = "http://localhost:9/bye"
 ONE_REQUEST_A_CONNECTION = httpx.Limits(max_keepalive_connections=0)  # so that there is nothing to close
-USERS = {"alice": "wonderland", "bob": "builder"}
 
 
 class Form(HTMLParser):
-    """The first form of a page: where it goes, its hidden fields, and the values of its submit buttons."""
+    """The last form of a page: where it goes, its hidden fields, and the values of its submit buttons."""
 
     def __init__(self, page: httpx.Response) -> None:
         super().__init__()
@@ -550,3 +559,188 @@ def test_the_provider_has_a_page_of_its_own_that_signs_out_everywhere(rig: Rig) 
     confirmation = rig.browser.get(Form(page).action)
     assert "You are signed out" in rig.browser.submit(confirmation, answer="yes").text
     assert not rig.signed_in()
+
+
+# The apps
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """The whole demo, as `python -m demo` runs it, on free ports."""
+    world = build(0)
+    apps = [(member.app, member.listener) for member in world.members]
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serving(apps)):
+        yield world
+
+
+@pytest.fixture
+def browser() -> Browser:
+    return Browser()
+
+
+def enter(browser: Browser, app: Member, provider: str = "acme-id") -> bool:
+    """Sign in at an app; tells whether the password was asked for."""
+    page = browser.get(f"{app.url}/login/{provider}")
+    asked = asks_for_password(page)
+    if asked:
+        page = browser.sign_in(page)
+    assert str(page.url) == f"{app.url}/", page.text
+    return asked
+
+
+def leave(browser: Browser, app: Member, path: str = "/auth/logout") -> httpx.Response:
+    return browser.post(f"{app.url}{path}", {})
+
+
+def is_in(browser: Browser, app: Member) -> bool:
+    return "Hello, Alice" in browser.get(f"{app.url}/").text
+
+
+def test_after_a_logout_the_provider_asks_for_the_password_again(world: World, browser: Browser) -> None:
+    assert enter(browser, world.dashboard)
+    page = leave(browser, world.dashboard)
+    assert str(page.url) == f"{world.dashboard.url}/login"
+    assert "You have been signed out." in page.text
+    assert [url.partition("?")[0] for url in browser.visited] == [
+        f"{world.acme.url}/end_session",
+        f"{world.dashboard.url}/auth/signed-out",
+        f"{world.dashboard.url}/login",
+    ]
+    assert not is_in(browser, world.dashboard)
+    assert enter(browser, world.dashboard)
+
+
+def test_without_the_middleware_the_same_logout_leaves_the_provider_signed_in(world: World, browser: Browser) -> None:
+    assert enter(browser, world.plain)
+    page = leave(browser, world.plain)
+    assert "You have been signed out. Have you?" in page.text
+    (session,) = world.acme.app.state.provider.sessions.values()
+    session.auth_time -= 1  # whole seconds, and this test is faster than anybody types
+    assert not enter(browser, world.plain)
+    assert "Nobody asked for a password." in browser.get(world.plain.url).text
+
+
+def test_log_out_of_this_app_only_leaves_the_provider_and_the_other_app_alone(world: World, browser: Browser) -> None:
+    assert enter(browser, world.dashboard)
+    assert not enter(browser, world.wiki)
+    page = leave(browser, world.dashboard, "/auth/logout/here")
+    assert "You have been signed out of this app." in page.text
+    assert not is_in(browser, world.dashboard)
+    assert is_in(browser, world.wiki)
+    assert not enter(browser, world.dashboard)
+
+
+def test_a_logout_in_one_app_ends_the_other_apps_session_too(world: World, browser: Browser) -> None:
+    enter(browser, world.dashboard)
+    enter(browser, world.wiki)
+    leave(browser, world.dashboard)
+    page = browser.get(f"{world.wiki.url}/")
+    assert str(page.url) == f"{world.wiki.url}/login"
+    assert "You were signed out elsewhere." in page.text
+    deliveries = world.acme.app.state.provider.deliveries
+    assert sorted((sent.client_id, sent.status) for sent in deliveries) == [("dashboard", 200), ("wiki", 200)]
+
+
+def test_a_session_cookie_copied_before_the_logout_is_worth_nothing_after_it(world: World, browser: Browser) -> None:
+    enter(browser, world.dashboard)
+    thief = Browser()
+    thief.http.cookies.update(browser.http.cookies)
+    assert is_in(thief, world.dashboard)
+    leave(browser, world.dashboard)
+    assert not is_in(thief, world.dashboard)
+
+
+def test_the_logout_goes_to_the_provider_that_signed_the_user_in(world: World, browser: Browser) -> None:
+    enter(browser, world.wiki)
+    assert enter(browser, world.dashboard, "globex-login")
+    leave(browser, world.dashboard)
+    assert [request.method for request in world.globex.app.state.provider.requests] == ["GET"]
+    assert world.acme.app.state.provider.requests == []
+    assert is_in(browser, world.wiki)
+    assert enter(browser, world.dashboard, "globex-login")
+
+
+def test_the_front_channel_page_of_the_provider_leads_back_to_the_app(world: World, browser: Browser) -> None:
+    enter(browser, world.dashboard, "globex-login")
+    page = leave(browser, world.dashboard)
+    assert page.text.count("<iframe") == 1
+    frame = unescape(page.text.partition('<iframe class="hidden-frame" src="')[2].partition('"')[0])
+    answer = browser.get(frame)
+    assert frame.startswith(f"{world.dashboard.url}/auth/frontchannel?iss=")
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+    back = browser.get(unescape(page.text.partition('content="2;url=')[2].partition('"')[0]))
+    assert str(back.url) == f"{world.dashboard.url}/login"
+    assert "You have been signed out." in back.text
+
+
+def test_a_sign_out_at_the_provider_ends_another_browser_page_at_once(world: World, browser: Browser) -> None:
+    enter(browser, world.dashboard)
+    cookie = "; ".join(f"{name}={value}" for name, value in browser.http.cookies.items())
+    address = world.dashboard.url.replace("http:", "ws:") + "/live"
+    with websockets.sync.client.connect(address, additional_headers={"Cookie": cookie}, proxy=None) as live:
+        confirmation = browser.get(f"{world.acme.url}/end_session")
+        assert asks_to_confirm(confirmation)
+        browser.submit(confirmation, answer="yes")
+        with pytest.raises(ConnectionClosed):
+            live.recv(timeout=10)
+        assert live.close_code == 4401
+    assert not is_in(browser, world.dashboard)
+
+
+def test_the_live_connection_of_nobody_is_closed_with_4401(world: World) -> None:
+    address = world.plain.url.replace("http:", "ws:") + "/live"
+    with websockets.sync.client.connect(address, proxy=None) as live:
+        with pytest.raises(ConnectionClosed):
+            live.recv(timeout=10)
+        assert live.close_code == 4401
+
+
+def test_the_dashboard_shows_what_is_remembered(world: World, browser: Browser) -> None:
+    enter(browser, world.dashboard)
+    (session,) = world.acme.app.state.provider.sessions.values()
+    page = browser.get(world.dashboard.url)
+    for value in ("acme-id", "alice", f"{session.sid[:6]}…"):
+        assert f"<code>{value}</code>" in page.text
+    assert session.sid not in page.text
+
+
+def test_the_pages_with_a_logout_button_name_the_providers_in_their_policy(world: World, browser: Browser) -> None:
+    policy = browser.get(world.dashboard.url).headers["content-security-policy"]
+    assert f"form-action 'self' {' '.join(sorted([world.acme.url, world.globex.url]))};" in policy
+    assert "default-src 'none';" in policy
+
+
+def test_a_sign_in_that_fails_or_is_unknown_leads_back_to_the_login_page(world: World, browser: Browser) -> None:
+    for path, status, words in [
+        ("/callback/acme-id?error=access_denied&state=x", 400, "That sign-in did not work."),
+        ("/callback/acme-id?code=x&state=x", 400, "That sign-in did not work."),
+        ("/callback/nobody", 404, "There is no such provider."),
+        ("/login/nobody", 404, "There is no such provider."),
+    ]:
+        page = browser.get(f"{world.dashboard.url}{path}")
+        assert (page.status_code, words in page.text) == (status, True)
+
+
+def test_a_taken_port_is_replaced_by_a_free_one() -> None:
+    first = listen("localhost", 0)
+    second = listen("localhost", port_of(first))
+    assert port_of(first) != port_of(second)
+    for sock in first + second:
+        sock.close()
+
+
+def test_python_m_demo_prints_its_address_and_ends_on_ctrl_c() -> None:
+    command = [sys.executable, "-m", "demo", "--port", "0"]
+    root = Path(__file__).parent.parent
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        printed = ""
+        while "Ctrl-C" not in printed:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            printed += line
+        address = printed.partition("Open ")[2].split()[0]
+        assert "Sign in to Dashboard" in httpx.get(f"{address}/login", trust_env=False).text
+        assert "alice (password: wonderland)" in printed
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=20)
+    assert (process.returncode, rest.strip(), errors) == (0, "Bye.", "")
