@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 import anyio
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
+from asgi_rp_logout import RPLogoutMiddleware, current_login, remember_login
 from asgi_rp_logout.endpoints import back_channel as endpoint
 from asgi_rp_logout.endpoints._common import Refusals
 from asgi_rp_logout.errors import StoreError
@@ -28,30 +34,72 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
 class RelyingParty:
-    """An application's back-channel endpoint for the stub provider, and what it ended."""
+    """The back-channel endpoint by itself, for the stub provider, and what it was told to end."""
 
     def __init__(self, stub: StubProvider, *providers: Any, **options: Any) -> None:
         self.stub = stub
         self.provider = OIDCProvider(stub.issuer, stub.client_id, **options)
         self.provider.use_http_client(stub.client())
         self.providers = [*providers, self.provider]
-        self.ended: list[LogoutToken] = []
+        self.ended: list[Any] = []
         self.failure: Exception | None = None
         self.delay = 0.0
+        self.signed_in = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await endpoint.back_channel(scope, receive, send, providers=self.providers, end=self.end)
 
     async def end(self, token: LogoutToken, received: float) -> None:
         await anyio.sleep(self.delay)
         if self.failure is not None:
             raise self.failure
         self.ended.append(token)
+        self.signed_in = self.signed_in and (token.sub, token.sid) != ("alice", "s1")
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await endpoint.back_channel(scope, receive, send, providers=self.providers, end=self.end)
+    async def sign_in(self) -> None:
+        """Sign alice in, in session s1, ten seconds ago."""
+        self.signed_in = True
+
+    async def is_signed_in(self) -> bool:
+        return self.signed_in
 
     async def post(self, token: str, **more: str) -> Answer:
         """Post a token as the suite does, with a parameter that must be ignored."""
         body = urlencode({"ignored_parameter": "ignored", "logout_token": token, **more}).encode()
         return await call(self, http_scope("/backchannel", "POST", FORM), body)
+
+
+class Application(RelyingParty):
+    """A whole application behind the middleware, with one browser."""
+
+    def __init__(self, stub: StubProvider, *providers: Any, **options: Any) -> None:
+        super().__init__(stub, *providers, **options)
+        self.cookies: dict[str, str] = {}
+        app = Starlette(routes=[Route("/", self._home), Route("/login", self._login)])
+        self.app = RPLogoutMiddleware(
+            app, providers=self.providers, backchannel_path="/backchannel", freshness=0, on_logout=self.ended.append
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+    async def _login(self, request: Request) -> Response:
+        id_token = self.stub.make_logout_token("id_token", now=time.time() - 10)
+        remember_login(request, id_token=id_token, provider=self.provider.name)
+        response = PlainTextResponse("welcome")
+        response.set_cookie("session", "an-opaque-session-identifier")
+        return response
+
+    async def _home(self, request: Request) -> Response:
+        login = current_login(request)
+        return PlainTextResponse(login.sub or "" if login else "nobody")
+
+    async def sign_in(self) -> None:
+        self.cookies = (await call(self, http_scope("/login"))).cookies()
+
+    async def is_signed_in(self) -> bool:
+        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        return (await call(self, http_scope("/", headers={"cookie": cookie}))).body == b"alice"
 
 
 def code_of(answer: Answer, log: Callable[[], list[str]]) -> str:
@@ -82,18 +130,26 @@ def stub() -> StubProvider:
     return StubProvider()
 
 
+@pytest.fixture(params=[RelyingParty, Application])
+def rp(request: pytest.FixtureRequest, stub: StubProvider) -> RelyingParty:
+    return request.param(stub)
+
+
 @pytest.fixture
-def rp(stub: StubProvider) -> RelyingParty:
+def alone(stub: StubProvider) -> RelyingParty:
     return RelyingParty(stub)
 
 
 async def assert_refused(rp: RelyingParty, token: str, code: str, log: Callable[[], list[str]]) -> None:
     """Assert that a token is refused with this code, ends nothing, and that nothing but the token is to blame."""
-    assert is_taken(await rp.post(rp.stub.make_logout_token()))
+    await rp.sign_in()
+    assert is_taken(await rp.post(rp.stub.make_logout_token(sub="bob", sid="s2")))
     assert code_of(await rp.post(token), log) == code
     assert len(rp.ended) == 1
+    assert await rp.is_signed_in()
     assert is_taken(await rp.post(rp.stub.make_logout_token()))
     assert len(rp.ended) == 2
+    assert not await rp.is_signed_in()
     assert len(log()) == 1
     assert not any(token[:20] in line for line in log())
 
@@ -103,9 +159,12 @@ async def assert_refused(rp: RelyingParty, token: str, code: str, log: Callable[
 
 async def test_oidcc_client_test_rp_backchannel_rpinitlogout(rp: RelyingParty, stub: StubProvider) -> None:
     """A valid token is answered with 200, exactly, and its session is ended."""
+    await rp.sign_in()
+    assert await rp.is_signed_in()
     assert is_taken(await rp.post(stub.make_logout_token()))
     (ended,) = rp.ended
     assert (ended.iss, ended.sub, ended.sid) == (stub.issuer, "alice", "s1")
+    assert not await rp.is_signed_in()
 
 
 async def test_oidcc_client_test_rp_backchannel_rpinitlogout_alg_none(rp: RelyingParty, log: Any) -> None:
@@ -341,39 +400,39 @@ async def test_a_client_that_goes_away_in_the_middle_gets_no_answer_and_ends_not
         (TimeoutError("password=hunter2"), "deadline"),
     ],
 )
-async def test_a_store_that_fails_is_a_400(rp: RelyingParty, log: Any, failure: Exception, code: str) -> None:
+async def test_a_store_that_fails_is_a_400(alone: RelyingParty, log: Any, failure: Exception, code: str) -> None:
     """The specification knows no other answer, and a 200 would tell the provider that the session is over."""
-    rp.failure = failure
-    assert code_of(await rp.post(rp.stub.make_logout_token()), log) == code
+    alone.failure = failure
+    assert code_of(await alone.post(alone.stub.make_logout_token()), log) == code
     assert "hunter2" not in " ".join(log())
-    rp.failure = None
-    assert is_taken(await rp.post(rp.stub.make_logout_token()))
+    alone.failure = None
+    assert is_taken(await alone.post(alone.stub.make_logout_token()))
 
 
 @pytest.mark.slow
-async def test_a_store_that_hangs_is_a_400_within_the_deadline(rp: RelyingParty, log: Any) -> None:
-    rp.delay = 60
+async def test_a_store_that_hangs_is_a_400_within_the_deadline(alone: RelyingParty, log: Any) -> None:
+    alone.delay = 60
     with anyio.fail_after(30):
-        assert code_of(await rp.post(rp.stub.make_logout_token()), log) == "deadline"
-    assert rp.ended == []
+        assert code_of(await alone.post(alone.stub.make_logout_token()), log) == "deadline"
+    assert alone.ended == []
 
 
 @pytest.mark.slow
-async def test_keys_that_hang_are_a_400_within_the_deadline(rp: RelyingParty, stub: StubProvider, log: Any) -> None:
+async def test_keys_that_hang_are_a_400_within_the_deadline(alone: RelyingParty, stub: StubProvider, log: Any) -> None:
     stub.delay = 60
     with anyio.fail_after(30):
-        assert code_of(await rp.post(stub.make_logout_token()), log) == "keys"
-    assert rp.ended == []
+        assert code_of(await alone.post(stub.make_logout_token()), log) == "keys"
+    assert alone.ended == []
 
 
-async def test_a_logout_is_finished_when_the_provider_hangs_up_on_it(rp: RelyingParty, stub: StubProvider) -> None:
+async def test_a_logout_is_finished_when_the_provider_hangs_up_on_it(alone: RelyingParty, stub: StubProvider) -> None:
     """Some servers cancel a request when its client goes away; a token that is here is worth the half second."""
-    rp.delay = 0.05
+    alone.delay = 0.05
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(rp.post, stub.make_logout_token())
+        tasks.start_soon(alone.post, stub.make_logout_token())
         await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
-    assert len(rp.ended) == 1
+    assert len(alone.ended) == 1
 
 
 @pytest.mark.parametrize("trouble", ["status", "issuer"])
