@@ -1,0 +1,38 @@
+"""Turn any ASGI application's own logout into a logout at the OpenID provider as well."""
+
+from __future__ import annotations
+
+from .context import current_login, forget_login, remember_login
+from .decorators import local_logout_only, rp_logout
+from .errors import ConfigurationError, LogoutTokenError, ProviderError, RPLogoutError, StoreError
+from .login import Login
+from .middleware import RPLogoutMiddleware
+from .protocol.cookies import Cookie
+from .providers.authlib import AuthlibProvider
+from .providers.oidc import OIDCProvider
+from .providers.static import StaticProvider
+from .revoke import LogoutEvent
+from .store import MemoryStore
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AuthlibProvider",
+    "ConfigurationError",
+    "Cookie",
+    "Login",
+    "LogoutEvent",
+    "LogoutTokenError",
+    "MemoryStore",
+    "OIDCProvider",
+    "ProviderError",
+    "RPLogoutError",
+    "RPLogoutMiddleware",
+    "StaticProvider",
+    "StoreError",
+    "current_login",
+    "forget_login",
+    "local_logout_only",
+    "remember_login",
+    "rp_logout",
+]

@@ -1,0 +1,96 @@
+"""Before the application: who comes in, and what of it must not be believed."""
+
+from __future__ import annotations
+
+from ._asgi import Scope, Send, header_values, respond
+from .ledger import Deadline, Ledger
+from .protocol.cookies import without_cookies
+from .request import HANDLE_IN_SESSION, OwnCookies, Request, claim_of
+from .settings import Settings
+from .verdict import Claim, Handle, Verdict
+
+
+class Arrivals:
+    """Recognise requests: by the handle in their session, or else by their cookies."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._own: dict[tuple[str, bool], OwnCookies] = {}
+        self._public_https = (settings.public_url or "").startswith("https")
+
+    def own_cookies(self, scope: Scope, root_path: str) -> OwnCookies:
+        """Give the names of our own cookies at this mount; ``__Host-`` ones where the browser sees https."""
+        key = (root_path, self._public_https or scope.get("scheme") in ("https", "wss"))
+        own = self._own.get(key)
+        if own is None:
+            # A root_path may come from a header; no client fills this table.
+            if len(self._own) >= 256:
+                self._own.clear()
+            own = self._own[key] = OwnCookies.of(key[0], secure=key[1])
+        return own
+
+    async def verdict(self, request: Request, deadline: Deadline) -> Verdict | None:
+        """Give the verdict about a request, at most ``freshness`` old; None if there is nothing to judge."""
+        text = request.session.get(HANDLE_IN_SESSION) if request.session else None
+        key: object = text
+        handle = None
+        if not isinstance(text, str):
+            raw = _raw_cookies(request)
+            if not raw:
+                return None
+            key = (raw, request.own.login)
+        verdict = self._ledger.cached(key)
+        if verdict is not None:
+            return verdict
+        handle = Handle.parse(text)
+        if handle is not None:
+            return await self._ledger.look_up(key, Claim.of(handle, ()), deadline)
+        cookies = header_values(request.headers, b"cookie")
+        claim = claim_of(cookies, request.own, self._settings.session_cookies)
+        return await self._ledger.look_up(key, claim, deadline)
+
+    async def fresh_verdict(self, request: Request, deadline: Deadline) -> Verdict:
+        """Read the store about everything in a request: what a logout is about must not be a second old."""
+        claim = request.claim(self._settings.session_cookies)
+        text = (request.session or {}).get(HANDLE_IN_SESSION)
+        return await self._ledger.look_up(("logout", text, _raw_cookies(request)), claim, deadline)
+
+
+def _raw_cookies(request: Request) -> bytes:
+    found = b""
+    for name, value in request.headers:
+        if name == b"cookie":
+            found = found + b"; " + value if found else value
+    return found
+
+
+def make_anonymous(request: Request, verdict: Verdict) -> None:
+    """Take out of a request what is dead, so that the application sees somebody who is not signed in."""
+    if verdict.ended is not None:
+        session = request.live_session()
+        if session is not None:
+            session.clear()
+            request.session = {}
+    if not verdict.dead:
+        return
+    pairs = [(cookie.name, cookie.value) for cookie in verdict.dead]
+    headers = []
+    for name, value in request.headers:
+        if name.lower() == b"cookie":
+            left = without_cookies(value.decode("latin-1"), pairs).encode("latin-1")
+            headers += [(name, left)] if left else []
+        else:
+            headers.append((name, value))
+    request.scope["headers"] = headers
+
+
+def is_recognisable(verdict: Verdict) -> bool:
+    """Tell whether a request carries anything that could be a login."""
+    return bool(verdict.claim.handle or verdict.claim.cookies or verdict.claim.carried)
+
+
+async def refuse_for_now(send: Send) -> None:
+    """Answer that nobody can be told apart from the signed-out right now; nothing is expired."""
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"), (b"retry-after", b"1")]
+    await respond(send, 503, headers, b"The session cannot be checked right now. Please try again.\n")

@@ -1,0 +1,141 @@
+"""What the application says to the middleware while it handles a request: the calls behind the public functions.
+
+One small object per request stands in the scope, where copies of the scope carry it along, and in a ContextVar, where
+threadpools and tasks carry it along. Applications reach it either way; the middleware keeps it at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import RPLogoutError
+from .login import Login
+
+SCOPE_KEY = "asgi_rp_logout"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Say that the answer is a logout: at which provider, if one was named, and whether of this application only."""
+
+    provider: str | None = None
+    local: bool = False
+
+
+class Context:
+    """Collect what one request's handler said. The defaults are on the class: most requests say nothing."""
+
+    asked = False
+    """Whether anything below was said."""
+    started = False
+    """Whether the response has started, or can carry no cookies (a WebSocket)."""
+    handled = False
+    """Whether a middleware nearer to the application has dealt with this logout."""
+    mark: Mark | None = None
+    remembered: Login | None = None
+    forgotten = False
+    recalled: Login | None = None
+    exchange: Any = None
+    """The exchange that answers, once the request has turned out to matter."""
+    outer: Context | None = None
+    """The context of the next middleware further out, for the same request."""
+
+    def tell_outer(self) -> None:
+        """Let the middlewares further out know that this logout is dealt with."""
+        context = self.outer
+        while context is not None:
+            context.handled = True
+            context = context.outer
+
+
+current: ContextVar[Context | None] = ContextVar("asgi_rp_logout", default=None)
+
+
+def find_context(request_or_scope: object = None) -> Context | None:
+    """Give the context of a request, of a scope, or of whatever is being handled right now."""
+    scope = getattr(request_or_scope, "scope", request_or_scope)
+    if isinstance(scope, Mapping):
+        context = scope.get(SCOPE_KEY)
+        if isinstance(context, Context):
+            return context
+    elif scope is not None:
+        raise RPLogoutError(
+            f"{type(request_or_scope).__name__}: expected a request, an ASGI scope, or nothing", code="not_a_request"
+        )
+    return current.get()
+
+
+def remember_login(
+    request_or_scope: Any = None,
+    token: Mapping[str, Any] | None = None,
+    *,
+    provider: str | None = None,
+    id_token: str | None = None,
+    sub: str | None = None,
+    sid: str | None = None,
+    iss: str | None = None,
+    refresh_token: str | None = None,
+) -> None:
+    """Remember that this browser has just signed in; call it where the login is complete, in the callback.
+
+    Takes the request or scope, if one is at hand; the token dict that Authlib's ``authorize_access_token()`` gives,
+    or its parts by keyword; and the provider's name. A login that was remembered before for this browser ends. Only
+    what the provider answered at its token endpoint belongs here: the ID Token is read, not verified again.
+
+    Raises ``RPLogoutError`` outside of ``RPLogoutMiddleware``, after the response has started, in a WebSocket, and if
+    there is nothing to remember. RP-Initiated Logout 1.0, section 2 (``id_token_hint``).
+    """
+    context = _writable_context(request_or_scope)
+    token = token or {}
+    if not isinstance(token, Mapping):
+        raise RPLogoutError(f"token is a {type(token).__name__}: expected Authlib's token dict", code="token")
+    claims = token.get("userinfo") or {}
+    login = Login(
+        provider=provider,
+        id_token=id_token or token.get("id_token"),
+        sub=sub or claims.get("sub"),
+        sid=sid or claims.get("sid"),
+        iss=iss or claims.get("iss"),
+        refresh_token=refresh_token or token.get("refresh_token"),
+    )
+    for name in ("provider", "id_token", "sub", "sid", "iss", "refresh_token"):
+        if not isinstance(getattr(login, name), str | None):
+            raise RPLogoutError(f"{name} is a {type(getattr(login, name)).__name__}: expected text", code="token")
+    if login == Login():
+        raise RPLogoutError("there is nothing to remember: expected a token or its parts", code="token")
+    context.remembered, context.forgotten, context.asked = login, False, True
+
+
+def forget_login(request_or_scope: Any = None) -> None:
+    """Drop what is remembered of this browser's login, without ending anything.
+
+    For an application that signs in somebody else in the same session by a way that has no provider, such as a
+    password. Takes the request or scope, if one is at hand. Raises ``RPLogoutError`` as ``remember_login`` does.
+    """
+    context = _writable_context(request_or_scope)
+    context.remembered, context.forgotten, context.asked = None, True, True
+
+
+def current_login(request_or_scope: Any = None) -> Login | None:
+    """Give the login that is remembered for this request.
+
+    Takes the request or scope, if one is at hand. Gives None for a stranger. A login that has ended is given once more
+    with ``ended`` set, and is false in a condition, so that a page can say "you have been signed out".
+    """
+    context = find_context(request_or_scope)
+    return (context.remembered or context.recalled) if context is not None else None
+
+
+def _writable_context(request_or_scope: object) -> Context:
+    context = find_context(request_or_scope)
+    if context is None:
+        raise RPLogoutError("this request did not come through RPLogoutMiddleware", code="no_middleware")
+    if context.started:
+        raise RPLogoutError(
+            "it is too late: the response has started, or this is a WebSocket, and no cookie can be set",
+            code="too_late",
+        )
+    return context

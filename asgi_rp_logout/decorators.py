@@ -1,0 +1,84 @@
+"""Decorators for endpoints: ``rp_logout`` says "this was a logout", ``local_logout_only`` "of this application only".
+
+They wrap a function and keep its signature, so frameworks that read it (FastAPI, Litestar) still inject what it asks
+for. The mark is made when the endpoint has returned: one that raises has logged nobody out.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from ._asgi import logger
+from .context import Context, Mark, find_context
+from .errors import ConfigurationError, RPLogoutError
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+@overload
+def rp_logout(endpoint: Endpoint, /) -> Endpoint: ...
+@overload
+def rp_logout(*, provider: str | None = None) -> Callable[[Endpoint], Endpoint]: ...
+def rp_logout(endpoint: Any = None, /, *, provider: str | None = None) -> Any:
+    """Mark an endpoint's answer as a logout, wherever it is routed.
+
+    Takes the endpoint, a function or method, sync or async; or ``provider=``, the name of the provider to log out at,
+    where it is not the one that signed the user in. An answer with a status of 400 or more is no logout. Raises
+    ``ConfigurationError`` for what cannot be decorated.
+    """
+    if provider is not None and not isinstance(provider, str):
+        raise ConfigurationError(f"provider={provider!r}: expected a provider's name")
+    mark = Mark(provider=provider)
+    return functools.partial(_marking, mark=mark) if endpoint is None else _marking(endpoint, mark=mark)
+
+
+def local_logout_only(endpoint: Endpoint, /) -> Endpoint:
+    """Mark an endpoint's answer as a logout of this application only: the session at the provider is left alone.
+
+    Takes the endpoint, a function or method, sync or async. Raises ``ConfigurationError`` for what cannot be decorated.
+    """
+    return _marking(endpoint, mark=Mark(local=True))
+
+
+def _marking(endpoint: Endpoint, *, mark: Mark) -> Endpoint:
+    if not callable(endpoint) or inspect.isclass(endpoint):
+        raise ConfigurationError(f"{endpoint!r}: expected a function or a method, not a class or its name")
+    if inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(type(endpoint).__call__):
+
+        @functools.wraps(endpoint)
+        async def decorated(*args: Any, **kwargs: Any) -> Any:
+            result = await endpoint(*args, **kwargs)
+            _set(mark, args, kwargs)
+            return result
+
+    else:
+
+        @functools.wraps(endpoint)
+        def decorated(*args: Any, **kwargs: Any) -> Any:
+            result = endpoint(*args, **kwargs)
+            _set(mark, args, kwargs)
+            return result
+
+    return decorated  # type: ignore[return-value]
+
+
+def _set(mark: Mark, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    context = _context_of_call(args, kwargs)
+    if context is None:
+        logger.warning("a logout was answered outside of RPLogoutMiddleware: the provider does not hear of it")
+    else:
+        context.mark, context.asked = mark, True
+
+
+def _context_of_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Context | None:
+    # The request among the arguments comes first: it is right even in a thread that a ContextVar did not reach.
+    for argument in (*args, *kwargs.values()):
+        if hasattr(argument, "scope"):
+            try:
+                return find_context(argument)
+            except RPLogoutError:
+                continue
+    return find_context()

@@ -1,0 +1,56 @@
+"""The one registered return address: it sends the browser on to the page it wanted.
+
+RP-Initiated Logout 1.0, section 3. The state here protects nothing but the comfort of landing on the right page, and so
+nothing about it is ever an error: missing, wrong, used up or another browser's, the browser goes to the default page.
+"""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import parse_qs
+
+from .._asgi import Send, respond
+from ..errors import StoreError
+from ..ledger import Deadline, Ledger
+from ..protocol.return_to import local_path
+from ..request import Request
+from ..returns import browser_digest, default_target, trip_key
+from ..settings import Settings
+
+
+async def callback(settings: Settings, ledger: Ledger, request: Request, send: Send) -> None:
+    """Answer the browser that comes back from the provider: 303 to a path on this origin."""
+    if request.method not in ("GET", "HEAD"):
+        await respond(send, 405, [(b"allow", b"GET, HEAD"), (b"cache-control", b"no-store")])
+        return
+    target = await _target(ledger, request) or default_target(settings, request)
+    headers = [
+        (b"location", target.encode("ascii")),
+        (b"cache-control", b"no-store"),
+        (b"referrer-policy", b"no-referrer"),
+    ]
+    if request.cookie(request.own.trip) is not None:
+        headers.append((b"set-cookie", request.own.deletion(request.own.trip)))
+    await respond(send, 303, headers)
+
+
+async def _target(ledger: Ledger, request: Request) -> str | None:
+    query = request.scope.get("query_string", b"").decode("latin-1")
+    try:
+        states = parse_qs(query, max_num_fields=50).get("state", [])
+    except ValueError:
+        return None
+    browser = request.cookie(request.own.trip)
+    # Read first and taken only by the right browser: somebody else's visit must not use up the trip.
+    if len(states) != 1 or browser is None:
+        return None
+    key, deadline = trip_key(states[0]), Deadline()
+    try:
+        record = (await ledger.read([key], deadline))[key]
+        if record is None or not hmac.compare_digest(str(record.get("browser")), browser_digest(browser)):
+            return None
+        record = await ledger.claim(key, deadline)
+    except StoreError:
+        return None
+    # Looked at once more on its way out: a store is shared, and this is a redirect.
+    return local_path(str(record.get("to", "")), own=()) if record is not None else None

@@ -1,0 +1,241 @@
+"""One request that turned out to matter, from the application's response on: the steps in their order."""
+
+from __future__ import annotations
+
+import time
+
+from ._asgi import Message, Send, logger
+from .client import Client, client_of
+from .context import Context, Mark
+from .detect import detect
+from .errors import RPLogoutError
+from .later import defer
+from .ledger import Deadline, Ledger
+from .login import Login
+from .logins import ask_login_source, echo_of, empty_session, end_login, has_evidence
+from .messages import headers_of, location_of, take_header, with_cookies, without_cookies
+from .ordinary import ordinary
+from .protocol.end_session import same_endpoint
+from .providers.base import Provider
+from .request import Request
+from .resolve import Destination, resolve
+from .returns import TRIP_LIFETIME, Return, own_target, plan_return
+from .revoke import after_logout
+from .rewrite import Answer, answer_for
+from .settings import Settings
+from .verdict import Verdict
+
+
+class Exchange:
+    """Carry one request through the steps. Made when a request is a logout's, or its answer turns out to be one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        request: Request,
+        context: Context,
+        send: Send,
+        verdict: Verdict | None = None,
+    ) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.request = request
+        self.context = context
+        self.verdict = verdict or Verdict(request.claim(settings.session_cookies))
+        self.deadline = Deadline()
+        self.also: list[bytes] = []
+        self._send = send
+        self._on_logout_path = request.path in settings.logout_paths
+        self._source: Login | None = None
+        self._source_asked = False
+        self._answered = False
+        self._ended: Login | None = None
+        self._asked: Provider | None = None
+
+    async def recall(self) -> None:
+        """Step 0, on a logout path: learn who this is before the application forgets."""
+        self._source = await ask_login_source(self.settings, self.request.scope)
+        self._source_asked = True
+
+    async def send(self, message: Message) -> None:
+        """Take a message of the application, and pass it on, amended, or not at all."""
+        if message["type"] == "http.response.start":
+            self.context.started = True
+            await self._start(message)
+        elif not self._answered:
+            await self._send(message)
+
+    async def finish(self) -> None:
+        """Step 6, once the response has gone."""
+        if self._ended is not None:
+            await after_logout(self.settings, self._ended, self._asked)
+
+    async def _start(self, start: Message) -> None:
+        marker, start = take_header(start, self.settings.marker)
+        start = with_cookies(start, self.also)
+        mark = detect(
+            int(start["status"]),
+            self.request.method,
+            on_logout_path=self._on_logout_path,
+            marker=marker,
+            mark=self.context.mark,
+        )
+        if mark is not None and not self.context.handled:
+            self.context.tell_outer()
+            await self.log_out(mark, start)
+        else:
+            parts = (self.settings, self.ledger, self.request, self.context, self.verdict)
+            await self._send(await ordinary(*parts, start, self.deadline))
+
+    async def log_out(self, mark: Mark, start: Message) -> None:
+        """Steps 2 to 5: forget, resolve, build, rewrite. The login is over before anything can fail."""
+        login = await self._who()
+        client = client_of(self.request.method, self.request.headers)
+        evidence = has_evidence(self.settings, self.request, self.verdict, login)
+        stays = mark.local or client in (Client.FOREIGN, Client.PREFETCH)
+        self._ended = login if login is not None else Login() if evidence else None
+        location = location_of(start)
+        target = own_target(self.settings, self.request, location)
+        word = {"local": stays, "provider": mark.provider, "to": target}
+        await end_login(self.ledger, self.request, self.verdict, login, word, self.deadline)
+        empty_session(self.request)
+        start = self._expire(start)
+        answer = None
+        if evidence and not stays:
+            try:
+                start, answer = await self._take_to_provider(mark, login, client, start, target, location)
+            except RPLogoutError as error:
+                logger.warning("logged out here, but not at the provider: %s", error)
+            except Exception as error:  # whatever it is, the application's own answer goes out
+                logger.warning("logged out here, but not at the provider: %s", type(error).__name__)
+        if answer is None:
+            await self._send(start)
+        else:
+            await self.answer(answer)
+
+    def is_second_click(self) -> bool:
+        """Tell whether the first click has just ended this login, at its provider as well."""
+        verdict, unsafe = self.verdict, self.request.method not in ("GET", "HEAD", "OPTIONS", "TRACE", "CONNECT")
+        return unsafe and verdict.just_ended(time.time()) and not verdict.local
+
+    async def second_click(self) -> bool:
+        """Take a browser to the provider whose first click has just ended the login; tell whether it was answered.
+
+        The application is not asked: a guard of its own would refuse somebody who is no longer signed in, and the
+        browser shows the answer to the last click only.
+        """
+        client = client_of(self.request.method, self.request.headers)
+        start: Message = {"type": "http.response.start", "status": 303, "headers": []}
+        mark = Mark(provider=self.verdict.named)
+        waits = client in (Client.FETCH, Client.TURBO) and self.settings.for_fetch != "json"
+        if waits or client in (Client.FOREIGN, Client.PREFETCH):
+            return False
+        return await self.try_to_go(mark, await self._who(), client, self._expire(start), self.verdict.wanted)
+
+    async def try_to_go(
+        self, mark: Mark, login: Login | None, client: Client, start: Message, target: str | None
+    ) -> bool:
+        """Answer without the application, by taking the browser to the provider; tell whether that could be done."""
+        try:
+            _, answer = await self.go(mark, login, client, start, target)
+        except RPLogoutError as error:
+            logger.warning("logged out here, but not at the provider: %s", error)
+            return False
+        if answer is not None:
+            await self.answer(answer)
+        return answer is not None
+
+    async def play(self, mark: Mark, login: Login | None, target: str | None) -> bool:
+        """Finish a deferred logout: take this navigation to the provider; tell whether that could be done.
+
+        With a callback path the browser comes back to the page that it was on the way to.
+        """
+        start: Message = {"type": "http.response.start", "status": 303, "headers": []}
+        if self.settings.callback_path is not None:
+            query = self.request.scope.get("query_string", b"").decode("latin-1")
+            target = own_target(
+                self.settings, self.request, f"{self.request.full_path}?{query}" if query else self.request.full_path
+            )
+        return await self.try_to_go(mark, login, Client.NAVIGATION, with_cookies(start, self.also), target)
+
+    def through(self, send: Send) -> None:
+        """Send through ``send`` from now on."""
+        self._send = send
+
+    async def answer(self, answer: Answer) -> None:
+        """Send an answer of our own; what the application says from now on is swallowed."""
+        self.context.started = self._answered = True
+        await self._send(answer[0])
+        await self._send({"type": "http.response.body", "body": answer[1], "more_body": False})
+
+    async def _take_to_provider(
+        self,
+        mark: Mark,
+        login: Login | None,
+        client: Client,
+        start: Message,
+        target: str | None,
+        location: str | None,
+    ) -> tuple[Message, Answer | None]:
+        if client in (Client.FETCH, Client.TURBO) and self.settings.for_fetch != "json":
+            if self.settings.for_fetch == "local":
+                return start, None
+            return with_cookies(start, await defer(self.ledger, self.request, mark, login, target, self.deadline)), None
+        return await self.go(mark, login, client, start, target, location)
+
+    async def go(
+        self,
+        mark: Mark,
+        login: Login | None,
+        client: Client,
+        start: Message,
+        target: str | None,
+        location: str | None = None,
+    ) -> tuple[Message, Answer | None]:
+        """Resolve, build and write the answer that takes this client to the provider. Raises ``ProviderError``."""
+        way_back = plan_return(self.settings, self.request, target)
+        destination = await self._resolve(mark, login, way_back)
+        if location is not None and same_endpoint(location, destination.url):
+            return start, None  # the application goes there by itself
+        if way_back.state is not None:
+            start = await self._keep_trip(start, way_back)
+        return start, answer_for(client, start, destination, as_json=self.settings.for_fetch == "json")
+
+    async def _resolve(self, mark: Mark, login: Login | None, way_back: Return) -> Destination:
+        scope = self.request.as_it_came()
+        destination = await resolve(self.settings, named=mark.provider, login=login, way_back=way_back, scope=scope)
+        self._asked = destination.provider
+        return destination
+
+    async def _keep_trip(self, start: Message, way_back: Return) -> Message:
+        """Keep where the browser goes from the callback, for this browser alone."""
+        own = self.request.own
+        if not await self.ledger.put(way_back.trip_key, way_back.record, TRIP_LIFETIME, self.deadline):
+            return start
+        return with_cookies(start, [own.setting(own.trip, way_back.browser or "", TRIP_LIFETIME)])
+
+    async def _who(self) -> Login | None:
+        """Give the login that this logout is about: the remembered one, a second click's, or the application's."""
+        if self.verdict.live:
+            return self.verdict.login
+        echo = await echo_of(self.ledger, self.verdict, self.deadline)
+        if echo is None and not self._source_asked:
+            self._source = await ask_login_source(self.settings, self.request.as_it_came())
+        return echo or self._source
+
+    def _expire(self, start: Message) -> Message:
+        """Expire every declared cookie, and drop the application's lines that would set one again."""
+        settings, own, claim = self.settings, self.request.own, self.verdict.claim
+        for cookies in (settings.session_cookies, settings.clear_cookies):
+            start = without_cookies(start, cookies.sets)
+            start = with_cookies(start, cookies.deletions(self.request.cookie_names() if cookies.cookies else ()))
+        if claim.carried:
+            start = with_cookies(start, [own.deletion(own.login)])
+        # Never "cookies" where we may set one of our own: browsers obey it after Set-Cookie, and it takes them all.
+        ours = settings.callback_path is not None or settings.for_fetch == "defer"
+        names = [name for name in settings.clear_site_data if not (ours and name in ("cookies", "*"))]
+        if names:
+            value = ", ".join(f'"{name}"' for name in names).encode("ascii")
+            start = {**start, "headers": [*headers_of(start), (b"clear-site-data", value)]}
+        return start

@@ -1,0 +1,250 @@
+"""The book of logins: the store with a deadline, a breaker and a short memory, so that it can never take the app down.
+
+Three promises are kept here. A request asks the store at most once per login per ``freshness``. The store calls of one
+request end after half a second, all in all. And an end that was decided is not lost: a tombstone that the store did not
+take is kept here, counts here at once, and is written as soon as the store answers again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+
+from ._asgi import logger
+from .errors import StoreError
+from .login import Login
+from .settings import Settings
+from .store import COLLECTION, MemoryStore, Record
+from .verdict import SECOND_CLICK, Claim, Handle, SessionCookie, Verdict, judge, login_record
+
+T = TypeVar("T")
+
+STORE_DEADLINE = 0.5
+"""Seconds for all store calls of one request."""
+
+BREAKER_OPEN = 1.0
+"""Seconds after a failure in which reads are not even tried."""
+
+_REMEMBERED = 4096
+"""Verdicts kept for ``freshness``, and tombstones kept while the store is down."""
+
+
+@dataclass(slots=True)
+class Deadline:
+    """Share one deadline among the store calls of a request; it begins with the first of them."""
+
+    at: float | None = field(default=None)
+
+    def left(self) -> float:
+        """Give the seconds left, never less than a hundredth."""
+        now = time.monotonic()
+        if self.at is None:
+            self.at = now + STORE_DEADLINE
+        return max(self.at - now, 0.01)
+
+
+class Ledger:
+    """Remember, look up and end logins."""
+
+    def __init__(self, settings: Settings) -> None:
+        store = settings.store
+        self.store = store
+        self.lifetime = float(settings.session_lifetime)
+        self.freshness = settings.freshness
+        self.verdicts: dict[Any, Verdict] = {}
+        self.advised = False
+        self._knows_sids = settings.frontchannel_path is not None
+        self.ends = 0
+        # A login's record must outlive every cookie that was renewed while it was in use, so it is kept a tenth longer
+        # than a session lives, and written again after a tenth.
+        self._slack = self.lifetime / 10
+        self._local = store if isinstance(store, MemoryStore) else None
+        self._fresh_ends: dict[str, float] = {}
+        self._owed: dict[str, tuple[Record, float]] = {}
+        self._broken_until = 0.0
+        self._warned_at = float("-inf")
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the store is in this process, so that nobody else can end a login."""
+        return self._local is not None
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing can be known of any request."""
+        return self._local is not None and self._local.empty
+
+    # -- looking up ----------------------------------------------------------------------------------------------
+
+    def cached(self, key: object) -> Verdict | None:
+        """Give the verdict of an earlier request with the same cookies, if it still holds."""
+        verdict = self.verdicts.get(key)
+        if verdict is None or verdict.until < time.monotonic():
+            return None
+        if self._fresh_ends:
+            asked = verdict.until - self.freshness
+            if any(self._fresh_ends.get(name, asked) > asked for name in verdict.claim.keys):
+                return None
+        return verdict
+
+    async def look_up(self, key: object, claim: Claim, deadline: Deadline) -> Verdict:
+        """Read the store about a claim, and keep the verdict under ``key`` for ``freshness``.
+
+        Never raises: if the store fails, the last verdict known goes on holding, else one with ``known=False``.
+        """
+        if not claim.keys:
+            return self._keep(key, Verdict(claim))
+        try:
+            records = await self.read(claim.keys, deadline)
+        except StoreError as error:
+            self._complain("a login could not be looked up", error)
+            records = {owed: record for owed, (record, _) in self._owed.items() if owed in claim.keys}
+            verdict = judge(claim, records)
+            if verdict.ended is None:
+                verdict = self.verdicts.get(key) or Verdict(claim, known=False)
+            return verdict
+        verdict = judge(claim, records)
+        verdict.until = time.monotonic() + self.freshness
+        if verdict.live and claim.handle is not None:
+            await self._renew(claim.handle, verdict, deadline)
+        return self._keep(key, verdict)
+
+    async def read(self, keys: Iterable[str], deadline: Deadline) -> dict[str, Record | None]:
+        """Give the records of ``keys``. Raises ``StoreError``."""
+        keys = list(keys)
+        values = await self._guarded(self.store.get_many(keys, collection=COLLECTION), deadline, breaker=True)
+        records = dict(zip(keys, values, strict=True))
+        if self._owed:
+            await self._settle(deadline)
+            records |= {key: self._owed[key][0] for key in keys if key in self._owed}
+        return records
+
+    def _keep(self, key: object, verdict: Verdict) -> Verdict:
+        if len(self.verdicts) >= _REMEMBERED:
+            self.verdicts.clear()
+        self.verdicts[key] = verdict
+        return verdict
+
+    async def _renew(self, handle: Handle, verdict: Verdict, deadline: Deadline) -> None:
+        now = time.time()
+        if verdict.record is not None and now - float(verdict.record.get("kept", now)) > self._slack:
+            record = {**verdict.record, "kept": now}
+            await self._try(f"login:{handle.key}", record, self.lifetime + self._slack, deadline)
+
+    # -- remembering and ending ----------------------------------------------------------------------------------
+
+    async def remember(self, handle: Handle, login: Login, deadline: Deadline) -> bool:
+        """Write a login; tell whether the store took it."""
+        record = login_record(login, handle, time.time())
+        if self._knows_sids and handle.sid_key:
+            await self._try(f"known:{handle.sid_key}", {}, self.lifetime + self._slack, deadline)
+        return await self._try(f"login:{handle.key}", record, self.lifetime + self._slack, deadline)
+
+    async def end(self, handle: Handle, verdict: Verdict | None, by: str, deadline: Deadline, **more: Any) -> None:
+        """End a login for good: its tombstone, and two more minutes for what a second click needs."""
+        await self._tombstone(f"ended:{handle.key}", {"by": by, "at": time.time(), **more}, deadline)
+        if verdict is not None and verdict.record is not None:
+            await self._try(f"login:{handle.key}", verdict.record, SECOND_CLICK, deadline)
+
+    async def bury(self, cookies: Iterable[SessionCookie], known: bool, deadline: Deadline, **more: Any) -> None:
+        """End what session cookies stand for by their exact values; ``known`` says that a login was behind them."""
+        kind = "buried" if known else "invented"
+        for name in dict.fromkeys(cookie.digest for cookie in cookies if cookie.digest):
+            await self._tombstone(f"{kind}:{name}", {"by": "buried", "at": time.time(), **more}, deadline)
+
+    async def end_before(
+        self, key: str, slot: str, *, at: float | None, received: float, by: str, deadline: Deadline
+    ) -> None:
+        """End the logins of a session, or of a subject, made up to ``at``, or else up to ``received``.
+
+        Takes the not-before key, and the slot in its record: the digest of the subject that has to match, an empty
+        string for none. Raises ``StoreError``. The time only ever moves forward, so that a logout token that is sent
+        again ends nothing newer.
+        """
+        record = (await self.read([key], deadline))[key] or {}
+        earlier = record.get(slot)
+        if earlier is not None and float(earlier[0] or earlier[1]) >= (at or received):
+            return
+        record = {**record, slot: [at, received, by]}
+        put = self.store.put(key, record, collection=COLLECTION, ttl=self.lifetime)
+        await self._guarded(put, deadline, breaker=False)
+        self._note_end(key)
+
+    async def forget(self, handle: Handle, deadline: Deadline) -> None:
+        """Drop a login without ending anything."""
+        self._note_end(f"login:{handle.key}")
+        try:
+            await self.claim(f"login:{handle.key}", deadline)
+        except StoreError as error:
+            self._complain("a login could not be forgotten", error)
+
+    # -- one-time things -----------------------------------------------------------------------------------------
+
+    async def put(self, key: str, record: Mapping[str, Any], ttl: float, deadline: Deadline) -> bool:
+        """Write a record that only helps; tell whether the store took it."""
+        return await self._try(key, dict(record), ttl, deadline)
+
+    async def claim(self, key: str, deadline: Deadline) -> Record | None:
+        """Take a record out of the store; None if it is not there or somebody else took it. Raises ``StoreError``."""
+        record = (await self.read([key], deadline))[key]
+        if record is None:
+            return None
+        first = await self._guarded(self.store.delete(key, collection=COLLECTION), deadline, breaker=False)
+        return record if first else None
+
+    # -- the store, guarded --------------------------------------------------------------------------------------
+
+    async def _tombstone(self, key: str, record: Record, deadline: Deadline) -> None:
+        self._note_end(key)
+        if not await self._try(key, record, self.lifetime, deadline):
+            if len(self._owed) >= _REMEMBERED:
+                self._owed.pop(next(iter(self._owed)))
+            self._owed[key] = (record, time.time() + self.lifetime)
+
+    def _note_end(self, key: str) -> None:
+        """Let no verdict from before this moment hold in this process."""
+        now = time.monotonic()
+        self.ends += 1
+        self._fresh_ends[key] = now
+        if len(self._fresh_ends) > 1024:
+            horizon = now - self.freshness
+            self._fresh_ends = {name: at for name, at in self._fresh_ends.items() if at > horizon}
+
+    async def _settle(self, deadline: Deadline) -> None:
+        for key, (record, until) in list(self._owed.items()):
+            ttl = until - time.time()
+            if ttl > 0 and not await self._try(key, record, ttl, deadline):
+                return
+            self._owed.pop(key, None)
+
+    async def _try(self, key: str, record: Record, ttl: float, deadline: Deadline) -> bool:
+        try:
+            await self._guarded(self.store.put(key, record, collection=COLLECTION, ttl=ttl), deadline, breaker=False)
+        except StoreError as error:
+            self._complain(f"a record ({key.partition(':')[0]}) could not be written", error)
+            return False
+        return True
+
+    async def _guarded(self, call: Awaitable[T], deadline: Deadline, *, breaker: bool) -> T:
+        if self._local is not None:
+            return await call
+        if breaker and time.monotonic() < self._broken_until:
+            if hasattr(call, "close"):
+                call.close()  # never awaited, on purpose
+            raise StoreError("the store failed a moment ago", code="breaker")
+        try:
+            with anyio.fail_after(deadline.left()):
+                return await call
+        except Exception as error:
+            self._broken_until = time.monotonic() + BREAKER_OPEN
+            raise StoreError(f"the store failed: {type(error).__name__}", code="store") from error
+
+    def _complain(self, what: str, error: StoreError) -> None:
+        now = time.monotonic()
+        if now - self._warned_at > BREAKER_OPEN:
+            self._warned_at = now
+            logger.warning("%s: %s", what, error)

@@ -1,0 +1,122 @@
+"""Live connections: a WebSocket or a streamed response does not outlive the login it was opened with.
+
+One task per process looks at all of them together, every ``freshness`` seconds and at most four times a second, and
+only while there are any. It runs under asyncio; elsewhere connections live on until they close by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+
+from ._asgi import Message, Send, logger
+from .errors import StoreError
+from .ledger import Deadline, Ledger
+from .verdict import Claim, judge
+
+SIGNED_OUT = 4401
+"""The close code of a WebSocket whose login has ended: 4000 to 4999 are for applications, 401 says why."""
+
+_BATCH = 1000
+
+
+class ConnectionEndedError(OSError):
+    """Report to the application that its connection is gone, as ASGI servers do (ASGI, "Disconnected client")."""
+
+
+class Connection:
+    """Stand between an application and a connection that has to end with its login."""
+
+    def __init__(self, claim: Claim, send: Send, last: Message) -> None:
+        self.claim = claim
+        self.ended = False
+        self._send = send
+        self._last = last
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, or raise ``ConnectionEndedError`` once the login has ended."""
+        if self.ended:
+            raise ConnectionEndedError("the login of this connection has ended")
+        await self._send(message)
+
+    async def end(self) -> None:
+        """Close the connection towards the browser."""
+        self.ended = True
+        try:
+            await self._send(self._last)
+        except Exception as error:  # closed by the other side in the same moment
+            logger.debug("a connection was gone before it could be ended: %s", type(error).__name__)
+
+
+class Watch:
+    """Watch over the live connections of one process."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._connections: set[Connection] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._interval = max(ledger.freshness, 0.25)
+
+    def add(self, connection: Connection) -> None:
+        """Begin to watch a connection."""
+        self._connections.add(connection)
+        if self._task is None or self._task.done():
+            try:
+                self._task = asyncio.get_running_loop().create_task(self._look_on())
+            except RuntimeError:  # another event loop than asyncio's
+                self._connections.clear()
+
+    def discard(self, connection: Connection) -> None:
+        """Watch a connection no longer."""
+        self._connections.discard(connection)
+
+    async def _look_on(self) -> None:
+        seen = -1
+        while self._connections:
+            await asyncio.sleep(self._interval)
+            # With a store in this process nothing can have ended unless somebody ended it here.
+            if self._ledger.is_local and self._ledger.ends == seen:
+                continue
+            seen = self._ledger.ends
+            connections = iter(tuple(self._connections))
+            while batch := tuple(itertools.islice(connections, _BATCH)):
+                await self._end_the_dead(batch)
+
+    async def _end_the_dead(self, connections: tuple[Connection, ...]) -> None:
+        keys = {key for connection in connections for key in connection.claim.keys if not key.startswith("login:")}
+        try:
+            records = await self._ledger.read(keys, Deadline())
+        except StoreError:
+            return
+        if not any(records.values()):
+            return
+        for connection in connections:
+            if connection in self._connections and judge(connection.claim, records).ended is not None:
+                self._connections.discard(connection)
+                await connection.end()
+
+
+def watching(send: Send, claim: Claim, watch: Watch) -> tuple[Send, Callable[[], Connection | None]]:
+    """Wrap ``send`` so that a response is watched from the moment it turns out to be a stream.
+
+    Gives the wrapped send, and a function that gives the connection, if there is one by then. A response that said how
+    long it is is let through to its end: cut short it would be broken, and it ends by itself.
+    """
+    connection: Connection | None = None
+    endless = True
+
+    def wrapped(message: Message) -> Awaitable[None]:
+        nonlocal connection, endless
+        if connection is not None:
+            return connection.send(message)
+        if message["type"] == "http.response.start":
+            endless = not any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+        elif endless and message.get("more_body") and message["type"] == "http.response.body":
+            last = {"type": "http.response.body", "body": b"", "more_body": False}
+            connection = Connection(claim, send, last)
+            watch.add(connection)
+            return connection.send(message)
+        return send(message)
+
+    return wrapped, lambda: connection

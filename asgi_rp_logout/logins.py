@@ -1,0 +1,185 @@
+"""Steps 0 and 2: who is this, and what dies with the logout. Also what an ordinary answer does to a login."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+import anyio
+from starlette.requests import HTTPConnection
+
+from ._asgi import Scope, logger
+from .context import Context
+from .errors import StoreError
+from .ledger import Deadline, Ledger
+from .login import Login
+from .providers.base import issuer_of, name_of
+from .request import HANDLE_IN_SESSION, Request
+from .settings import Settings
+from .store import Record
+from .verdict import SECOND_CLICK, Handle, Verdict, judge, login_from, login_record
+
+SetCookies = list[bytes]
+
+
+async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
+    """Ask the application who is signed in; None if it does not know, fails, or takes too long."""
+    if settings.login_source is None:
+        return None
+    try:
+        with anyio.fail_after(settings.provider_timeout):
+            login = settings.login_source(HTTPConnection(scope))
+            if inspect.isawaitable(login):
+                login = await login
+        if login is None or isinstance(login, Login):
+            return login
+        logger.warning("login_source gave a %s: expected a Login or None", type(login).__name__)
+    except Exception as error:
+        logger.warning("login_source raised %s: nobody is known, this logout stays here", type(error).__name__)
+    return None
+
+
+def has_evidence(settings: Settings, request: Request, verdict: Verdict, login: Login | None) -> bool:
+    """Tell whether there is a session to end at the provider; without evidence nobody is sent there."""
+    if verdict.ended is not None and not verdict.live:
+        return verdict.just_ended(time.time()) and not verdict.local
+    if verdict.live or login is not None:
+        return True
+    return not settings.require_login and bool(verdict.claim.cookies or request.session)
+
+
+async def end_login(
+    ledger: Ledger, request: Request, verdict: Verdict, login: Login | None, word: Record, deadline: Deadline
+) -> None:
+    """End what the request's login was. Nothing after this can undo it, not even a browser that goes away.
+
+    ``word`` is what a second click needs to know: ``local``, the ``provider`` named, and where ``to`` afterwards.
+    """
+    if verdict.ended is not None:
+        return
+    claim = verdict.claim
+    known = verdict.live or login is not None
+    # A handle that the store knows nothing of may be invented, unless a session vouches for it. Tombstones for
+    # invented ones would push out real ones.
+    vouched = verdict.live or not verdict.known or HANDLE_IN_SESSION in (request.session or ())
+    with anyio.CancelScope(shield=True):
+        if claim.handle is not None and vouched:
+            await ledger.end(claim.handle, verdict, "logout", deadline, **word)
+        await ledger.bury(claim.cookies, known, deadline, **word)
+        echo = next((cookie.digest for cookie in claim.cookies if cookie.digest), None)
+        if login is not None and claim.handle is None and echo is not None:
+            record = login_record(login, Handle.new(login, time.time()), time.time())
+            await ledger.put(f"echo:{echo}", record, SECOND_CLICK, deadline)
+
+
+async def echo_of(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Login | None:
+    """Give the login that a second click within two minutes is about, if the first one left word of it."""
+    if verdict.ended is None or not verdict.just_ended(time.time()):
+        return None
+    if verdict.record is not None:
+        return login_from(verdict.record)
+    digest = next((cookie.digest for cookie in verdict.claim.cookies if cookie.digest), None)
+    try:
+        key = f"echo:{digest}"
+        record = (await ledger.read([key], deadline))[key] if digest else None
+    except StoreError:
+        return None
+    return login_from(record) if record is not None else None
+
+
+def empty_session(request: Request) -> None:
+    """Remove from the session what was in it when the request came in; what the handler put there since stays."""
+    session = request.live_session()
+    if session is not None and request.session is not None:
+        for key in (*request.session, HANDLE_IN_SESSION):
+            session.pop(key, None)
+
+
+async def remember(
+    settings: Settings, ledger: Ledger, request: Request, verdict: Verdict, login: Login, deadline: Deadline
+) -> SetCookies:
+    """Write a new login under a new handle, and end the one before it.
+
+    Gives the cookies to set: none if the handle went into the session.
+    """
+    login = _with_issuer(settings, login)
+    handle = Handle.new(login, time.time())
+    with anyio.CancelScope(shield=True):
+        if verdict.live and verdict.claim.handle is not None:
+            await ledger.end(verdict.claim.handle, None, "replaced", deadline, local=True)
+        await ledger.remember(handle, login, deadline)
+    session = request.live_session()
+    if session is not None:
+        session[HANDLE_IN_SESSION] = handle.text
+        return []
+    return [request.own.setting(request.own.login, handle.text, ledger.lifetime)]
+
+
+def _with_issuer(settings: Settings, login: Login) -> Login:
+    """Fill in the issuer from the provider's name, so that a logout token can find a login without an ID Token."""
+    if login.iss is None and login.provider is not None and not callable(settings.providers):
+        for provider in settings.providers:
+            if name_of(provider) == login.provider:
+                record: dict[str, Any] = {name: getattr(login, name) for name in login.__slots__}
+                return Login(**{**record, "iss": issuer_of(provider)})
+    return login
+
+
+async def forget(ledger: Ledger, request: Request, verdict: Verdict, deadline: Deadline) -> SetCookies:
+    """Drop what is remembered, without ending anything."""
+    if verdict.claim.handle is not None:
+        await ledger.forget(verdict.claim.handle, deadline)
+    session = request.live_session()
+    if session is not None:
+        session.pop(HANDLE_IN_SESSION, None)
+    return [request.own.deletion(request.own.login)] if verdict.claim.carried else []
+
+
+async def died_meanwhile(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> bool:
+    """Tell whether the login ended while the application was at work, by reading the store afresh."""
+    if verdict.ended is not None or not verdict.claim.keys:
+        return False
+    try:
+        now = judge(verdict.claim, await ledger.read(verdict.claim.keys, deadline))
+    except StoreError:
+        return False
+    return now.ended is not None
+
+
+def renew_session(request: Request) -> None:
+    """Put a fresh session in place of one whose login died meanwhile, so that nothing of it is written back."""
+    session = request.live_session()
+    if session is None:
+        return
+    try:
+        request.scope["session"] = type(session)()
+    except TypeError:
+        session.clear()
+
+
+def writes_session(request: Request) -> bool:
+    """Tell whether a session middleware around us is about to set its cookie."""
+    session: MutableMapping[str, Any] | None = request.live_session()
+    # Starlette says so since 1.0; of any other session it has to be assumed.
+    return session is not None and bool(getattr(session, "modified", True))
+
+
+def show(context: Context, verdict: Verdict) -> None:
+    """Let ``current_login`` see what is known."""
+    context.recalled = verdict.login
+    if verdict.login is None and verdict.ended is not None:
+        context.recalled = Login(ended=verdict.ended)
+
+
+def looks_signed(value: str) -> bool:
+    """Tell a session that lives in its cookie, signed, from the id of one that lives on the server."""
+    parts = value.strip('"').split(".")
+    if len(parts) < 3:
+        return False
+    try:
+        return base64.b64decode(parts[0] + "=" * (-len(parts[0]) % 4), altchars=b"-_").lstrip().startswith(b"{")
+    except ValueError:
+        return False

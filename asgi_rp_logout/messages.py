@@ -1,0 +1,49 @@
+"""The start message of a response: read and amended, never rebuilt. It may lack its headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ._asgi import Headers, Message
+
+
+def headers_of(start: Message) -> Headers:
+    """Give the headers as a new list of pairs."""
+    return [(bytes(name), bytes(value)) for name, value in start.get("headers", ())]
+
+
+def location_of(start: Message) -> str | None:
+    """Give the redirect target, decoded as latin-1."""
+    return next((value.decode("latin-1") for name, value in headers_of(start) if name.lower() == b"location"), None)
+
+
+def set_cookies_of(start: Message) -> list[bytes]:
+    """Give the values of the Set-Cookie headers."""
+    return [value for name, value in headers_of(start) if name.lower() == b"set-cookie"]
+
+
+def value_set_by(line: bytes) -> str:
+    """Give the value that a Set-Cookie header sets."""
+    return line.partition(b";")[0].partition(b"=")[2].strip().decode("latin-1")
+
+
+def with_cookies(start: Message, lines: Iterable[bytes]) -> Message:
+    """Append Set-Cookie headers."""
+    added = [(b"set-cookie", line) for line in lines]
+    return {**start, "headers": [*headers_of(start), *added]} if added else start
+
+
+def without_cookies(start: Message, dropped: Callable[[bytes], bool]) -> Message:
+    """Leave out the Set-Cookie headers whose value ``dropped`` says yes to."""
+    kept = [(name, value) for name, value in headers_of(start) if name.lower() != b"set-cookie" or not dropped(value)]
+    return {**start, "headers": kept}
+
+
+def take_header(start: Message, name: bytes | None) -> tuple[str | None, Message]:
+    """Take every header called ``name`` out; give the first one's value, decoded as latin-1, and the rest."""
+    headers = headers_of(start)
+    kept = [pair for pair in headers if pair[0].lower() != name]
+    if len(kept) == len(headers):
+        return None, start
+    value = next(value for key, value in headers if key.lower() == name)
+    return value.decode("latin-1"), {**start, "headers": kept}

@@ -1,0 +1,97 @@
+"""RPLogoutMiddleware: any application's own logout becomes a logout at the identity provider as well.
+
+Most requests are no logout. For those this module does as little as it can: it looks at the path, at the headers of the
+response and, if anything is remembered at all, at the cookies. Everything else is an ``Exchange``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Never
+
+import httpx
+
+from ._asgi import ASGIApp, Receive, Scope, Send
+from .attend import Attendant
+from .context import SCOPE_KEY, Context, current
+from .errors import ConfigurationError
+from .protocol.cookies import Cookie
+from .settings import LoginSource, Providers, checked_settings
+from .store import Store
+from .warm import warmed
+
+
+class RPLogoutMiddleware:
+    """Complete an application's own logout with a logout at the identity provider that signed the user in.
+
+    Wraps any ASGI application, from outside or through ``add_middleware``. Every option is described in the README's
+    table of options. Raises ``ConfigurationError`` for one that cannot work. RP-Initiated Logout 1.0; Back-Channel
+    Logout 1.0 and Front-Channel Logout 1.0 where their paths are given.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        providers: Providers,
+        logout_path: str | tuple[str, ...] | list[str] = "/logout",
+        marker_header: str | None = "X-RP-Logout",
+        session_cookie: str | Cookie | tuple[str | Cookie, ...] | list[str | Cookie] = "session",
+        clear_cookies: str | Cookie | tuple[str | Cookie, ...] | list[str | Cookie] = (),
+        post_logout_redirect_uri: str | None = None,
+        public_url: str | None = None,
+        callback_path: str | None = None,
+        backchannel_path: str | None = None,
+        frontchannel_path: str | None = None,
+        login_source: LoginSource | None = None,
+        require_login: bool | None = None,
+        store: Store | None = None,
+        session_lifetime: float = 14 * 24 * 3600,
+        freshness: float = 1.0,
+        on_store_error: Literal["allow", "deny"] = "allow",
+        for_fetch: Literal["defer", "json", "local"] = "defer",
+        max_url_length: int = 4000,
+        clear_site_data: str | tuple[str, ...] | list[str] = (),
+        provider_timeout: float = 3.0,
+        on_logout: Callable[..., Any] | None = None,
+        http_client: httpx.AsyncClient | None = None,
+        **unknown: Never,
+    ) -> None:
+        options = dict(locals())  # the parameters as they were given, and nothing else: keep this the first line
+        self.app = app
+        if unknown:
+            raise ConfigurationError(f"unknown option {next(iter(unknown))!r}: expected one of those in the README")
+        self._settings = checked_settings(options)
+        self._attendant = Attendant(app, self._settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        kind = scope["type"]
+        if kind == "websocket":
+            await self._attendant.attend_websocket(scope, receive, send)
+        elif kind == "http":
+            await self._http(scope, receive, send)
+        else:
+            await self.app(scope, receive, warmed(self._settings, send) if kind == "lifespan" else send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context = Context()
+        outer = scope.get(SCOPE_KEY)
+        if outer is not None:
+            context.outer = outer
+        scope[SCOPE_KEY] = context
+        token = current.set(context)
+        try:
+            path = scope["path"]
+            attendant = self._attendant
+            # The first is empty as long as nobody is remembered in this process.
+            if attendant.entries or path in attendant.paths or scope.get("root_path") or "session" in scope:
+                await attendant.attend(scope, receive, send, context)
+            else:
+                await self.app(scope, receive, attendant.scanning(scope, send, context, None, None))
+        finally:
+            current.reset(token)
+            if outer is not None:
+                scope[SCOPE_KEY] = outer
+            if context.exchange is not None:
+                await context.exchange.finish()

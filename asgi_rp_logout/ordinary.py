@@ -1,0 +1,79 @@
+"""What an answer that is no logout does to a login: remember, forget, renew it, or keep it dead."""
+
+from __future__ import annotations
+
+from ._asgi import Message, logger
+from .context import Context
+from .later import take
+from .ledger import Deadline, Ledger
+from .login import Login
+from .logins import died_meanwhile, forget, looks_signed, remember, renew_session, writes_session
+from .messages import set_cookies_of, value_set_by, with_cookies, without_cookies
+from .protocol.cookies import name_set_by
+from .request import Request
+from .settings import Settings
+from .verdict import Verdict
+
+
+async def ordinary(
+    settings: Settings,
+    ledger: Ledger,
+    request: Request,
+    context: Context,
+    verdict: Verdict,
+    start: Message,
+    deadline: Deadline,
+) -> Message:
+    """Give the start message as it goes out, for an answer that is no logout."""
+    claim = verdict.claim
+    if context.remembered is not None:
+        return await _remembering(settings, ledger, request, verdict, context.remembered, start, deadline)
+    if context.forgotten:
+        return with_cookies(start, await forget(ledger, request, verdict, deadline))
+    if verdict.dead or verdict.ended is not None:
+        return _dead(settings, request, verdict, start)
+    sets_session = any(settings.session_cookies.sets(line) for line in set_cookies_of(start))
+    if claim.keys and not ledger.idle and (sets_session or writes_session(request)):
+        if await died_meanwhile(ledger, verdict, deadline):
+            # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
+            renew_session(request)
+            return without_cookies(start, settings.session_cookies.sets)
+        if sets_session and verdict.live and claim.carried and claim.handle is not None:
+            return with_cookies(start, [request.own.setting(request.own.login, claim.handle.text, ledger.lifetime)])
+    return start
+
+
+async def _remembering(
+    settings: Settings,
+    ledger: Ledger,
+    request: Request,
+    verdict: Verdict,
+    login: Login,
+    start: Message,
+    deadline: Deadline,
+) -> Message:
+    lines = await remember(settings, ledger, request, verdict, login, deadline)
+    if lines and not ledger.advised:
+        signed = [line for line in set_cookies_of(start) if settings.session_cookies.sets(line)]
+        if any(looks_signed(value_set_by(line)) for line in signed):
+            ledger.advised = True
+            logger.warning(
+                "the session lives in a signed cookie: put RPLogoutMiddleware inside the session middleware, or a copy "
+                "of the cookie made before its last change will work after the logout"
+            )
+    if verdict.claim.later is not None:
+        # Whoever has just signed in does not want the logout of before.
+        await take(ledger, verdict.claim.later, deadline)
+        lines = [*lines, request.own.deletion(request.own.later)]
+    return with_cookies(start, lines)
+
+
+def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message) -> Message:
+    """Expire the session cookies that are dead, but neither a living one of the same name nor one that is set anew."""
+    living = {cookie.name for cookie in verdict.claim.cookies if cookie not in verdict.dead}
+    anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}
+    gone = {cookie.name for cookie in verdict.dead} - living - anew
+    lines = [line for line in settings.session_cookies.deletions(gone) if name_set_by(line) in gone]
+    if verdict.claim.carried and verdict.ended is not None:
+        lines.append(request.own.deletion(request.own.login))
+    return with_cookies(start, lines)

@@ -1,0 +1,51 @@
+"""A provider's discovery document (OpenID Connect Discovery 1.0, sections 3 and 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError, ProviderError
+from .end_session import checked_url
+
+FRESH_FOR = 3600.0
+"""Seconds for which a document is taken as it is."""
+
+FAILURE_REMEMBERED_FOR = 30.0
+"""Seconds after a failed fetch in which none is tried: each logout in between would wait for the same silence."""
+
+_ENDPOINTS = ("end_session_endpoint", "revocation_endpoint", "jwks_uri")
+
+
+def checked_issuer(issuer: str) -> str:
+    """Give the issuer back unchanged; raise ``ConfigurationError`` if it cannot be one (section 2: https, no query)."""
+    try:
+        checked_url(issuer)
+    except ProviderError as error:
+        raise ConfigurationError(
+            f"issuer={issuer!r}: expected an https URL (http on a loopback host) without user, query and fragment"
+        ) from error
+    if urlsplit(issuer).query or "?" in issuer or "#" in issuer:
+        raise ConfigurationError(f"issuer={issuer!r}: expected a URL without query and fragment")
+    return issuer
+
+
+def well_known_url(issuer: str) -> str:
+    """Give the address of the discovery document: one terminating slash of the issuer is left out (section 4.1)."""
+    return issuer.removesuffix("/") + "/.well-known/openid-configuration"
+
+
+def checked_document(document: Mapping[str, Any], issuer: str) -> dict[str, str]:
+    """Give the endpoints that a logout needs out of a discovery document.
+
+    The document's issuer must be the issuer asked for, code point by code point (section 4.3): another one could send
+    our users, and their ID Tokens, anywhere. Absent endpoints are absent in the answer. Raises ``ProviderError``.
+    """
+    if document.get("issuer") != issuer:
+        raise ProviderError(f"the discovery document of {issuer} names another issuer", code="issuer_mismatch")
+    metadata = {"issuer": issuer}
+    for name in _ENDPOINTS:
+        if document.get(name):
+            metadata[name] = checked_url(document[name], f"{name} of {issuer}")
+    return metadata

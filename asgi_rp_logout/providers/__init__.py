@@ -1,0 +1,1 @@
+"""Providers: where the end-session URL comes from."""

@@ -1,0 +1,184 @@
+"""What a provider is, and how one is asked.
+
+A provider is any object with ``get_end_session_url()``. Nothing is imported from it and nothing inherited: an
+application's own class works as it is, sync or async, with as few keywords as it likes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import anyio
+import anyio.to_thread
+
+from ..errors import ConfigurationError, ProviderError
+from ..protocol.end_session import (
+    STANDARD_PARAMETERS,
+    FormPost,
+    append_parameters,
+    as_form,
+    checked_url,
+    end_session_url,
+)
+
+_THREADS = 16
+"""Worker threads for the sync methods of all providers together; a method that hangs keeps its thread."""
+
+
+class Provider(Protocol):
+    """Describe what every provider has; see the package's documentation for what else it may have."""
+
+    @property
+    def get_end_session_url(self) -> Callable[..., Any]:
+        """Give the URL to send the browser to, or None; sync or async."""
+
+
+def name_of(provider: object) -> str | None:
+    """Give the name by which a marker or a login means this provider."""
+    name = getattr(provider, "name", None)
+    return name if isinstance(name, str) and name else None
+
+
+def issuer_of(provider: object) -> str | None:
+    """Give the provider's issuer identifier, as far as it is known."""
+    issuer = getattr(provider, "issuer", None)
+    return issuer if isinstance(issuer, str) and issuer else None
+
+
+class OwnThreads:
+    """Run sync callables of providers in threads, never more than ``limit`` at a time.
+
+    A cancelled call leaves its thread to itself, so the threads still running are counted here: anyio's limiter would
+    take the hung ones for free again, and each logout would add one.
+    """
+
+    def __init__(self, limit: int = _THREADS) -> None:
+        self._limit = limit
+        self._running = 0
+        self._lock = threading.Lock()
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        """Call ``function`` in a thread and give its result; raise ``ProviderError`` if all threads hang."""
+        with self._lock:
+            if self._running >= self._limit:
+                raise ProviderError(f"{self._limit} calls of sync provider methods are still running", code="busy")
+            self._running += 1
+        limiter = anyio.CapacityLimiter(1)
+        return await anyio.to_thread.run_sync(
+            functools.partial(self._counted, function), abandon_on_cancel=True, limiter=limiter
+        )
+
+    def _counted(self, function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        finally:
+            with self._lock:
+                self._running -= 1
+
+
+_threads = OwnThreads()
+
+
+async def call(function: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
+    """Call a provider's method with the keyword arguments that its signature takes, out of ``offered``."""
+    taken = {name: offered[name] for name in keywords_of(function) if name in offered} if offered else {}
+    if takes_all(function):
+        taken = dict(offered)
+    if inspect.iscoroutinefunction(function):
+        return await function(**taken)
+    result = await _threads.run(functools.partial(function, **taken))
+    return await result if inspect.isawaitable(result) else result
+
+
+def keywords_of(function: Callable[..., Any]) -> frozenset[str]:
+    """Give the names that may be given to ``function`` by keyword."""
+    return _signature(getattr(function, "__func__", function))[0]
+
+
+def takes_all(function: Callable[..., Any]) -> bool:
+    """Tell whether ``function`` takes any keyword."""
+    return _signature(getattr(function, "__func__", function))[1]
+
+
+@functools.lru_cache(maxsize=256)
+def _signature(function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
+    parameters = inspect.signature(function).parameters.values()
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return frozenset(named), any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+async def ask(provider: Provider, offered: Mapping[str, Any]) -> str | None:
+    """Ask a provider for its end-session URL.
+
+    Takes the keyword arguments to offer: ``login``, ``scope`` and the standard parameters. Gives a checked URL, or None
+    if the provider has none. What the method did not take is appended to the URL, unless it is there already; one that
+    takes ``post_logout_redirect_uri`` has written its URL whole. Raises ``ProviderError`` for a URL no browser may
+    be sent to, and whatever the provider raises.
+    """
+    method = provider.get_end_session_url
+    url = await call(method, offered)
+    if url is None or url == "":
+        return None
+    url = checked_url(url)
+    taken = keywords_of(method)
+    if takes_all(method) or "post_logout_redirect_uri" in taken:
+        return url
+    rest = [(name, offered[name]) for name in STANDARD_PARAMETERS if name not in taken and offered.get(name)]
+    if not offered.get("post_logout_redirect_uri"):
+        rest = [pair for pair in rest if pair[0] != "state"]
+    return append_parameters(url, rest)
+
+
+@dataclass(kw_only=True)
+class StandardProvider:
+    """Write the logout request for an endpoint that is known or can be found: what our own providers share.
+
+    ``rename`` maps a standard parameter to the provider's own name for it, or to None to leave it out; ``extra`` adds
+    parameters; ``post`` says that the endpoint takes a POST from another site, for requests too long for a URL.
+    """
+
+    name: str
+    client_id: str | None = None
+    rename: Mapping[str, str | None] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
+    post: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isprintable() or not self.name.strip():
+            raise ConfigurationError(f"name={self.name!r}: expected a printable name")
+        for standard, own in self.rename.items():
+            if standard not in STANDARD_PARAMETERS or not (own is None or (isinstance(own, str) and own)):
+                accepted = ", ".join(STANDARD_PARAMETERS)
+                raise ConfigurationError(
+                    f"parameters={{{standard!r}: {own!r}}}: expected a name or None for {accepted}"
+                )
+        for name, value in self.extra.items():
+            if not isinstance(name, str) or not name or not isinstance(value, str):
+                raise ConfigurationError(f"extra={{{name!r}: ...}}: expected names and values that are strings")
+
+    def url(self, endpoint: str, values: Mapping[str, str | None]) -> str:
+        """Build the URL of a logout request at ``endpoint``."""
+        own = {"client_id": self.client_id} if self.client_id else {}
+        return end_session_url(endpoint, {**values, **own}, rename=self.rename, extra=self.extra)
+
+    def form(self, url: str) -> FormPost:
+        """Turn a URL built here into a form to post."""
+        names = {self.rename.get(name, name) for name in STANDARD_PARAMETERS}
+        return as_form(url, frozenset(name for name in names if name))
+
+
+def standard_values(
+    id_token_hint: str | None, post_logout_redirect_uri: str | None, state: str | None, logout_hint: str | None
+) -> dict[str, str | None]:
+    """Gather the parameters that a logout hands to a provider under their standard names."""
+    return {
+        "id_token_hint": id_token_hint,
+        "post_logout_redirect_uri": post_logout_redirect_uri,
+        "state": state,
+        "logout_hint": logout_hint,
+    }

@@ -1,0 +1,179 @@
+"""A provider that is found by its issuer, through discovery."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import httpx
+
+from .._asgi import logger
+from ..errors import ConfigurationError, ProviderError
+from ..jose import TokenVerifier
+from ..protocol.discovery import (
+    FAILURE_REMEMBERED_FOR,
+    FRESH_FOR,
+    checked_document,
+    checked_issuer,
+    well_known_url,
+)
+from ..protocol.logout_token import LogoutToken, read_logout_token
+from ..transport import fetch_json
+from .base import StandardProvider, standard_values
+
+
+class Discovery:
+    """Keep one provider's discovery document.
+
+    A document is taken as it is for an hour. An older one goes on serving, for a logout must not wait, and is fetched
+    anew by ``refresh()`` once the response has gone. A failure is remembered for half a minute.
+    """
+
+    def __init__(self, issuer: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.issuer = issuer
+        self.http_client: httpx.AsyncClient | None = None
+        self._clock = clock
+        self._document: dict[str, str] | None = None
+        self._fetched_at = 0.0
+        self._failure: ProviderError | None = None
+        self._failed_at = 0.0
+        self._fetching: anyio.Lock | None = None
+
+    @property
+    def stale(self) -> bool:
+        """Tell whether a document is there, but too old."""
+        return self._document is not None and self._clock() - self._fetched_at > FRESH_FOR
+
+    async def metadata(self) -> dict[str, str]:
+        """Give the provider's endpoints, fetched if they never were. Raises ``ProviderError``."""
+        if self._document is not None:
+            return self._document
+        # One fetch at a time: whoever waited for the lock finds what the first one brought.
+        self._fetching = self._fetching or anyio.Lock()
+        async with self._fetching:
+            return self._document or await self._fetch()
+
+    async def refresh(self) -> None:
+        """Fetch a stale document anew; never raises for a provider that fails."""
+        if self.stale:
+            self._fetched_at = self._clock() - FRESH_FOR + FAILURE_REMEMBERED_FOR
+            try:
+                await self._fetch()
+            except ProviderError as error:
+                logger.info("the discovery document of %s stays as it was: %s", self.issuer, error)
+
+    async def _fetch(self) -> dict[str, str]:
+        if self._failure is not None and self._clock() - self._failed_at < FAILURE_REMEMBERED_FOR:
+            raise ProviderError(str(self._failure), code=self._failure.code)
+        try:
+            document = await fetch_json(well_known_url(self.issuer), client=self.http_client)
+            self._document = metadata = checked_document(document, self.issuer)
+        except ProviderError as error:
+            self._failure, self._failed_at = error, self._clock()
+            raise
+        self._failure, self._fetched_at = None, self._clock()
+        return metadata
+
+
+class OIDCProvider(StandardProvider):
+    """Find a provider's endpoints by its issuer (OpenID Connect Discovery 1.0, section 4).
+
+    Takes the issuer, exactly as in its ID Tokens, a trailing slash included; ``client_id``; ``client_secret``, for
+    revocation and HS256; ``name`` (the issuer, if not given); ``parameters`` and ``extra`` as ``StaticProvider`` has
+    them. ``algorithm`` is the one algorithm of its logout tokens and ``require_exp`` whether they must expire;
+    ``decryption_key`` (a JWK) is for a provider that encrypts them. ``revoke`` is ``"refresh_token"`` to revoke that at
+    logout (RFC 7009), or an object with a ``revoke_session()`` of its own. ``post`` says that its end-session endpoint
+    takes a POST, for requests too long for a URL. Raises ``ConfigurationError``.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        client_id: str,
+        client_secret: str | None = None,
+        *,
+        name: str | None = None,
+        parameters: Mapping[str, str | None] | None = None,
+        extra: Mapping[str, str] | None = None,
+        algorithm: str = "RS256",
+        require_exp: bool = False,
+        revoke: object = None,
+        post: bool = False,
+        decryption_key: Any = None,
+    ) -> None:
+        self.issuer = checked_issuer(issuer)
+        if not isinstance(client_id, str) or not client_id:
+            raise ConfigurationError(f"client_id={client_id!r}: expected the id under which the app is registered")
+        if not (revoke is None or revoke == "refresh_token" or hasattr(revoke, "revoke_session")):
+            raise ConfigurationError(
+                f"revoke={revoke!r}: expected 'refresh_token', an object with revoke_session(), or None"
+            )
+        super().__init__(
+            name=issuer if name is None else name,
+            client_id=client_id,
+            rename=parameters or {},
+            extra=extra or {},
+            post=post,
+        )
+        self.client_secret = client_secret
+        self.algorithm = algorithm
+        self.require_exp = require_exp
+        self.revoke = revoke
+        self.discovery = Discovery(self.issuer)
+        self._verifier = TokenVerifier(
+            algorithm=algorithm, client_secret=client_secret, decryption_key=decryption_key, jwks_uri=self._jwks_uri
+        )
+
+    def use_http_client(self, client: httpx.AsyncClient) -> None:
+        """Fetch documents with ``client`` from now on."""
+        self.discovery.http_client = self._verifier.http_client = client
+
+    async def get_end_session_url(
+        self,
+        *,
+        id_token_hint: str | None = None,
+        post_logout_redirect_uri: str | None = None,
+        state: str | None = None,
+        logout_hint: str | None = None,
+    ) -> str | None:
+        """Give the URL of this logout, or None if the provider has no end-session endpoint."""
+        metadata = await self.discovery.metadata()
+        endpoint = metadata.get("end_session_endpoint")
+        values = standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint)
+        return self.url(endpoint, values) if endpoint else None
+
+    async def revocation_endpoint(self) -> str | None:
+        """Give the provider's revocation endpoint, or None if it has none."""
+        return (await self.discovery.metadata()).get("revocation_endpoint")
+
+    async def warm(self) -> None:
+        """Fetch the discovery document before it is needed. Raises ``ProviderError``."""
+        await self.discovery.metadata()
+
+    async def refresh(self) -> None:
+        """Fetch the discovery document anew if it is stale."""
+        await self.discovery.refresh()
+
+    async def verify_logout_token(self, token: str, now: float) -> LogoutToken:
+        """Check a logout token (Back-Channel Logout 1.0, section 2.6); ``now`` in seconds since the epoch.
+
+        Raises ``LogoutTokenError``.
+        """
+        header, claims = await self._verifier.verify(token)
+        return read_logout_token(
+            header,
+            claims,
+            issuer=self.issuer,
+            client_id=str(self.client_id),
+            algorithm=self.algorithm,
+            now=now,
+            require_exp=self.require_exp,
+        )
+
+    async def _jwks_uri(self) -> str:
+        uri = (await self.discovery.metadata()).get("jwks_uri")
+        if uri is None:
+            raise ProviderError(f"the discovery document of {self.issuer} has no jwks_uri", code="no_jwks_uri")
+        return uri

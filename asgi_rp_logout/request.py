@@ -1,0 +1,141 @@
+"""What is kept of a request from the moment it comes in, because the application is about to change it.
+
+Starlette's Mount rewrites ``path`` and ``root_path`` in place, a logout handler empties the session, and the login is
+asked for after both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from ._asgi import Headers, Scope, header_values
+from .protocol.cookies import CookieSet, parse_cookies, secret_digest
+from .protocol.return_to import public_base
+from .verdict import Claim, Handle, SessionCookie
+
+HANDLE_IN_SESSION = "_rp_login"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCookies:
+    """Name the middleware's own cookies, for one mount and one scheme."""
+
+    login: str
+    trip: str
+    later: str
+    secure: bool
+
+    @classmethod
+    def of(cls, root_path: str, *, secure: bool) -> OwnCookies:
+        """Give the names; two mounts of one origin get different ones, since ``__Host-`` cookies have no path."""
+        suffix = "_" + hashlib.sha256(root_path.encode("utf-8", "replace")).hexdigest()[:8] if root_path else ""
+        prefix = "__Host-" if secure else ""
+        return cls(f"{prefix}rp_login{suffix}", f"{prefix}rp_return{suffix}", f"{prefix}rp_later{suffix}", secure)
+
+    def setting(self, name: str, value: str, max_age: float) -> bytes:
+        """Give the Set-Cookie value that sets one of them for ``max_age`` seconds."""
+        secure = "; Secure" if self.secure else ""
+        return f"{name}={value}; Path=/; Max-Age={int(max_age)}; HttpOnly; SameSite=Lax{secure}".encode("ascii")
+
+    def deletion(self, name: str) -> bytes:
+        """Give the Set-Cookie value that expires one of them."""
+        secure = "; Secure" if self.secure else ""
+        expired = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+        return f"{name}=; Path=/; {expired}; HttpOnly; SameSite=Lax{secure}".encode("ascii")
+
+
+@dataclass(slots=True)
+class Request:
+    """Keep a request as it came in. ``session`` is a shallow copy of what was readable, None if nothing was."""
+
+    scope: Scope
+    path: str
+    root_path: str
+    headers: Headers
+    session: dict[str, Any] | None
+    own: OwnCookies
+
+    def live_session(self) -> MutableMapping[str, Any] | None:
+        """Give the session as it is now, if a session middleware stands around us; one further in is not ours."""
+        return readable_session(self.scope) if self.session is not None else None
+
+    @property
+    def method(self) -> str:
+        """The request's method, in capitals."""
+        return str(self.scope["method"]).upper()
+
+    @property
+    def full_path(self) -> str:
+        """The path as browsers wrote it, percent-encoded, below the prefix that a proxy may have taken off."""
+        return self.root_path.rstrip("/") + quote(self.path, safe="/:@!$&'()*+,;=-._~")
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``https``, as the server knows it."""
+        return str(self.scope.get("scheme", "http"))
+
+    @property
+    def host(self) -> str | None:
+        """The Host header, unless there are several."""
+        hosts = header_values(self.headers, b"host")
+        return hosts[0] if len(hosts) == 1 else None
+
+    def base(self, public_url: str | None) -> str | None:
+        """Give the address of the application as browsers know it, without a trailing slash; None if unknown."""
+        return public_base(public_url=public_url, scheme=self.scheme, host=self.host, root_path=self.root_path)
+
+    def as_it_came(self) -> Scope:
+        """Give a scope like the one that came in, for somebody who asks late."""
+        kept: dict[str, Any] = {"path": self.path, "root_path": self.root_path, "headers": self.headers}
+        if self.session is not None:
+            kept["session"] = self.session
+        return {**self.scope, **kept}
+
+    def cookie_names(self) -> list[str]:
+        """Give the names of all cookies."""
+        return [name for name, _ in parse_cookies(header_values(self.headers, b"cookie"))]
+
+    def cookie(self, name: str) -> str | None:
+        """Give the value of one of the middleware's own cookies."""
+        pairs = parse_cookies(header_values(self.headers, b"cookie"))
+        return next((value for key, value in pairs if key == name), None)
+
+    def claim(self, session_cookies: CookieSet) -> Claim:
+        """Gather everything in the request that says who it is."""
+        in_session = Handle.parse(self.session.get(HANDLE_IN_SESSION)) if self.session else None
+        return claim_of(header_values(self.headers, b"cookie"), self.own, session_cookies, in_session)
+
+
+def claim_of(
+    cookie_headers: list[str], own: OwnCookies, session_cookies: CookieSet, in_session: Handle | None = None
+) -> Claim:
+    """Gather what Cookie headers say of a login; a handle in the session goes before one in a cookie."""
+    sessions, handle, later, carried = [], in_session, None, False
+    for name, value in parse_cookies(cookie_headers):
+        if name == own.login:
+            carried = True
+            handle = handle or Handle.parse(value)
+        elif name == own.later:
+            later = value
+        elif session_cookies.has(name):
+            sessions.append(SessionCookie(name, value, secret_digest(name, value)))
+    return Claim.of(handle, tuple(sessions), later, carried=carried)
+
+
+def readable_session(scope: Mapping[str, Any]) -> MutableMapping[str, Any] | None:
+    """Give the session if a session middleware stands around us and its session can be read by now.
+
+    A session that loads itself later raises or gives no mapping; it counts as not readable.
+    """
+    try:
+        session = scope.get("session")
+        if isinstance(session, MutableMapping):
+            session.get(HANDLE_IN_SESSION)
+            return session
+    except Exception:  # whatever a lazy session raises
+        return None
+    return None

@@ -1,0 +1,168 @@
+"""Steps 3 and 4: which provider, and what URL.
+
+Whoever is not known to be a provider's user is not sent there: a login of a provider that is not in the list goes
+nowhere, and without a login only a single candidate is certain enough. The hint goes to the login's own provider and to
+no other, since an ID Token is somebody's name and mail address.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from .errors import ProviderError, RPLogoutError
+from .login import Login
+from .protocol.end_session import FormPost
+from .providers.base import Provider, StandardProvider, ask, issuer_of, name_of
+from .returns import Return
+from .settings import Settings, checked_list
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Say where the browser goes: by a redirect to ``url``, or by posting ``form`` where the URL is too long."""
+
+    url: str
+    provider: Provider
+    form: FormPost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Name a provider, and whether the login is its own."""
+
+    provider: Provider
+    own: bool
+
+
+async def resolve(
+    settings: Settings, *, named: str | None, login: Login | None, way_back: Return, scope: Mapping[str, Any]
+) -> Destination:
+    """Find the provider and the URL, within ``provider_timeout``.
+
+    Takes the name that the application gave, if any; the login, if one is known; the way back; and the request's scope.
+    Raises ``ProviderError`` if there is no URL to send the browser to, with a message without secrets.
+    """
+    try:
+        with anyio.fail_after(settings.provider_timeout):
+            providers = await list_providers(settings)
+            choices = choose(providers, named, login)
+            return await _ask_choices(choices, settings, login, way_back, scope)
+    except RPLogoutError:
+        raise
+    except TimeoutError as error:
+        raise ProviderError(f"no answer within {settings.provider_timeout:g} s", code="timeout") from error
+    except Exception as error:
+        # The message is the provider's own, and may hold whatever it was called with.
+        raise ProviderError(f"a provider raised {type(error).__name__}", code="raised") from error
+
+
+async def list_providers(settings: Settings) -> tuple[Provider, ...]:
+    """Give the providers as they are now. Raises whatever a callable raises, and ``ConfigurationError``."""
+    if not callable(settings.providers):
+        providers = tuple(settings.providers)
+    else:
+        listed = settings.providers()
+        providers = checked_list(await listed if inspect.isawaitable(listed) else listed)
+    if settings.http_client is not None:
+        for provider in providers:
+            use: Callable[..., None] | None = getattr(provider, "use_http_client", None)
+            if use is not None:
+                use(settings.http_client)
+    return providers
+
+
+def choose(providers: Sequence[Provider], named: str | None, login: Login | None) -> list[Choice]:
+    """Give the candidates: one that is certain, or all if nothing tells. Raises ``ProviderError`` for none."""
+    home = _home_of(login, providers) if login is not None else None
+    if named is not None:
+        for provider in providers:
+            if name_of(provider) == named:
+                return [Choice(provider, own=provider is home)]
+        raise ProviderError(f"no provider is called {named[:40]!r}", code="unknown_provider")
+    if home is not None:
+        return [Choice(home, own=True)]
+    if login is not None and (login.provider is not None or login.iss is not None):
+        raise ProviderError("the login's own provider is not in the list", code="unknown_provider")
+    if not providers:
+        raise ProviderError("there are no providers", code="no_provider")
+    return [Choice(provider, own=False) for provider in providers]
+
+
+def _home_of(login: Login, providers: Sequence[Provider]) -> Provider | None:
+    for provider in providers:
+        if login.provider is not None and name_of(provider) == login.provider:
+            return provider
+    for provider in providers:
+        if login.iss is not None and issuer_of(provider) == login.iss:
+            return provider
+    # With one provider only, a login that names no other one is its login.
+    if len(providers) == 1 and login.provider is None and (login.iss is None or issuer_of(providers[0]) is None):
+        return providers[0]
+    return None
+
+
+async def _ask_choices(
+    choices: Sequence[Choice], settings: Settings, login: Login | None, way_back: Return, scope: Mapping[str, Any]
+) -> Destination:
+    found: list[Destination] = []
+
+    async def ask_one(choice: Choice) -> None:
+        destination = await _ask(choice, settings, login if choice.own else None, way_back, scope)
+        if destination is not None:
+            found.append(destination)
+
+    if len(choices) == 1:
+        await ask_one(choices[0])
+    else:
+        # One that fails leaves open whether it would have been a candidate, so nothing is certain any more.
+        try:
+            async with anyio.create_task_group() as group:
+                for choice in choices:
+                    group.start_soon(ask_one, choice)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ProviderError("several providers, and nothing tells which one signed the user in", code="ambiguous")
+    raise ProviderError("no provider has an end-session endpoint", code="no_endpoint")
+
+
+async def _ask(
+    choice: Choice, settings: Settings, login: Login | None, way_back: Return, scope: Mapping[str, Any]
+) -> Destination | None:
+    provider = choice.provider
+    offered: dict[str, Any] = {
+        "id_token_hint": login.id_token if login else None,
+        "logout_hint": login.logout_hint if login else None,
+        "post_logout_redirect_uri": way_back.uri,
+        "state": way_back.state,
+        "client_id": getattr(provider, "client_id", None),
+        "login": login,
+        "scope": scope,
+    }
+    url = await ask(provider, offered)
+    if url is None or len(url) <= settings.max_url_length:
+        return Destination(url, provider) if url is not None else None
+    form = provider.form(url) if isinstance(provider, StandardProvider) and provider.post else None
+    return Destination(await _shortened(provider, offered), provider, form)
+
+
+async def _shortened(provider: Provider, offered: Mapping[str, Any]) -> str:
+    """Ask again without the hint, which is what makes a URL long.
+
+    With a client_id the provider still knows whom to ask about the return address; without one it would refuse it, so
+    that the bare endpoint is better.
+    """
+    without = {**offered, "id_token_hint": None, "login": None}
+    if not offered["client_id"]:
+        without |= {"post_logout_redirect_uri": None, "state": None}
+    url = await ask(provider, without)
+    if url is None:
+        raise ProviderError("the provider has no URL without a hint", code="no_endpoint")
+    return url

@@ -1,0 +1,104 @@
+"""Step 6, and whatever else can wait until the response has gone: nobody waits for it, and it fails in the log only."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import anyio
+
+from ._asgi import logger
+from .errors import ProviderError
+from .login import Login
+from .providers.base import Provider, call, name_of
+from .resolve import choose, list_providers
+from .settings import Settings
+
+AFTER_DEADLINE = 5.0
+"""Seconds for everything that is done after one response."""
+
+How = Literal["logout", "back-channel", "front-channel"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutEvent:
+    """Tell the application's ``on_logout`` that a login has ended here.
+
+    ``how`` it started; ``provider``, ``iss``, ``sub`` and ``sid`` as far as they are known. No token is in it.
+    """
+
+    how: How
+    provider: str | None = None
+    iss: str | None = None
+    sub: str | None = None
+    sid: str | None = None
+
+
+async def tell(on_logout: Callable[..., Any] | None, event: LogoutEvent) -> None:
+    """Call the application's hook, sync or async; what it raises is logged."""
+    if on_logout is None:
+        return
+    try:
+        result = on_logout(event)
+        if inspect.isawaitable(result):
+            await result
+    except Exception as error:
+        logger.warning("on_logout raised %s", type(error).__name__)
+
+
+async def after_logout(settings: Settings, login: Login, asked: Provider | None) -> None:
+    """Do what follows a logout whose response has gone: revoke tokens, tell the application, refresh discovery."""
+    with anyio.move_on_after(AFTER_DEADLINE, shield=True) as scope:
+        event = LogoutEvent("logout", login.provider, login.iss, login.sub, login.sid)
+        await tell(settings.on_logout, event)
+        home = asked
+        try:
+            choices = choose(await list_providers(settings), None, login)
+            home = choices[0].provider if len(choices) == 1 else asked
+            await _revoke(settings, home, login)
+        except Exception as error:
+            logger.warning("a token was not revoked: %s", _safe(error))
+        refresh = getattr(asked, "refresh", None)
+        if callable(refresh) and inspect.iscoroutinefunction(refresh):
+            await refresh()
+    if scope.cancelled_caught:
+        logger.warning("what follows a logout took longer than %g s and was left", AFTER_DEADLINE)
+
+
+def _safe(error: Exception) -> str:
+    return str(error) if isinstance(error, ProviderError) else type(error).__name__
+
+
+async def _revoke(settings: Settings, provider: Provider | None, login: Login) -> None:
+    how = getattr(provider, "revoke", None)
+    if how is None or provider is None:
+        return
+    if how != "refresh_token":
+        offered = {"refresh_token": login.refresh_token, "id_token": login.id_token, "login": login}
+        await call(how.revoke_session, offered)
+    elif login.refresh_token:
+        await revoke_token(settings, provider, login.refresh_token)
+
+
+async def revoke_token(settings: Settings, provider: Any, token: str) -> None:
+    """Revoke a refresh token at its provider, with Authlib's client (RFC 7009, section 2.1). Raises ``ProviderError``.
+
+    The grant's access tokens die with it. 200 means revoked or unknown; the body says nothing (section 2.2).
+    """
+    endpoint = await provider.revocation_endpoint()
+    if endpoint is None:
+        raise ProviderError(f"{name_of(provider)} has no revocation endpoint", code="no_revocation")
+    # Imported here: Authlib's client is heavy, and tells every importer which HTTP library it would rather have.
+    from authlib.integrations.httpx_client import AsyncOAuth2Client  # noqa: PLC0415
+
+    client = AsyncOAuth2Client(
+        provider.client_id,
+        provider.client_secret,
+        token_endpoint_auth_method="client_secret_basic" if provider.client_secret else "none",
+    )
+    async with client:
+        response = await client.revoke_token(endpoint, token=token, token_type_hint="refresh_token")  # noqa: S106
+    if response.status_code != 200:
+        raise ProviderError(f"{name_of(provider)} answered {response.status_code} to a revocation", code="revocation")

@@ -1,0 +1,89 @@
+"""Step 5: the answer that this client understands."""
+
+from __future__ import annotations
+
+import html
+import json
+import secrets
+
+from ._asgi import Headers, Message
+from .client import Client
+from .protocol.end_session import FormPost
+from .resolve import Destination
+
+_REPLACED = frozenset(
+    (
+        b"location",
+        b"content-length",
+        b"content-type",
+        b"content-encoding",
+        b"transfer-encoding",
+        b"etag",
+        b"last-modified",
+        b"cache-control",
+    )
+)
+"""Headers that spoke of the body or target that is no longer sent."""
+
+Answer = tuple[Message, bytes]
+
+
+def answer_for(client: Client, start: Message, destination: Destination, *, as_json: bool = False) -> Answer | None:
+    """Write the answer that takes a client to the provider.
+
+    Takes the kind of client, the application's start message with its cookies expired, and the destination. Gives the
+    amended start message and the whole body; None for a client that has to be answered otherwise.
+    """
+    location = destination.url.encode("ascii")
+    if client is Client.HTMX:
+        return amended(start, 200, [(b"hx-redirect", location)])
+    if client is Client.INERTIA:
+        return amended(start, 409, [(b"x-inertia-location", location)])
+    if client is Client.NAVIGATION:
+        # 303 makes a GET of any request; 302 and 307 may carry the logout form, CSRF token and all, to the provider
+        # (RFC 9700, section 4.12).
+        return (
+            form_page(start, destination.form) if destination.form else amended(start, 303, [(b"location", location)])
+        )
+    if as_json and client in (Client.FETCH, Client.TURBO):
+        body = json.dumps({"logout_url": destination.url}).encode("ascii")
+        return amended(start, 200, [(b"content-type", b"application/json")], body)
+    return None
+
+
+def amended(start: Message, status: int, added: Headers, body: bytes = b"") -> Answer:
+    """Amend a start message for another status and body; everything else in it stays, each Set-Cookie among it."""
+    kept = [(name, value) for name, value in start.get("headers", ()) if name.lower() not in _REPLACED]
+    headers = [
+        *kept,
+        *added,
+        (b"cache-control", b"no-store"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"content-length", str(len(body)).encode("ascii")),
+    ]
+    message = {**start, "status": status, "headers": headers}
+    message.pop("trailers", None)
+    return message, body
+
+
+def form_page(start: Message, form: FormPost) -> Answer:
+    """Write a page that posts a logout request by itself, or by its button where scripts do not run.
+
+    The policy allows one script, known by its nonce, and one form target: what is in the fields is an ID Token.
+    """
+    nonce = secrets.token_urlsafe(16)
+    fields = "".join(
+        f'<input type="hidden" name="{html.escape(name)}" value="{html.escape(value)}">' for name, value in form.fields
+    )
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Signing out</title>'
+        '<meta name="viewport" content="width=device-width"><body>'
+        f'<form id="logout" method="post" action="{html.escape(form.action)}">{fields}'
+        "<p>You are being signed out.</p><button>Continue</button></form>"
+        f'<script nonce="{nonce}">document.getElementById("logout").submit()</script>'
+    )
+    # No form-action: Chromium holds it against every redirect that follows, and the provider's are its own affair.
+    policy = f"default-src 'none'; script-src 'nonce-{nonce}'; base-uri 'none'; frame-ancestors 'none'"
+    kept = [pair for pair in start.get("headers", ()) if pair[0].lower() != b"content-security-policy"]
+    headers = [(b"content-type", b"text/html; charset=utf-8"), (b"content-security-policy", policy.encode("ascii"))]
+    return amended({**start, "headers": kept}, 200, headers, page.encode("utf-8"))

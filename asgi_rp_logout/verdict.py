@@ -1,0 +1,223 @@
+"""What a request's cookies and session say about its login: pure rules over what the store holds.
+
+A login is known by its **handle**: 256 random bits, the times it was made at, and digests of its (iss, sid) and
+(iss, sub). The handle travels with the browser, in the session or in a companion cookie. It carries those digests so
+that one read of the store answers everything, and so that a logout from the provider finds its login even after the
+login's own record was pushed out. The record's key is a digest of the whole handle: one that was tampered with is
+a handle of nothing, which is no more than leaving it out.
+
+A login has **ended** if there is a tombstone for its handle, or a not-before time of its (iss, sid) or (iss, sub) that
+covers the time at which it was made. Times of logins and logout tokens come from the provider's clock in whole
+seconds; within the same second our own clock decides, so that a login made after the logout arrived lives.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .login import Login, unverified_claims
+from .store import Record
+
+SECOND_CLICK = 120.0
+"""Seconds after its end in which a login still says where its logout leads."""
+
+FRONT_CHANNEL = "*"
+"""Where a not-before record keeps the time of a front-channel logout; no digest looks like it."""
+
+_HANDLE = re.compile(r"[\w-]{43}\.([0-9]{1,11})\.([0-9]{1,14})\.([\w-]{0,22})\.([\w-]{0,22})", re.ASCII)
+
+
+def digest(*parts: str) -> str:
+    """Give a short digest of ``parts``, told apart from every other sequence of parts."""
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()).decode()[:22]
+
+
+def before_key(iss: str, *, sid: str | None = None, sub: str | None = None) -> str:
+    """Give the key of the not-before time of a session, or of a subject."""
+    return f"before:{digest(iss, 'sid', sid) if sid is not None else digest(iss, 'sub', sub or '')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """Know one login: its text, when it was made by the provider's clock and by ours, and the keys it lives under."""
+
+    text: str
+    at: float
+    made: float
+    sid_key: str
+    sub_key: str
+
+    @classmethod
+    def new(cls, login: Login, now: float) -> Handle:
+        """Make the handle of a new login; ``now`` in seconds since the epoch."""
+        claims = unverified_claims(login.id_token) if login.id_token else {}
+        iat = claims.get("iat")
+        at = iat if isinstance(iat, int | float) and not isinstance(iat, bool) and 0 < iat < 1e11 else now
+        sid = digest(login.iss, "sid", login.sid) if login.iss and login.sid else ""
+        sub = digest(login.iss, "sub", login.sub) if login.iss and login.sub else ""
+        text = f"{secrets.token_urlsafe(32)}.{int(at)}.{int(now * 1000)}.{sid}.{sub}"
+        return cls(text, float(int(at)), int(now * 1000) / 1000, sid, sub)
+
+    @classmethod
+    def parse(cls, text: object) -> Handle | None:
+        """Read a handle that a browser or a session brought; None if it is none."""
+        match = _HANDLE.fullmatch(text) if isinstance(text, str) else None
+        return cls(match[0], float(match[1]), int(match[2]) / 1000, match[3], match[4]) if match else None
+
+    @property
+    def key(self) -> str:
+        """What follows the colon in the keys of this login."""
+        return digest(self.text)
+
+    def keys(self) -> list[str]:
+        """Give the keys to read: the record, the tombstone, the not-before times."""
+        befores = [f"before:{key}" for key in (self.sid_key, self.sub_key) if key]
+        return [f"login:{self.key}", f"ended:{self.key}", *befores]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCookie:
+    """Keep a session cookie of a request: name, raw value, and what the value would be buried by."""
+
+    name: str
+    value: str
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Gather what a request brings that says who it is."""
+
+    handle: Handle | None = None
+    cookies: tuple[SessionCookie, ...] = ()
+    later: str | None = None
+    carried: bool = False
+    keys: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        handle: Handle | None,
+        cookies: tuple[SessionCookie, ...],
+        later: str | None = None,
+        *,
+        carried: bool = False,
+    ) -> Claim:
+        """Gather the parts, and the keys to read for them. ``carried`` says that the request has a companion cookie."""
+        keys = handle.keys() if handle else []
+        for cookie in cookies:
+            keys += [f"buried:{cookie.digest}", f"invented:{cookie.digest}"] if cookie.digest else []
+        return cls(handle, cookies, later, carried, tuple(dict.fromkeys(keys)))
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Say what is known of a request's login.
+
+    ``login`` is None for a stranger; ``ended`` names what ended it, ``ended_at`` when (seconds since the epoch).
+    ``local`` says that the end was a logout of this application only, ``named`` which provider the application named
+    for it, ``wanted`` the page that was to come after it. ``dead`` are the session cookies not to be believed. ``known`` is False if the store did not answer.
+    ``until`` is when to ask again, by the monotonic clock.
+    """
+
+    claim: Claim
+    login: Login | None = None
+    record: Record | None = None
+    ended: str | None = None
+    ended_at: float = 0.0
+    local: bool = False
+    named: str | None = None
+    wanted: str | None = None
+    dead: tuple[SessionCookie, ...] = ()
+    known: bool = True
+    until: float = field(default=float("inf"))
+
+    @property
+    def live(self) -> bool:
+        """Tell whether a remembered login is behind the request, and has not ended."""
+        return self.login is not None and self.ended is None
+
+    def just_ended(self, now: float) -> bool:
+        """Tell whether this is the moment of a second click."""
+        return self.ended is not None and now - self.ended_at < SECOND_CLICK
+
+
+def judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
+    """Say what the records mean for a request. Takes the claim and the records by key."""
+    verdict = Verdict(claim)
+    if claim.handle is not None:
+        _judge_handle(verdict, claim.handle, records)
+    if verdict.ended is not None:
+        verdict.dead = claim.cookies
+        return verdict
+    telling = [cookie for cookie in claim.cookies if cookie.digest]
+    dead = {cookie: tombstone for cookie in telling if (tombstone := _tombstone_of(cookie, records)) is not None}
+    verdict.dead = tuple(dead)
+    # Two cookies of one name, one of them dead: somebody else's was planted beside the user's own, which goes on
+    # living. And a login that lives goes before a dead value: the browser has signed in again since.
+    if dead and len(dead) == len(telling) and not verdict.live:
+        _read_tombstone(verdict, next(iter(dead.values())))
+        verdict.dead = claim.cookies
+    return verdict
+
+
+def _tombstone_of(cookie: SessionCookie, records: Mapping[str, Record | None]) -> Record | None:
+    return records.get(f"buried:{cookie.digest}") or records.get(f"invented:{cookie.digest}")
+
+
+def _read_tombstone(verdict: Verdict, tombstone: Record) -> None:
+    verdict.ended, verdict.ended_at = str(tombstone.get("by", "logout")), float(tombstone.get("at", 0))
+    verdict.local, verdict.named = bool(tombstone.get("local")), tombstone.get("provider")
+    verdict.wanted = tombstone.get("to")
+
+
+def _judge_handle(verdict: Verdict, handle: Handle, records: Mapping[str, Record | None]) -> None:
+    record = records.get(f"login:{handle.key}")
+    tombstone = records.get(f"ended:{handle.key}")
+    if tombstone is not None:
+        _read_tombstone(verdict, tombstone)
+    else:
+        for key in (handle.sid_key, handle.sub_key):
+            entry = covering(records.get(f"before:{key}") if key else None, handle)
+            if entry is not None:
+                verdict.ended, verdict.ended_at = str(entry[2]), float(entry[1])
+                break
+    if record is not None or verdict.ended is not None:
+        verdict.record = record
+        verdict.login = login_from(record or {}, verdict.ended)
+
+
+def covering(record: Record | None, handle: Handle) -> list[Any] | None:
+    """Give the not-before entry that ends a login, or None.
+
+    A record maps the digest of the subject that a logout token named beside the sid, or an empty string where it named
+    none, to ``[the token's iat, its receipt, what brought it]``. A login of another subject is not meant. A
+    front-channel request has no iat: only our own clock can be asked.
+    """
+    for sub_key, entry in (record or {}).items():
+        at, received = entry[0], float(entry[1])
+        meant = not sub_key or not handle.sub_key or sub_key in (FRONT_CHANNEL, handle.sub_key)
+        before = handle.made <= received
+        if meant and (before if at is None else handle.at < at or (handle.at == at and before)):
+            return list(entry)
+    return None
+
+
+def login_record(login: Login, handle: Handle, now: float) -> Record:
+    """Give the store's record of a login; ``now`` is when it is written, in seconds since the epoch."""
+    fields = ("provider", "iss", "sub", "sid", "id_token", "refresh_token", "logout_hint")
+    record: Record = {name: value for name in fields if (value := getattr(login, name)) is not None}
+    return {**record, "at": handle.at, "kept": now}
+
+
+def login_from(record: Record, ended: str | None = None) -> Login:
+    """Read a login back from its record."""
+    fields = ("provider", "iss", "sub", "sid", "id_token", "refresh_token", "logout_hint")
+    return Login(**{name: record.get(name) for name in fields}, ended=ended)

@@ -1,0 +1,39 @@
+"""Discovery fetched while the application starts, so that the first logout does not wait for it."""
+
+from __future__ import annotations
+
+import anyio
+
+from ._asgi import Message, Send, logger
+from .resolve import list_providers
+from .settings import Settings
+
+WARM_FOR = 1.0
+"""Seconds by which the start of an application may be delayed."""
+
+
+def warmed(settings: Settings, send: Send) -> Send:
+    """Wrap the ``send`` of a lifespan: what comes from the providers is fetched before the start is reported."""
+
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "lifespan.startup.complete" and not callable(settings.providers):
+            with anyio.move_on_after(WARM_FOR):
+                await _warm(settings)
+        await send(message)
+
+    return wrapped
+
+
+async def _warm(settings: Settings) -> None:
+    async with anyio.create_task_group() as group:
+        for provider in await list_providers(settings):
+            warm = getattr(provider, "warm", None)
+            if callable(warm):
+                group.start_soon(_quietly, warm)
+
+
+async def _quietly(warm: object) -> None:
+    try:
+        await warm()  # type: ignore[operator]
+    except Exception as error:
+        logger.info("a provider could not be reached at the start: %s", error)
