@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
 
 HERE = Path(__file__).parent
 FLAGS = [
@@ -32,6 +32,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+LOCAL = {"localhost", "127.0.0.1"}
 PATIENCE = 20.0  # seconds until a part that should answer counts as broken
 
 
@@ -52,7 +53,8 @@ class NodeProvider:
         assert self._process.stdout
         with self._process.stdout as lines:
             for line in lines:
-                self._lines.put(line)
+                if line.startswith("{"):  # the rest are the library's notices about its development defaults
+                    self._lines.put(line)
         self._lines.put(None)
 
     def next_event(self) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def oidc_provider(unused_port: Callable[[], int]) -> Iterator[Callable[..., Node
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One Chromium for the session; every test gets a context of its own, without any state."""
+    """One Chromium for the session."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
@@ -93,13 +95,32 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A fresh profile that trusts any certificate and never leaves this machine."""
-    context = browser.new_context(ignore_https_errors=True)
-    context.set_default_timeout(PATIENCE * 1000)
-    context.route(lambda url: urlsplit(url).hostname not in {"localhost", "127.0.0.1"}, _answer_with_nothing)
-    yield context
-    context.close()
+def console_errors() -> list[str]:
+    """What pages complained about: what is left in it fails the test, so a test takes out what it expects."""
+    return []
+
+
+@pytest.fixture
+def new_page(browser: Browser, console_errors: list[str]) -> Iterator[Callable[[], Page]]:
+    """Open a tab in a fresh profile of its own, which trusts any certificate and never leaves this machine."""
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+            console_errors.append(f"{message.location['url']}: {message.text}")
+
+    with ExitStack() as stack:
+
+        def make() -> Page:
+            context = stack.enter_context(browser.new_context(ignore_https_errors=True))
+            context.set_default_timeout(PATIENCE * 1000)
+            context.route(lambda url: urlsplit(url).hostname not in LOCAL, _answer_with_nothing)
+            page = context.new_page()
+            page.on("console", note)
+            page.on("pageerror", lambda error: console_errors.append(str(error)))
+            return page
+
+        yield make
+    assert console_errors == []
 
 
 def _answer_with_nothing(route: Route) -> None:
@@ -107,24 +128,9 @@ def _answer_with_nothing(route: Route) -> None:
 
 
 @pytest.fixture
-def console_errors() -> list[str]:
-    """What pages complained about; the `page` fixture fails a test that leaves something in it."""
-    return []
-
-
-@pytest.fixture
-def page(context: BrowserContext, console_errors: list[str]) -> Iterator[Page]:
-    """A tab. A console error fails the test, unless the test takes it out of `console_errors`."""
-
-    def note(message: ConsoleMessage) -> None:
-        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
-            console_errors.append(f"{message.location['url']}: {message.text}")
-
-    page = context.new_page()
-    page.on("console", note)
-    page.on("pageerror", lambda error: console_errors.append(str(error)))
-    yield page
-    assert console_errors == []
+def page(new_page: Callable[[], Page]) -> Page:
+    """One tab; `page.context` is its profile, cookies included."""
+    return new_page()
 
 
 def asks_for_password(page: Page) -> bool:
