@@ -418,6 +418,18 @@ async def test_a_store_that_hangs_is_a_400_within_the_deadline(alone: RelyingPar
 
 
 @pytest.mark.slow
+async def test_a_body_that_never_ends_is_a_400_within_the_deadline(alone: RelyingParty, log: Any) -> None:
+    answer = Answer()
+
+    async def send(message: Any) -> None:
+        answer.messages.append(message)
+
+    with anyio.fail_after(30):
+        await alone(http_scope("/backchannel", "POST", FORM), anyio.sleep_forever, send)
+    assert code_of(answer, log) == "deadline"
+
+
+@pytest.mark.slow
 async def test_keys_that_hang_are_a_400_within_the_deadline(alone: RelyingParty, stub: StubProvider, log: Any) -> None:
     stub.delay = 60
     with anyio.fail_after(30):

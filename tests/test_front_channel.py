@@ -10,7 +10,12 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
+from asgi_rp_logout import MemoryStore, OIDCProvider, RPLogoutMiddleware, current_login, remember_login
 from asgi_rp_logout.endpoints import front_channel as endpoint
 from asgi_rp_logout.endpoints._common import Refusals
 from asgi_rp_logout.errors import LogoutTokenError, StoreError
@@ -207,6 +212,41 @@ async def test_a_store_that_hangs_is_left_after_the_deadline(rp: RelyingParty, l
     with anyio.fail_after(30):
         assert (await rp.get(iss=ISSUER, sid="known")).status == 200
     assert len(log()) == 1
+
+
+# The whole stack
+
+
+async def test_a_frame_ends_the_session_that_it_names_and_an_invented_one_writes_nothing() -> None:
+    async def login(request: Request) -> Response:
+        remember_login(request, iss=ISSUER, sub="alice", sid="known")
+        response = PlainTextResponse("welcome")
+        response.set_cookie("session", "an-opaque-session-identifier")
+        return response
+
+    async def home(request: Request) -> Response:
+        login = current_login(request)
+        return PlainTextResponse(login.sub or "" if login else "nobody")
+
+    store, provider = MemoryStore(), OIDCProvider(ISSUER, "rp")
+    routes = [Route("/login", login), Route("/", home)]
+    app = RPLogoutMiddleware(
+        Starlette(routes=routes), providers=[provider], store=store, frontchannel_path="/frontchannel", freshness=0
+    )
+    cookies = (await call(app, http_scope("/login"))).cookies()
+    header = {"cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+    assert (await call(app, http_scope("/", headers=header))).body == b"alice"
+
+    before = repr(store.entries)
+    invented = await call(app, http_scope(f"/frontchannel?{urlencode({'iss': ISSUER, 'sid': 'invented'})}"))
+    assert repr(store.entries) == before
+    assert (await call(app, http_scope("/", headers=header))).body == b"alice"
+
+    named = await call(app, http_scope(f"/frontchannel?{urlencode({'iss': ISSUER, 'sid': 'known'})}"))
+    assert repr(store.entries) != before
+    assert (await call(app, http_scope("/", headers=header))).body == b"nobody"
+    assert named.messages == invented.messages
+    assert named.headers[:-1] == frame_headers(ISSUER)
 
 
 # The log
