@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._asgi import Scope, Send, header_values, respond
+from ._asgi import Scope, Send, respond
 from .ledger import Deadline, Ledger
 from .protocol.cookies import without_cookies
 from .request import HANDLE_IN_SESSION, OwnCookies, Request, claim_of
@@ -33,21 +33,21 @@ class Arrivals:
     async def verdict(self, request: Request, deadline: Deadline) -> Verdict | None:
         """Give the verdict about a request, at most ``freshness`` old; None if there is nothing to judge."""
         text = request.session.get(HANDLE_IN_SESSION) if request.session else None
-        key: object = text
-        handle = None
-        if not isinstance(text, str):
-            raw = _raw_cookies(request)
-            if not raw:
-                return None
-            key = (raw, request.own.login)
+        if isinstance(text, str):
+            verdict = self._ledger.cached(text)
+            if verdict is not None:
+                return verdict
+            handle = Handle.parse(text)
+            if handle is not None:
+                return await self._ledger.look_up(text, Claim.of(handle, ()), deadline)
+        raw = _raw_cookies(request)
+        if not raw:
+            return None
+        key = (raw, request.own.login)
         verdict = self._ledger.cached(key)
         if verdict is not None:
             return verdict
-        handle = Handle.parse(text)
-        if handle is not None:
-            return await self._ledger.look_up(key, Claim.of(handle, ()), deadline)
-        cookies = header_values(request.headers, b"cookie")
-        claim = claim_of(cookies, request.own, self._settings.session_cookies)
+        claim = claim_of([raw.decode("latin-1")], request.own, self._settings.session_cookies)
         return await self._ledger.look_up(key, claim, deadline)
 
     async def fresh_verdict(self, request: Request, deadline: Deadline) -> Verdict:

@@ -13,7 +13,7 @@ from .endpoints.owned import owned_endpoints
 from .exchange import Exchange
 from .later import take
 from .ledger import Deadline, Ledger
-from .live import SIGNED_OUT, Connection, Watch, watching
+from .live import SIGNED_OUT, TRY_AGAIN_LATER, Connection, Watch, watching
 from .logins import ask_login_source, show, writes_session
 from .request import Request, readable_session
 from .settings import Settings
@@ -55,7 +55,11 @@ class Attendant:
                 context.started = True
                 telling = context.asked
                 sensitive = entries if verdict is None else verdict.claim.keys
-                for name, _ in message.get("headers", ()):
+                headers = message.get("headers", ())
+                if headers and type(headers) is not list:  # ASGI asks for an iterable: one that is read once, maybe
+                    headers = list(headers)
+                    message = {**message, "headers": headers}
+                for name, _ in headers:
                     size = len(name)
                     if (size == length and name.lower() == marker) or (
                         size == 10 and sensitive and name.lower() == b"set-cookie"
@@ -78,14 +82,15 @@ class Attendant:
         elif request.path in self._settings.logout_paths:
             await self._log_out(request, receive, send, context)
         else:
-            verdict = await self._arrivals.verdict(request, Deadline()) if self.entries else None
+            deadline = Deadline()
+            verdict = await self._arrivals.verdict(request, deadline) if self.entries else None
             if verdict is None:
                 await self.app(scope, receive, self.scanning(scope, send, context, request, None))
             elif not verdict.known and self._settings.deny and is_recognisable(verdict):
                 await refuse_for_now(send)
             else:
                 show(context, verdict)
-                await self._hand_on(request, receive, send, context, verdict)
+                await self._hand_on(request, receive, send, context, verdict, deadline)
 
     def _arrived(self, scope: Scope) -> Request:
         session = readable_session(scope)
@@ -100,22 +105,23 @@ class Attendant:
         if request.method == "GET" and is_prefetch(request.headers):
             await respond(send, 503, [(b"cache-control", b"no-store")])  # a hover must log nobody out
             return
-        verdict = await self._arrivals.fresh_verdict(request, Deadline()) if self.entries else None
-        exchange = context.exchange = Exchange(self._settings, self._ledger, request, context, send, verdict)
+        deadline = Deadline()
+        verdict = await self._arrivals.fresh_verdict(request, deadline) if self.entries else None
+        exchange = context.exchange = Exchange(self._settings, self._ledger, request, context, send, verdict, deadline)
         show(context, exchange.verdict)
         make_anonymous(request, exchange.verdict)
         if exchange.is_second_click() and await exchange.second_click():
             return
-        if request.method not in ("HEAD", "OPTIONS", "TRACE", "CONNECT"):
-            await exchange.recall()
+        await exchange.recall()
         await self.app(request.scope, receive, exchange.send)
 
     async def _hand_on(
-        self, request: Request, receive: Receive, send: Send, context: Context, verdict: Verdict
+        self, request: Request, receive: Receive, send: Send, context: Context, verdict: Verdict, deadline: Deadline
     ) -> None:
         """Hand on a request of which something is known: its login is dead or alive, or a logout waits for it."""
         if verdict.dead or verdict.ended is not None or verdict.claim.later is not None:
-            exchange = context.exchange = Exchange(self._settings, self._ledger, request, context, send, verdict)
+            parts = (self._settings, self._ledger, request, context, send, verdict, deadline)
+            exchange = context.exchange = Exchange(*parts)
             make_anonymous(request, verdict)
             if await self._play(exchange):
                 return
@@ -167,6 +173,9 @@ class Attendant:
             request = self._arrived(scope)
             verdict = await self._arrivals.verdict(request, Deadline()) if self.entries else None
             if verdict is not None:
+                if not verdict.known and self._settings.deny and is_recognisable(verdict):
+                    await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
+                    return
                 show(context, verdict)
                 make_anonymous(request, verdict)
                 if verdict.live:

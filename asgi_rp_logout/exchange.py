@@ -37,13 +37,14 @@ class Exchange:
         context: Context,
         send: Send,
         verdict: Verdict | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
         self.settings = settings
         self.ledger = ledger
         self.request = request
         self.context = context
         self.verdict = verdict or Verdict(request.claim(settings.session_cookies))
-        self.deadline = Deadline()
+        self.deadline = deadline or Deadline()
         self.also: list[bytes] = []
         self._send = send
         self._on_logout_path = request.path in settings.logout_paths
@@ -55,8 +56,9 @@ class Exchange:
 
     async def recall(self) -> None:
         """Step 0, on a logout path: learn who this is before the application forgets."""
-        self._source = await ask_login_source(self.settings, self.request.scope)
-        self._source_asked = True
+        if not self.verdict.live and self.request.method not in ("HEAD", "OPTIONS", "TRACE", "CONNECT"):
+            self._source = await ask_login_source(self.settings, self.request.scope)
+            self._source_asked = True
 
     async def send(self, message: Message) -> None:
         """Take a message of the application, and pass it on, amended, or not at all."""

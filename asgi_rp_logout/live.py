@@ -18,6 +18,9 @@ from .verdict import Claim, judge
 SIGNED_OUT = 4401
 """The close code of a WebSocket whose login has ended: 4000 to 4999 are for applications, 401 says why."""
 
+TRY_AGAIN_LATER = 1013
+"""The close code of a WebSocket whose login cannot be looked up (the registry of WebSocket close codes)."""
+
 _BATCH = 1000
 
 

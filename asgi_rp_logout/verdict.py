@@ -123,8 +123,8 @@ class Verdict:
 
     ``login`` is None for a stranger; ``ended`` names what ended it, ``ended_at`` when (seconds since the epoch).
     ``local`` says that the end was a logout of this application only, ``named`` which provider the application named
-    for it, ``wanted`` the page that was to come after it. ``dead`` are the session cookies not to be believed. ``known`` is False if the store did not answer.
-    ``until`` is when to ask again, by the monotonic clock.
+    for it, ``wanted`` the page that was to come after it. ``dead`` are the session cookies not to be believed.
+    ``known`` is False if the store did not answer. ``until`` is when to ask again, by the monotonic clock.
     """
 
     claim: Claim
