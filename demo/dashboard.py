@@ -130,7 +130,8 @@ class Dashboard:
         request.session["started"] = int(time.time())
         try:
             client = self.oauth.create_client(provider)
-            return await client.authorize_redirect(request, f"{self.public_url}/callback/{provider}")
+            response: Response = await client.authorize_redirect(request, f"{self.public_url}/callback/{provider}")
+            return response
         except httpx.HTTPError:
             return self._reply(self.pages.login("unreachable"), 502)
 

@@ -101,7 +101,7 @@ class Pages:
         return self._page(
             "Signed in",
             f"""<main id="main">
-<div class="notice bad" id="elsewhere" role="alert" tabindex="-1" hidden>{icon(BANG)}<div>
+<div class="notice bad" id="elsewhere" role="alert" hidden>{icon(BANG)}<div>
 <strong>You were signed out elsewhere.</strong>
 <p>This page is out of date. <a href="/">Sign in again</a></p></div></div>
 <div class="hello"><span class="face" aria-hidden="true">{name[:1]}</span><div><h1>Hello, {name}</h1>
@@ -118,7 +118,7 @@ class Pages:
 {
             way_out(
                 "Log out",
-                f"Ends your session here and at {at}, and in every other app that you opened with it.",
+                f"Ends your session here and at {at}, which then tells your other apps.",
                 f"{at} asks for your password.",
                 "/auth/logout",
                 "Log out",

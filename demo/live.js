@@ -22,7 +22,6 @@
       if (event.code === 4401) {
         say("out", "Signed out");
         banner.hidden = false;
-        banner.focus();
         return;
       }
       say("off", "Reconnecting");

@@ -319,7 +319,8 @@ class Endpoints:
             raise RefusedError("Nothing to sign out of", NOTHING)
         if session is not None and (self.always_confirm or waiting.sid != session.sid):
             browser, csrf = self._form_token(request)
-            html = self.pages.confirm(key, csrf, user=session.user, app=waiting.client and _title(waiting.client))
+            app = _title(waiting.client) if waiting.client is not None else None
+            html = self.pages.confirm(key, csrf, user=session.user, app=app)
             return self._with_browser(reply(html, form_action=self.app_origins), browser)
         return await self._finish(key, session)
 
@@ -351,7 +352,7 @@ class Endpoints:
         elif waiting.return_to is not None:
             response = self._return(waiting.return_to, waiting.state)
         else:
-            text = f"You are signed out of {self.provider.name} and of the apps that you opened with it."
+            text = f"You are signed out of {self.provider.name}, and your apps have been told."
             response = reply(self.pages.message("You are signed out", text))
         response.delete_cookie(self.provider.cookie, **self._cookie_attributes())
         return response

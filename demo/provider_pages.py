@@ -59,8 +59,8 @@ class Pages:
         return self._card(
             "Sign out",
             f"""<div class="intro"><h1 id="title">Sign out of {escape(self.name)}{too}?</h1>
-<p class="muted">{asks}You are signed in here as <strong>{escape(user)}</strong>. Signing out also ends your session
-in every app that you opened with {escape(self.name)}.</p></div>
+<p class="muted">{asks}You are signed in here as <strong>{escape(user)}</strong>. Your other
+apps will be told as well.</p></div>
 <form class="stack" method="post" action="{self.base}/end_session/confirm">
 <input type="hidden" name="request" value="{escape(key)}">
 <input type="hidden" name="csrf" value="{csrf}">
