@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
+
+from asgi_rp_logout import RPLogoutMiddleware, local_logout_only, remember_login
 
 CLIENT = {"client_id": "rp", "client_secret": "interop-secret"}
 HERE = Path(__file__).parent
@@ -35,10 +38,15 @@ def create_app(
     *,
     session_cookie: str = "session",
     https: bool = False,
+    more_cookies: Sequence[str] = (),
     rp_logout: dict[str, Any] | None = None,
     inside: bool = True,
 ) -> ASGIApp:
-    """Make the application; `rp_logout`: the options of an RPLogoutMiddleware, inside the sessions or outside."""
+    """Make the application; `rp_logout`: the options of an RPLogoutMiddleware, inside the sessions or outside.
+
+    A login sets `more_cookies` too, and a logout deletes them with Starlette's defaults: without Secure, so that
+    browsers ignore the deletion of those with a prefix.
+    """
     oauth = OAuth()
     oauth.register(
         "idp",
@@ -47,16 +55,10 @@ def create_app(
         client_kwargs={"scope": "openid email"},
     )
 
-    async def home(request: Request) -> Response:
-        user = request.session.get("user")
-        actions = ["/logout", "/logout-here"] if user else []
-        forms = "".join(f'<form method="post" action="{path}"><button>{path}</button></form>' for path in actions)
-        login = '<a href="/login" data-turbo="false">Log in</a>'  # Turbo would fetch it, and run into CORS
-        return _page(f'<p id="user">{escape(user or "nobody")}</p>{login}{forms}')
-
-    async def scripted(request: Request) -> Response:
-        html = (HERE / "pages" / f"{request.path_params['name']}.html").read_text()
-        return HTMLResponse(html.replace("USER", escape(request.session.get("user", "nobody"))))
+    async def page(request: Request) -> Response:
+        html = (HERE / "pages" / f"{request.path_params.get('name', 'home')}.html").read_text()
+        html = html.replace("USER", escape(request.session.get("user", "nobody")))
+        return HTMLResponse(html, headers={"cache-control": "no-store"})
 
     async def login(request: Request) -> Response:
         return await oauth.idp.authorize_redirect(request, str(request.url_for("callback")))
@@ -65,44 +67,36 @@ def create_app(
         token = await oauth.idp.authorize_access_token(request)
         request.session["user"] = token["userinfo"]["sub"]
         if rp_logout is not None:
-            from asgi_rp_logout import remember_login
-
             remember_login(request, token)
-        return RedirectResponse("/", 303)
+        response = RedirectResponse("/", 303)
+        for name in more_cookies:
+            response.set_cookie(name, "of alice", secure=https)
+        return response
 
     async def logout(request: Request) -> Response:
         request.session.clear()
-        return RedirectResponse("/", 303)
+        response = RedirectResponse("/", 303)
+        for name in more_cookies:
+            response.delete_cookie(name)
+        return response
 
+    @local_logout_only
     async def logout_here(request: Request) -> Response:
         return await logout(request)
 
-    if rp_logout is not None:
-        from asgi_rp_logout import local_logout_only
-
-        logout_here = local_logout_only(logout_here)
-
     middleware = [Middleware(SessionMiddleware, "interop", session_cookie=session_cookie, https_only=https)]
     if rp_logout is not None:
-        from asgi_rp_logout import RPLogoutMiddleware
-
         ours = Middleware(RPLogoutMiddleware, session_cookie=session_cookie, **rp_logout)
         middleware.insert(1 if inside else 0, ours)
     return Starlette(
         routes=[
-            Route("/", home),
+            Route("/", page),
             Route("/login", login),
             Route("/callback", callback, name="callback"),
             Route("/logout", logout, methods=["POST"]),
             Route("/logout-here", logout_here, methods=["POST"]),
-            Route("/pages/{name}", scripted),
+            Route("/pages/{name}", page),
             Mount("/npm", StaticFiles(directory=HERE / "node_modules", check_dir=False)),
         ],
         middleware=middleware,
     )
-
-
-def _page(body: str) -> Response:
-    head = '<meta charset="utf-8"><title>App</title>'
-    html = f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
-    return HTMLResponse(html, headers={"cache-control": "no-store"})

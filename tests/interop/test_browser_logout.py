@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -39,11 +40,12 @@ def issuer(request: pytest.FixtureRequest, oidc_provider) -> Issuer:
 def app(serve, unused_port, certificate) -> Callable[..., str]:
     """Start the application with the middleware, and give its URL."""
 
-    def start(issuer: Issuer, *, https: bool = False, **options) -> str:
+    def start(issuer: Issuer, rp_logout: dict[str, Any] | None = None, *, https: bool = False, **options) -> str:
         port = unused_port()
         url = f"{'https' if https else 'http'}://localhost:{port}"
         provider = issuer(url)
-        rp_logout = {"providers": [OIDCProvider(provider, CLIENT["client_id"], CLIENT["client_secret"])]}
+        providers = [OIDCProvider(provider, CLIENT["client_id"], CLIENT["client_secret"])]
+        rp_logout = {"providers": providers, **(rp_logout or {})}
         application = create_app(provider, https=https, rp_logout=rp_logout, **options)
         return serve(application, host="localhost", port=port, certificate=certificate if https else None)
 
@@ -58,6 +60,10 @@ def log_in(page: Page, url: str, *, then: str = "/") -> None:
     if then != "/":
         page.goto(f"{url}{then}")
         expect(page.locator("#user")).to_have_text("alice")
+
+
+def cookie_names(page: Page, url: str) -> set[str]:
+    return {cookie["name"] for cookie in page.context.cookies(url)}
 
 
 def confirm_if_asked(page: Page, url: str) -> None:
@@ -95,20 +101,42 @@ def test_after_a_logout_on_an_opted_out_route_the_next_login_asks_for_none(page:
 
 
 @pytest.mark.parametrize("inside", [True, False], ids=["inside", "outside"])
-@pytest.mark.parametrize("prefix", ["__Host-", "__Secure-"])
-def test_prefixed_cookies_are_gone_from_the_browser(page: Page, demo_issuer, app, prefix: str, inside: bool) -> None:
-    url = app(demo_issuer, https=True, session_cookie=f"{prefix}session", inside=inside)
+@pytest.mark.parametrize("session_cookie", ["__Host-session", "__Secure-session"])
+def test_prefixed_cookies_are_gone_from_the_browser(
+    page: Page, demo_issuer, app, session_cookie: str, inside: bool
+) -> None:
+    more = ["__Host-access", "__Secure-refresh"]
+    url = app(
+        demo_issuer,
+        {"clear_cookies": more},
+        https=True,
+        session_cookie=session_cookie,
+        more_cookies=more,
+        inside=inside,
+    )
     log_in(page, url)
-    before = {cookie["name"] for cookie in page.context.cookies(url)}
-    assert f"{prefix}session" in before
-    assert inside == (before == {f"{prefix}session"}), "outside, a companion cookie goes along"
+    companion = set() if inside else {"__Host-rp_login"}
+    assert cookie_names(page, url) == {session_cookie, *more} | companion
 
     page.get_by_role("button", name="/logout", exact=True).click()
     confirm_if_asked(page, url)
-    assert page.context.cookies(url) == []
+    assert cookie_names(page, url) == set()
 
     page.goto(f"{url}/login")
     assert asks_for_password(page)
+
+
+def test_without_the_middleware_prefixed_cookies_survive_a_logout(
+    page: Page, serve, demo_issuer, unused_port, certificate
+) -> None:
+    port, more = unused_port(), ["__Host-access", "__Secure-refresh"]
+    url = f"https://localhost:{port}"
+    serve(create_app(demo_issuer(url), https=True, more_cookies=more), port=port, certificate=certificate)
+    log_in(page, url)
+
+    page.get_by_role("button", name="/logout", exact=True).click()
+    expect(page.locator("#user")).to_have_text("nobody")
+    assert cookie_names(page, url) == set(more)
 
 
 @pytest.mark.parametrize("name", ["htmx2", "htmx4", "inertia"])
