@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
@@ -35,16 +35,13 @@ _REMEMBERED = 4096
 
 @dataclass(slots=True)
 class Deadline:
-    """Share one deadline among the store calls of a request; it begins with the first of them."""
+    """Share one deadline among the store calls of a request; what the application does in between does not count."""
 
-    at: float | None = field(default=None)
+    spent: float = 0.0
 
     def left(self) -> float:
         """Give the seconds left, never less than a hundredth."""
-        now = time.monotonic()
-        if self.at is None:
-            self.at = now + STORE_DEADLINE
-        return max(self.at - now, 0.01)
+        return max(STORE_DEADLINE - self.spent, 0.01)
 
 
 class Ledger:
@@ -236,12 +233,15 @@ class Ledger:
             if hasattr(call, "close"):
                 call.close()  # never awaited, on purpose
             raise StoreError("the store failed a moment ago", code="breaker")
+        began = time.monotonic()
         try:
             with anyio.fail_after(deadline.left()):
                 return await call
         except Exception as error:
             self._broken_until = time.monotonic() + BREAKER_OPEN
             raise StoreError(f"the store failed: {type(error).__name__}", code="store") from error
+        finally:
+            deadline.spent += time.monotonic() - began
 
     def _complain(self, what: str, error: StoreError) -> None:
         now = time.monotonic()
