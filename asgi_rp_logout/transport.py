@@ -49,7 +49,7 @@ async def fetch_json(url: str, *, client: httpx.AsyncClient | None = None) -> di
         document = json.loads(body)
     except TimeoutError as error:
         raise ProviderError(f"{where} did not answer within {seconds:.1f} s", code="fetch_timeout") from error
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ProviderError(f"{where} cannot be reached: {type(error).__name__}", code="fetch_failed") from error
     except (ValueError, RecursionError) as error:
         raise ProviderError(f"{where} is not JSON", code="fetch_not_json") from error

@@ -27,13 +27,15 @@ def warmed(settings: Settings, send: Send) -> Send:
 async def _warm(settings: Settings) -> None:
     async with anyio.create_task_group() as group:
         for provider in await list_providers(settings):
-            warm = getattr(provider, "warm", None)
-            if callable(warm):
-                group.start_soon(_quietly, warm)
+            group.start_soon(warm, provider)
 
 
-async def _quietly(warm: object) -> None:
+async def warm(provider: object) -> None:
+    """Let a provider fetch what it will need, if it can; a failure is for the first logout to report."""
+    fetch = getattr(provider, "warm", None)
+    if fetch is None:
+        return
     try:
-        await warm()  # type: ignore[operator]
+        await fetch()
     except Exception as error:
-        logger.info("a provider could not be reached at the start: %s", error)
+        logger.info("a provider could not be reached yet: %s", type(error).__name__)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from asgi_rp_logout._asgi import Receive, logger
-from asgi_rp_logout.errors import LogoutTokenError
+from .._asgi import Receive, logger
+from ..errors import LogoutTokenError
 
 DEADLINE = 2.0
 """Seconds for the work on one request: less than the 2.5 s after which a provider may hang up."""

@@ -13,10 +13,9 @@ from typing import Any
 
 import anyio
 
-from asgi_rp_logout._asgi import Headers, Receive, Scope, Send, header_values, respond
-from asgi_rp_logout.errors import LogoutTokenError, RPLogoutError
-from asgi_rp_logout.protocol.logout_token import LogoutToken, parse_form, unverified_issuer
-
+from .._asgi import Headers, Receive, Scope, Send, header_values, respond
+from ..errors import LogoutTokenError, RPLogoutError
+from ..protocol.logout_token import LogoutToken, parse_form, unverified_issuer
 from ._common import DEADLINE, read_body, refusals
 
 NO_STORE: Headers = [(b"cache-control", b"no-store")]

@@ -13,10 +13,9 @@ from typing import Any
 
 import anyio
 
-from asgi_rp_logout._asgi import Receive, Scope, Send, respond
-from asgi_rp_logout.errors import LogoutTokenError, RPLogoutError
-from asgi_rp_logout.protocol.front_channel import frame_headers, read_front_channel
-
+from .._asgi import Receive, Scope, Send, respond
+from ..errors import LogoutTokenError, RPLogoutError
+from ..protocol.front_channel import frame_headers, read_front_channel
 from ._common import DEADLINE, refusals
 
 PAGE = b"<!doctype html><title>Logout</title>"

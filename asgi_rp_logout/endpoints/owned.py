@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from .._asgi import Receive, Send
-from ..errors import RPLogoutError
+import anyio
+
+from .._asgi import Receive, Send, logger
 from ..ledger import Deadline, Ledger
 from ..protocol.logout_token import LogoutToken
 from ..providers.base import issuer_of, name_of
 from ..request import Request
 from ..resolve import list_providers
-from ..revoke import How, LogoutEvent, tell
+from ..revoke import AFTER_DEADLINE, How, LogoutEvent, tell
 from ..settings import Settings
 from ..verdict import FRONT_CHANNEL, before_key, digest
+from ..warm import warm
 from .back_channel import back_channel
 from .callback import callback
 from .front_channel import front_channel
@@ -31,22 +33,30 @@ def owned_endpoints(settings: Settings, ledger: Ledger) -> dict[str, Endpoint]:
     async def answer_back_channel(request: Request, receive: Receive, send: Send) -> None:
         providers = await _providers(settings)
 
+        ended: list[LogoutToken] = []
+
         async def end(token: LogoutToken, received: float) -> None:
             await end_by_token(ledger, token, received)
-            await _tell(settings, providers, "back-channel", token.iss, token.sub, token.sid)
+            ended.append(token)
 
         await back_channel(request.scope, receive, send, providers=providers, end=end)
+        for token in ended:
+            await _tell(settings, providers, "back-channel", token.iss, token.sub, token.sid)
 
     async def answer_front_channel(request: Request, receive: Receive, send: Send) -> None:
         providers = await _providers(settings)
 
+        ended: list[tuple[str, str]] = []
+
         async def end(iss: str, sid: str, received: float) -> bool:
-            ended = await end_by_frame(ledger, iss, sid, received)
-            if ended:
-                await _tell(settings, providers, "front-channel", iss, None, sid)
-            return ended
+            known = await end_by_frame(ledger, iss, sid, received)
+            if known:
+                ended.append((iss, sid))
+            return known
 
         await front_channel(request.scope, receive, send, providers=providers, end=end)
+        for iss, sid in ended:
+            await _tell(settings, providers, "front-channel", iss, None, sid)
 
     pairs = (
         (settings.callback_path, answer_callback),
@@ -87,13 +97,21 @@ async def end_by_frame(ledger: Ledger, iss: str, sid: str, received: float) -> b
 
 async def _providers(settings: Settings) -> tuple[Any, ...]:
     try:
-        return await list_providers(settings)
-    except (RPLogoutError, Exception):  # a registry that fails has no provider to speak for
+        providers = await list_providers(settings)
+    except Exception as error:  # a registry that fails has no provider to speak for
+        logger.warning("the list of providers cannot be had: %s", type(error).__name__)
         return ()
+    for provider in providers:
+        # One that learns its issuer from a document may not have been asked yet in this process.
+        if issuer_of(provider) is None:
+            await warm(provider)
+    return providers
 
 
 async def _tell(
     settings: Settings, providers: tuple[Any, ...], how: How, iss: str, sub: str | None, sid: str | None
 ) -> None:
     name = next((name_of(provider) for provider in providers if issuer_of(provider) == iss), None)
-    await tell(settings.on_logout, LogoutEvent(how, name, iss, sub, sid))
+    # The provider has its answer by now: an application's slow hook must not turn a logout into a failed one.
+    with anyio.move_on_after(AFTER_DEADLINE, shield=True):
+        await tell(settings.on_logout, LogoutEvent(how, name, iss, sub, sid))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote_to_bytes
 
-from asgi_rp_logout.errors import LogoutTokenError
+from ..errors import LogoutTokenError
 
 MAX_FIELDS = 100
 """Fields in one form. A real one has a few; splitting tens of thousands would be work done for an attacker."""

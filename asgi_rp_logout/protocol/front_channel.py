@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from asgi_rp_logout.errors import LogoutTokenError
-
+from ..errors import LogoutTokenError
 from .form import read_fields
 
 MAX_QUERY = 4096

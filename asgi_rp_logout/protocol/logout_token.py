@@ -19,8 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from asgi_rp_logout.errors import LogoutTokenError
-
+from ..errors import LogoutTokenError
 from .form import read_fields
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
