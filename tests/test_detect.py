@@ -1,0 +1,201 @@
+"""Which responses are logouts; all others leave as the application sent them, message for message."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import RedirectResponse
+from starlette.routing import Mount, Route
+
+from asgi_rp_logout.context import Mark
+from asgi_rp_logout.detect import detect
+from tests.apps import guarded, log_out, page, parameters, saying, signs_out, went_to_provider
+
+REDIRECTS = [301, 302, 303, 307, 308]
+CHANGING = ["POST", "PUT", "PATCH", "DELETE"]
+MARK = "x-rp-logout"
+
+
+@pytest.mark.parametrize("status", REDIRECTS)
+@pytest.mark.parametrize("method", ["GET", *CHANGING])
+async def test_a_redirect_on_the_logout_path_is_a_logout(method: str, status: int) -> None:
+    assert went_to_provider(await log_out(guarded(signs_out(status=status)), method=method))
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 205, 226])
+@pytest.mark.parametrize("method", CHANGING)
+async def test_any_success_of_a_changing_method_on_the_logout_path_is_a_logout(method: str, status: int) -> None:
+    assert went_to_provider(await log_out(guarded(page(status)), method=method))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/logout", 200),  # a confirmation page, or the shell of a single-page application
+        ("GET", "/logout", 204),
+        *[("GET", "/logout", status) for status in (304, 400, 401, 404, 500, 503)],
+        *[("POST", "/logout", status) for status in (300, 304, 400, 401, 403, 404, 405, 419, 422, 500, 503)],
+        *[(method, "/logout", 303) for method in ("HEAD", "OPTIONS", "TRACE", "CONNECT")],
+        *[(method, "/logout", 200) for method in ("HEAD", "OPTIONS", "TRACE", "CONNECT")],
+        *[("POST", path, 303) for path in ("/", "/logout/", "/logout/now", "/logou", "/Logout", "//logout", "/x/logout")],
+    ],
+)
+async def test_what_is_no_logout_leaves_exactly_as_the_app_sent_it(method: str, path: str, status: int) -> None:
+    """The exact list of messages is that of the bare application."""
+    start = {"type": "http.response.start", "status": status, "trailers": True}
+    headers = [(b"Location", b"/login"), (b"set-cookie", b"session=1"), (b"etag", b'"1"'), (b"X-Odd", b"\xff")]
+    messages = [
+        start | {"headers": headers},
+        {"type": "http.response.body", "body": b"a", "more_body": True},
+        {"type": "http.response.body", "body": b"b"},
+        {"type": "http.response.trailers", "headers": [(b"x", b"y")]},
+    ]
+    app = saying(messages)
+    guard = guarded(app)
+    assert (await log_out(guard, path, method)).messages == (await log_out(app, path, method)).messages
+    # The control: the same application, asked so that it is a logout.
+    assert (await log_out(guarded(signs_out()), "/logout")).header("location") != "/login"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_a_start_message_without_headers_passes_as_it_is(method: str) -> None:
+    app = saying([{"type": "http.response.start", "status": 200}, {"type": "http.response.body"}])
+    assert (await log_out(guarded(app), method=method)).messages == (await log_out(app, method=method)).messages
+
+
+@pytest.mark.parametrize("path", ["/logout", "/other"])
+async def test_headers_may_be_any_iterable(path: str) -> None:
+    """ASGI asks for an iterable; servers take one that can be read only once."""
+    start = {"type": "http.response.start", "status": 200, "headers": iter([(b"x-one", b"1"), (b"x-two", b"2")])}
+    answer = await log_out(guarded(saying([start, {"type": "http.response.body"}])), path, "GET")
+    assert answer.headers == [(b"x-one", b"1"), (b"x-two", b"2")]
+
+
+async def test_several_logout_paths_and_none() -> None:
+    several = guarded(signs_out(), logout_path=["/a", "/b/c"])
+    for path, is_one in (("/a", True), ("/b/c", True), ("/logout", False), ("/b", False)):
+        assert went_to_provider(await log_out(several, path)) is is_one, path
+    assert not went_to_provider(await log_out(guarded(signs_out(), logout_path=()), "/logout"))
+
+
+# Where the application is mounted
+
+
+@pytest.mark.parametrize(
+    ("root_path", "path", "is_logout"),
+    [
+        ("/prefix", "/prefix/logout", True),
+        ("/prefix", "/logout", True),  # servers that take the prefix off
+        ("/prefix/", "/prefix/logout", True),
+        ("/prefix", "/prefixlogout", False),
+        ("/prefix", "/prefix/x/logout", False),
+        ("/logout", "/logout", False),
+    ],
+)
+async def test_the_path_is_the_route_path_below_root_path(root_path: str, path: str, is_logout: bool) -> None:
+    answer = await log_out(guarded(signs_out()), path, root_path=root_path)
+    assert went_to_provider(answer) is is_logout
+
+
+def mounted(guard_inside: bool, path: str) -> Starlette:
+    inner = Starlette(routes=[Route("/logout", lambda request: RedirectResponse("login", 303), methods=["POST"])])
+    inside = guarded(inner, logout_path=path) if guard_inside else inner
+    return Starlette(routes=[Mount("/tenant", app=Mount("/app", app=inside))])
+
+
+async def test_a_middleware_inside_a_mount_sees_the_path_below_it() -> None:
+    assert went_to_provider(await log_out(mounted(True, "/logout"), "/tenant/app/logout"))
+    assert not went_to_provider(await log_out(mounted(True, "/tenant/app/logout"), "/tenant/app/logout"))
+
+
+async def test_a_middleware_outside_keeps_the_path_that_mount_changes_in_place() -> None:
+    """Mount rewrites path and root_path of the very scope that the middleware was given."""
+    answer = await log_out(guarded(mounted(False, ""), logout_path="/tenant/app/logout"), "/tenant/app/logout")
+    assert parameters(answer)["post_logout_redirect_uri"] == "http://127.0.0.1/tenant/app/login"
+
+
+async def test_two_mounts_side_by_side_each_see_their_own_logout() -> None:
+    routes = [Mount(f"/{name}", app=guarded(signs_out(), logout_path="/logout")) for name in ("one", "two")]
+    for path in ("/one/logout", "/two/logout"):
+        assert went_to_provider(await log_out(Starlette(routes=routes), path))
+
+
+# The marker header
+
+
+@pytest.mark.parametrize("value", ["", "1", "true", "TRUE", " true "])
+@pytest.mark.parametrize("method", ["GET", *CHANGING])
+async def test_the_marker_makes_a_logout_of_any_answer(method: str, value: str) -> None:
+    assert went_to_provider(await log_out(guarded(page(200, [(MARK, value)])), "/anywhere", method))
+
+
+@pytest.mark.parametrize(
+    ("name", "in_list", "gone"), [("other", True, True), ("idp", True, True), ("nobody", False, False)]
+)
+async def test_the_marker_can_name_the_provider(name: str, in_list: bool, gone: bool, log) -> None:
+    """One that is unknown is said in the log; the logout here stays complete."""
+    from asgi_rp_logout import StaticProvider
+
+    providers = [StaticProvider(f"https://{one}.example/end", name=one) for one in ("idp", "other")]
+    answer = await log_out(guarded(signs_out("/bye", (MARK, name)), providers=providers), "/anywhere")
+    assert (answer.header("location") or "").startswith(f"https://{name}.example/end") is gone
+    assert "session" in answer.expired()
+    assert len(log()) == (0 if in_list else 1)
+
+
+@pytest.mark.parametrize("value", ["local", "LOCAL", " local"])
+async def test_the_marker_local_logs_out_here_only(value: str) -> None:
+    answer = await log_out(guarded(signs_out("/bye", (MARK, value))), "/anywhere")
+    assert (answer.header("location"), "session" in answer.expired()) == ("/bye", True)
+
+
+async def test_the_marker_local_goes_before_the_path() -> None:
+    assert not went_to_provider(await log_out(guarded(signs_out("/bye", (MARK, "local")))))
+    assert went_to_provider(await log_out(guarded(signs_out("/bye"))))
+
+
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [(method, 200) for method in ("HEAD", "OPTIONS")] + [("POST", status) for status in (400, 401, 404, 500)],
+)
+async def test_the_marker_on_a_failure_head_or_options_is_no_logout(method: str, status: int) -> None:
+    answer = await log_out(guarded(page(status, [(MARK, "1")])), "/anywhere", method)
+    assert (answer.status, answer.all("set-cookie")) == (status, [])
+
+
+@pytest.mark.parametrize("path", ["/logout", "/anywhere"])
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("status", [200, 204, 303, 304, 400, 404, 500])
+@pytest.mark.parametrize("value", ["1", "local", "idp", "nobody", "x" * 50])
+async def test_the_marker_is_stripped_from_every_response(path: str, method: str, status: int, value: str) -> None:
+    """Whatever the status and however it is spelled."""
+    app = page(status, [("X-Rp-Logout", value), (MARK, "1"), ("x-kept", "1")])
+    answer = await log_out(guarded(app), path, method)
+    assert answer.all(MARK) == []
+    assert answer.header("x-kept") == "1"
+
+
+async def test_the_marker_has_the_name_that_was_configured() -> None:
+    guard = guarded(page(200, [("x-bye", "1")]), marker_header="X-Bye")
+    assert went_to_provider(await log_out(guard, "/anywhere"))
+    other = await log_out(guarded(page(200, [(MARK, "1")]), marker_header="X-Bye"), "/anywhere")
+    assert (other.status, other.header(MARK)) == (200, "1")
+
+
+@pytest.mark.parametrize("path", ["/logout", "/anywhere"])
+async def test_without_a_marker_header_none_is_read_or_stripped(path: str) -> None:
+    answer = await log_out(guarded(page(400, [(MARK, "1")]), marker_header=None), path)
+    assert answer.header(MARK) == "1"
+
+
+@pytest.mark.parametrize(
+    ("marker", "mark", "expected"),
+    [
+        ("local", Mark(provider="idp"), Mark(local=True)),
+        (None, Mark(provider="idp"), Mark(provider="idp")),
+        (None, Mark(local=True), Mark(local=True)),
+        (None, None, Mark()),
+    ],
+)
+def test_the_header_goes_before_the_decorator_and_that_before_the_path(marker, mark, expected) -> None:
+    assert detect(303, "POST", on_logout_path=True, marker=marker, mark=mark) == expected
