@@ -44,6 +44,7 @@ def take_header(start: Message, name: bytes | None) -> tuple[str | None, Message
     headers = headers_of(start)
     kept = [pair for pair in headers if pair[0].lower() != name]
     if len(kept) == len(headers):
-        return None, start
+        # The headers may have been an iterable that can be read only once, and has been by now.
+        return None, {**start, "headers": headers} if "headers" in start else start
     value = next(value for key, value in headers if key.lower() == name)
     return value.decode("latin-1"), {**start, "headers": kept}
