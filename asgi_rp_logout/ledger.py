@@ -1,4 +1,4 @@
-"""The book of logins: the store with a deadline, a breaker and a short memory, so that it can never take the app down.
+"""The book of logins: the store behind its guard, with a short memory.
 
 Three promises are kept here. A request asks the store at most once per login per ``freshness``. The store calls of one
 request end after half a second, all in all. And an end that was decided is not lost: a tombstone that the store did not
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import islice
 from typing import Any, TypeVar
 
 import anyio
 
-from ._asgi import logger
 from .errors import StoreError
+from .guard import Deadline, Guard
 from .login import Login
 from .settings import Settings
 from .store import COLLECTION, MemoryStore, Record
@@ -23,25 +24,13 @@ from .verdict import SECOND_CLICK, Claim, Handle, SessionCookie, Verdict, judge,
 
 T = TypeVar("T")
 
-STORE_DEADLINE = 0.5
-"""Seconds for all store calls of one request."""
-
-BREAKER_OPEN = 1.0
-"""Seconds after a failure in which reads are not even tried."""
+__all__ = ["Deadline", "Ledger"]
 
 _REMEMBERED = 4096
 """Verdicts kept for ``freshness``, and tombstones kept while the store is down."""
 
-
-@dataclass(slots=True)
-class Deadline:
-    """Share one deadline among the store calls of a request; what the application does in between does not count."""
-
-    spent: float = 0.0
-
-    def left(self) -> float:
-        """Give the seconds left, never less than a hundredth."""
-        return max(STORE_DEADLINE - self.spent, 0.01)
+_SETTLED_AT_ONCE = 20
+"""Tombstones written after an outage at the expense of one request."""
 
 
 class Ledger:
@@ -62,8 +51,8 @@ class Ledger:
         self._local = store if isinstance(store, MemoryStore) else None
         self._fresh_ends: dict[str, float] = {}
         self._owed: dict[str, tuple[Record, float]] = {}
-        self._broken_until = 0.0
-        self._warned_at = float("-inf")
+        self._asking: dict[Any, anyio.Event] = {}
+        self._guard = Guard()
 
     @property
     def is_local(self) -> bool:
@@ -95,17 +84,29 @@ class Ledger:
         """
         if not claim.keys:
             return self._keep(key, Verdict(claim))
+        # A page asks for its twenty pictures at once: one of them asks the store, the others wait for its answer.
+        while self.freshness and (asking := self._asking.get(key)) is not None:
+            await asking.wait()
+            verdict = self.cached(key)
+            if verdict is not None:
+                return verdict
+        self._asking[key] = answered = anyio.Event()
+        try:
+            return await self._ask(key, claim, deadline)
+        finally:
+            self._asking.pop(key, None)
+            answered.set()
+
+    async def _ask(self, key: object, claim: Claim, deadline: Deadline) -> Verdict:
+        asked = time.monotonic()
         try:
             records = await self.read(claim.keys, deadline)
         except StoreError as error:
-            self._complain("a login could not be looked up", error)
-            records = {owed: record for owed, (record, _) in self._owed.items() if owed in claim.keys}
-            verdict = judge(claim, records)
-            if verdict.ended is None:
-                verdict = self.verdicts.get(key) or Verdict(claim, known=False)
-            return verdict
+            self._guard.complain("a login could not be looked up", error)
+            verdict = judge(claim, self.owed(claim.keys))
+            return verdict if verdict.ended is not None else replace(self.verdicts.get(key, verdict), known=False)
         verdict = judge(claim, records)
-        verdict.until = time.monotonic() + self.freshness
+        verdict.until = asked + self.freshness
         if verdict.live and claim.handle is not None:
             await self._renew(claim.handle, verdict, deadline)
         return self._keep(key, verdict)
@@ -113,12 +114,18 @@ class Ledger:
     async def read(self, keys: Iterable[str], deadline: Deadline) -> dict[str, Record | None]:
         """Give the records of ``keys``. Raises ``StoreError``."""
         keys = list(keys)
-        values = await self._guarded(self.store.get_many(keys, collection=COLLECTION), deadline, breaker=True)
-        records = dict(zip(keys, values, strict=True))
+        owed = self.owed(keys)  # before the store is asked: it may be paid while it answers
+        records = await self._guarded(self._get_many(keys), deadline, breaker=True)
         if self._owed:
             await self._settle(deadline)
-            records |= {key: self._owed[key][0] for key in keys if key in self._owed}
-        return records
+        return records | owed
+
+    def owed(self, keys: Iterable[str]) -> dict[str, Record]:
+        """Give the tombstones among ``keys`` that the store has not taken yet; they count here all the same."""
+        return {key: self._owed[key][0] for key in keys if key in self._owed} if self._owed else {}
+
+    async def _get_many(self, keys: list[str]) -> dict[str, Record | None]:
+        return dict(zip(keys, await self.store.get_many(keys, collection=COLLECTION), strict=True))
 
     def _keep(self, key: object, verdict: Verdict) -> Verdict:
         if len(self.verdicts) >= _REMEMBERED:
@@ -177,7 +184,7 @@ class Ledger:
         try:
             await self.claim(f"login:{handle.key}", deadline)
         except StoreError as error:
-            self._complain("a login could not be forgotten", error)
+            self._guard.complain("a login could not be forgotten", error)
 
     # -- one-time things -----------------------------------------------------------------------------------------
 
@@ -212,7 +219,7 @@ class Ledger:
             self._fresh_ends = {name: at for name, at in self._fresh_ends.items() if at > horizon}
 
     async def _settle(self, deadline: Deadline) -> None:
-        for key, (record, until) in list(self._owed.items()):
+        for key, (record, until) in list(islice(self._owed.items(), _SETTLED_AT_ONCE)):
             ttl = until - time.time()
             if ttl > 0 and not await self._try(key, record, ttl, deadline):
                 return
@@ -222,29 +229,9 @@ class Ledger:
         try:
             await self._guarded(self.store.put(key, record, collection=COLLECTION, ttl=ttl), deadline, breaker=False)
         except StoreError as error:
-            self._complain(f"a record ({key.partition(':')[0]}) could not be written", error)
+            self._guard.complain(f"a record ({key.partition(':')[0]}) could not be written", error)
             return False
         return True
 
     async def _guarded(self, call: Awaitable[T], deadline: Deadline, *, breaker: bool) -> T:
-        if self._local is not None:
-            return await call
-        if breaker and time.monotonic() < self._broken_until:
-            if hasattr(call, "close"):
-                call.close()  # never awaited, on purpose
-            raise StoreError("the store failed a moment ago", code="breaker")
-        began = time.monotonic()
-        try:
-            with anyio.fail_after(deadline.left()):
-                return await call
-        except Exception as error:
-            self._broken_until = time.monotonic() + BREAKER_OPEN
-            raise StoreError(f"the store failed: {type(error).__name__}", code="store") from error
-        finally:
-            deadline.spent += time.monotonic() - began
-
-    def _complain(self, what: str, error: StoreError) -> None:
-        now = time.monotonic()
-        if now - self._warned_at > BREAKER_OPEN:
-            self._warned_at = now
-            logger.warning("%s: %s", what, error)
+        return await (call if self._local is not None else self._guard.call(call, deadline, breaker=breaker))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from ._asgi import Message, Send, logger
 from .errors import StoreError
 from .ledger import Deadline, Ledger
+from .store import Record
 from .verdict import Claim, judge
 
 SIGNED_OUT = 4401
@@ -88,10 +89,11 @@ class Watch:
 
     async def _end_the_dead(self, connections: tuple[Connection, ...]) -> None:
         keys = {key for connection in connections for key in connection.claim.keys if not key.startswith("login:")}
+        records: Mapping[str, Record | None]
         try:
             records = await self._ledger.read(keys, Deadline())
         except StoreError:
-            return
+            records = self._ledger.owed(keys)
         if not any(records.values()):
             return
         for connection in connections:

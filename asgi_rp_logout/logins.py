@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import inspect
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import anyio
@@ -142,11 +142,12 @@ async def died_meanwhile(ledger: Ledger, verdict: Verdict, deadline: Deadline) -
     """Tell whether the login ended while the application was at work, by reading the store afresh."""
     if verdict.ended is not None or not verdict.claim.keys:
         return False
+    records: Mapping[str, Record | None]
     try:
-        now = judge(verdict.claim, await ledger.read(verdict.claim.keys, deadline))
+        records = await ledger.read(verdict.claim.keys, deadline)
     except StoreError:
-        return False
-    return now.ended is not None
+        records = ledger.owed(verdict.claim.keys)
+    return judge(verdict.claim, records).ended is not None
 
 
 def renew_session(request: Request) -> None:
