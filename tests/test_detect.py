@@ -37,7 +37,10 @@ async def test_any_success_of_a_changing_method_on_the_logout_path_is_a_logout(m
         *[("POST", "/logout", status) for status in (300, 304, 400, 401, 403, 404, 405, 419, 422, 500, 503)],
         *[(method, "/logout", 303) for method in ("HEAD", "OPTIONS", "TRACE", "CONNECT")],
         *[(method, "/logout", 200) for method in ("HEAD", "OPTIONS", "TRACE", "CONNECT")],
-        *[("POST", path, 303) for path in ("/", "/logout/", "/logout/now", "/logou", "/Logout", "//logout", "/x/logout")],
+        *[
+            ("POST", path, 303)
+            for path in ("/", "/logout/", "/logout/now", "/logou", "/Logout", "//logout", "/x/logout")
+        ],
     ],
 )
 async def test_what_is_no_logout_leaves_exactly_as_the_app_sent_it(method: str, path: str, status: int) -> None:
