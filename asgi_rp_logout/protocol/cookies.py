@@ -45,14 +45,19 @@ class Cookie:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _TOKEN.fullmatch(self.name) or not self.base_name:
             raise ConfigurationError(f"cookie name {self.name!r}: expected letters, digits and !#$%&'*+-.^_`|~")
-        if not self.path.startswith("/") or not _ATTRIBUTE.fullmatch(self.path) or len(self.path) > 1024:
+        path = self.path if isinstance(self.path, str) else ""
+        if not path.startswith("/") or not _ATTRIBUTE.fullmatch(path) or len(path) > 1024:
             raise ConfigurationError(f"path={self.path!r} of cookie {self.name!r}: expected a path such as '/app'")
-        if self.domain is not None and not _DOMAIN.fullmatch(self.domain):
+        if self.domain is not None and not (isinstance(self.domain, str) and _DOMAIN.fullmatch(self.domain)):
             raise ConfigurationError(f"domain={self.domain!r} of cookie {self.name!r}: expected a host name")
         if self.name.startswith("__Host-") and (self.domain is not None or self.path != "/"):
             raise ConfigurationError(f"cookie {self.name!r}: a __Host- cookie has the path '/' and no domain")
         if self.samesite not in ("lax", "strict", "none"):
             raise ConfigurationError(f"samesite={self.samesite!r}: expected 'lax', 'strict' or 'none'")
+        if not isinstance(self.partitioned, bool):
+            raise ConfigurationError(
+                f"partitioned={self.partitioned!r} of cookie {self.name!r}: expected True or False"
+            )
 
     @property
     def base_name(self) -> str:
@@ -146,7 +151,7 @@ def is_deletion(line: bytes) -> bool:
         return max_age.startswith("-") or not max_age.strip("0")
     try:
         expires = parsedate_to_datetime(attributes["expires"])
-    except (KeyError, ValueError, TypeError, IndexError):
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError):
         return False
     return expires.replace(tzinfo=expires.tzinfo or UTC) <= datetime(1990, 1, 1, tzinfo=UTC)
 
