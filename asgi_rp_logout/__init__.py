@@ -8,6 +8,7 @@ from .errors import ConfigurationError, LogoutTokenError, ProviderError, RPLogou
 from .login import Login
 from .middleware import RPLogoutMiddleware
 from .protocol.cookies import Cookie
+from .providers import presets
 from .providers.authlib import AuthlibProvider
 from .providers.oidc import OIDCProvider
 from .providers.static import StaticProvider
@@ -33,6 +34,7 @@ __all__ = [
     "current_login",
     "forget_login",
     "local_logout_only",
+    "presets",
     "remember_login",
     "rp_logout",
 ]

@@ -110,7 +110,7 @@ class Attendant:
         exchange = context.exchange = Exchange(self._settings, self._ledger, request, context, send, verdict, deadline)
         show(context, exchange.verdict)
         make_anonymous(request, exchange.verdict)
-        if exchange.is_second_click() and await exchange.second_click():
+        if await self._play(exchange) or (exchange.is_second_click() and await exchange.second_click()):
             return
         await exchange.recall()
         await self.app(request.scope, receive, exchange.send)

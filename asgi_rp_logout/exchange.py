@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from ._asgi import Message, Send, logger
@@ -21,7 +22,7 @@ from .request import Request
 from .resolve import Destination, resolve
 from .returns import TRIP_LIFETIME, Return, own_target, plan_return
 from .revoke import after_logout
-from .rewrite import Answer, answer_for
+from .rewrite import Answer, answer_for, turbo_reload
 from .settings import Settings
 from .verdict import Verdict
 
@@ -108,7 +109,7 @@ class Exchange:
             try:
                 start, answer = await self._take_to_provider(mark, login, client, start, target, location)
             except RPLogoutError as error:
-                logger.warning("logged out here, but not at the provider: %s", error)
+                _report(error)
             except Exception as error:  # whatever it is, the application's own answer goes out
                 logger.warning("logged out here, but not at the provider: %s", type(error).__name__)
         if answer is None:
@@ -130,8 +131,8 @@ class Exchange:
         client = client_of(self.request.method, self.request.headers)
         start: Message = {"type": "http.response.start", "status": 303, "headers": []}
         mark = Mark(provider=self.verdict.named)
-        waits = client in (Client.FETCH, Client.TURBO) and self.settings.for_fetch != "json"
-        if waits or client in (Client.FOREIGN, Client.PREFETCH):
+        waits = client is Client.FETCH and self.settings.for_fetch != "json"
+        if waits or client in (Client.FOREIGN, Client.PREFETCH, Client.TURBO_VISIT):
             return False
         return await self.try_to_go(mark, await self._who(), client, self._expire(start), self.verdict.wanted)
 
@@ -142,7 +143,7 @@ class Exchange:
         try:
             _, answer = await self.go(mark, login, client, start, target)
         except RPLogoutError as error:
-            logger.warning("logged out here, but not at the provider: %s", error)
+            _report(error)
             return False
         if answer is not None:
             await self.answer(answer)
@@ -154,11 +155,8 @@ class Exchange:
         With a callback path the browser comes back to the page that it was on the way to.
         """
         start: Message = {"type": "http.response.start", "status": 303, "headers": []}
-        if self.settings.callback_path is not None:
-            query = self.request.scope.get("query_string", b"").decode("latin-1")
-            target = own_target(
-                self.settings, self.request, f"{self.request.full_path}?{query}" if query else self.request.full_path
-            )
+        if self.settings.callback_path is not None and not self._on_logout_path:
+            target = own_target(self.settings, self.request, self.request.full_path_and_query)
         return await self.try_to_go(mark, login, Client.NAVIGATION, with_cookies(start, self.also), target)
 
     def through(self, send: Send) -> None:
@@ -180,10 +178,13 @@ class Exchange:
         target: str | None,
         location: str | None,
     ) -> tuple[Message, Answer | None]:
-        if client in (Client.FETCH, Client.TURBO) and self.settings.for_fetch != "json":
-            if self.settings.for_fetch == "local":
-                return start, None
-            return with_cookies(start, await defer(self.ledger, self.request, mark, login, target, self.deadline)), None
+        for_fetch = self.settings.for_fetch
+        if client is Client.FETCH and for_fetch == "local":
+            return start, None
+        if client is Client.TURBO_VISIT or (client is Client.FETCH and for_fetch == "defer"):
+            lines = await defer(self.ledger, self.request, mark, login, target, self.deadline)
+            start = with_cookies(start, lines)
+            return start, turbo_reload(start) if lines and client is Client.TURBO_VISIT else None
         return await self.go(mark, login, client, start, target, location)
 
     async def go(
@@ -241,3 +242,8 @@ class Exchange:
             value = ", ".join(f'"{name}"' for name in names).encode("ascii")
             start = {**start, "headers": [*headers_of(start), (b"clear-site-data", value)]}
         return start
+
+
+def _report(error: RPLogoutError) -> None:
+    level = logging.INFO if error.code == "local_only" else logging.WARNING
+    logger.log(level, "logged out here, but not at the provider: %s", error)

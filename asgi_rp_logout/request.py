@@ -59,6 +59,12 @@ class Request:
     session: dict[str, Any] | None
     own: OwnCookies
 
+    @property
+    def full_path_and_query(self) -> str:
+        """The whole address below the origin."""
+        query: str = self.scope.get("query_string", b"").decode("latin-1")
+        return f"{self.full_path}?{query}" if query else self.full_path
+
     def live_session(self) -> MutableMapping[str, Any] | None:
         """Give the session as it is now, if a session middleware stands around us; one further in is not ours."""
         return readable_session(self.scope) if self.session is not None else None

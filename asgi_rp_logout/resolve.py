@@ -130,6 +130,8 @@ async def _ask_choices(
         return found[0]
     if found:
         raise ProviderError("several providers, and nothing tells which one signed the user in", code="ambiguous")
+    if all(getattr(choice.provider, "local_only", False) for choice in choices):
+        raise ProviderError("the provider has no logout, as configured", code="local_only")
     raise ProviderError("no provider has an end-session endpoint", code="no_endpoint")
 
 

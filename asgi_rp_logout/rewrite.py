@@ -45,10 +45,29 @@ def answer_for(client: Client, start: Message, destination: Destination, *, as_j
         return (
             form_page(start, destination.form) if destination.form else amended(start, 303, [(b"location", location)])
         )
-    if as_json and client in (Client.FETCH, Client.TURBO):
+    if client is Client.TURBO:
+        return turbo_stream(start, destination.url)
+    if as_json and client is Client.FETCH:
         body = json.dumps({"logout_url": destination.url}).encode("ascii")
         return amended(start, 200, [(b"content-type", b"application/json")], body)
     return None
+
+
+def turbo_stream(start: Message, url: str) -> Answer:
+    """Write what makes Turbo leave the page: it follows redirects by fetch, which the browser blocks here.
+
+    A stream may add an element to the page, and a browser obeys a refresh whenever it is added; no script is needed.
+    """
+    refresh = f'<meta http-equiv="refresh" content="0;url={html.escape(url)}">'
+    stream = f'<turbo-stream action="append" targets="head"><template>{refresh}</template></turbo-stream>'
+    headers = [(b"content-type", b"text/vnd.turbo-stream.html; charset=utf-8")]
+    return amended(start, 200, headers, stream.encode("ascii"))
+
+
+def turbo_reload(start: Message) -> Answer:
+    """Write what makes a Turbo visit load this address once more as a document, which a deferred logout waits for."""
+    page = b'<!doctype html><html><head><meta name="turbo-visit-control" content="reload"></head><body></body></html>'
+    return amended(start, 200, [(b"content-type", b"text/html; charset=utf-8")], page)
 
 
 def amended(start: Message, status: int, added: Headers, body: bytes = b"") -> Answer:

@@ -168,6 +168,9 @@ class SessionId(StaticProvider):
 class LocalOnly(StandardProvider):
     """Have no end-session endpoint: a logout ends the login here, and the provider's own session lives on."""
 
+    local_only = True
+    """Says that this is wanted, and no reason for a warning."""
+
     def __init__(self, *, name: str, issuer: str | None = None) -> None:
         super().__init__(name=name)
         self.issuer = issuer
