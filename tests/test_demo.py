@@ -641,12 +641,13 @@ def test_a_logout_in_one_app_ends_the_other_apps_session_too(world: World, brows
     assert sorted((sent.client_id, sent.status) for sent in deliveries) == [("dashboard", 200), ("wiki", 200)]
 
 
-def test_a_session_cookie_copied_before_the_logout_is_worth_nothing_after_it(world: World, browser: Browser) -> None:
+@pytest.mark.parametrize("path", ["/auth/logout", "/auth/logout/here"])
+def test_a_cookie_copied_before_a_logout_is_worth_nothing_after_it(world: World, browser: Browser, path: str) -> None:
     enter(browser, world.dashboard)
     thief = Browser()
     thief.http.cookies.update(browser.http.cookies)
     assert is_in(thief, world.dashboard)
-    leave(browser, world.dashboard)
+    leave(browser, world.dashboard, path)
     assert not is_in(thief, world.dashboard)
 
 
