@@ -7,7 +7,7 @@ response and, if anything is remembered at all, at the cookies. Everything else 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Never
+from typing import Any, Literal
 
 import httpx
 
@@ -55,7 +55,7 @@ class RPLogoutMiddleware:
         provider_timeout: float = 3.0,
         on_logout: Callable[..., Any] | None = None,
         http_client: httpx.AsyncClient | None = None,
-        **unknown: Never,
+        **unknown: object,
     ) -> None:
         options = dict(locals())  # the parameters as they were given, and nothing else: keep this the first line
         self.app = app

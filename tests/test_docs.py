@@ -1,0 +1,120 @@
+"""The documentation: its Python runs, its table of options is right, its links lead somewhere."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from authlib.deprecate import AuthlibDeprecationWarning
+
+from asgi_rp_logout import MemoryStore, RPLogoutMiddleware
+from demo.provider import Client, create_provider
+from tests.asgi import call, http_scope
+from tests.test_demo import Browser, asks_for_password
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+ISSUER = "https://id.example.com/realms/acme"
+
+
+def blocks(page: Path, language: str = "python") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run(source: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "example"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AuthlibDeprecationWarning)
+        exec(compile(source, "example", "exec"), names)
+    return names
+
+
+def readme_block(containing: str) -> str:
+    return next(block for block in blocks(ROOT / "README.md") if containing in block)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [pytest.param(block, id=f"{page.stem}-{number}") for page in PAGES for number, block in enumerate(blocks(page))],
+)
+def test_every_block_of_python_runs(source: str) -> None:
+    assert run(source)
+
+
+@pytest.fixture
+def acme(serve: Callable[..., str], unused_port: Callable[[], int]) -> tuple[str, str]:
+    """An OpenID provider, and the address of the application that it knows."""
+    port, app = unused_port(), f"http://localhost:{unused_port()}"
+    issuer = f"http://127.0.0.1:{port}"
+    client = Client("dashboard", "secret", [f"{app}/callback"], [f"{app}/"])
+    serve(create_provider(issuer, [client], {"alice": "wonderland"}), port=port)
+    return issuer, app
+
+
+def test_the_starlette_example_logs_out_at_the_provider(serve: Callable[..., str], acme: tuple[str, str]) -> None:
+    """Logged in, out, and in again with the README's own application: a password is asked for again."""
+    issuer, address = acme
+    app = run(readme_block("from starlette.applications").replace(ISSUER, issuer))["app"]
+    serve(app, host="localhost", port=int(address.rpartition(":")[2]))
+    browser = Browser()
+    page = browser.sign_in(browser.get(f"{address}/login"))
+    assert page.text == "Hello, alice"
+    page = browser.post(f"{address}/logout", {})
+    assert any(url.startswith(f"{issuer}/end_session") for url in browser.visited)
+    assert page.text == "Hello, stranger"
+    assert asks_for_password(browser.get(f"{address}/login"))
+
+
+@pytest.mark.anyio
+async def test_the_fastapi_example_marks_its_endpoints() -> None:
+    """The decorated route goes to the provider, the opted-out one stays here."""
+    app = run(readme_block("FastAPI"))["app"]
+    headers = [("host", "app.example.com"), ("cookie", "session=x")]
+    everywhere = await call(app, http_scope("/account/sign-out", "POST", headers))
+    assert (everywhere.status, str(everywhere.header("location"))[:29]) == (303, "https://id.example.com/logout")
+    here = await call(app, http_scope("/account/sign-out-here", "POST", headers))
+    assert (here.status, here.body) == (200, b'{"signed_out":true}')
+
+
+@pytest.mark.anyio
+async def test_the_wrapped_example_survives_a_provider_that_is_not_there(log: Callable[..., list[str]]) -> None:
+    """Nobody answers at the example's issuer: the application's own redirect goes out, with one warning."""
+    app = run(readme_block("someone_elses_app"))["app"]
+    answer = await call(app, http_scope("/auth/logout", "POST", [("host", "app.example.com"), ("cookie", "sid=x")]))
+    assert (answer.status, answer.header("location")) == (302, "/login")
+    assert "sid" in answer.expired()
+    assert len(log()) == 1
+
+
+def test_every_option_is_in_the_table_with_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    written = {name: default for name, default in rows if name != "logout_path" or default.startswith("`")}
+    parameters = inspect.signature(RPLogoutMiddleware).parameters.values()
+    actual = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert list(written) == list(actual)
+    special = {"providers": "required", "store": "`MemoryStore()`", "session_lifetime": "14 days"}
+    assert isinstance(RPLogoutMiddleware(app=None, providers=[])._settings.store, MemoryStore)
+    assert actual["session_lifetime"] == 14 * 24 * 3600
+    for name, default in actual.items():
+        shown = f"`{default!r}`".replace("'", '"')
+        assert written[name] == special.get(name, shown), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_every_public_name_is_mentioned() -> None:
+    import asgi_rp_logout
+
+    text = "".join(page.read_text() for page in PAGES)
+    missing = [name for name in asgi_rp_logout.__all__ if name not in text]
+    assert missing == []
