@@ -1,4 +1,4 @@
-"""Between the ledger and its store: a deadline, a breaker, one warning a second. No store takes the application down."""
+"""Between the ledger and its store: a deadline, a breaker, one warning a second. No store takes the app down."""
 
 from __future__ import annotations
 
