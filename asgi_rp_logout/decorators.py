@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from ._asgi import logger
 from .context import Context, Mark, find_context
@@ -46,23 +46,21 @@ def local_logout_only(endpoint: Endpoint, /) -> Endpoint:
 def _marking(endpoint: Endpoint, *, mark: Mark) -> Endpoint:
     if not callable(endpoint) or inspect.isclass(endpoint):
         raise ConfigurationError(f"{endpoint!r}: expected a function or a method, not a class or its name")
-    if inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(type(endpoint).__call__):
 
-        @functools.wraps(endpoint)
-        async def decorated(*args: Any, **kwargs: Any) -> Any:
-            result = await endpoint(*args, **kwargs)
-            _set(mark, args, kwargs)
-            return result
+    @functools.wraps(endpoint)
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        result = await endpoint(*args, **kwargs)
+        _set(mark, args, kwargs)
+        return result
 
-    else:
+    @functools.wraps(endpoint)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        result = endpoint(*args, **kwargs)
+        _set(mark, args, kwargs)
+        return result
 
-        @functools.wraps(endpoint)
-        def decorated(*args: Any, **kwargs: Any) -> Any:
-            result = endpoint(*args, **kwargs)
-            _set(mark, args, kwargs)
-            return result
-
-    return decorated  # type: ignore[return-value]
+    is_async = inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(type(endpoint).__call__)
+    return cast("Endpoint", awaited if is_async else called)
 
 
 def _set(mark: Mark, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Guard:
     async def call(self, call: Awaitable[T], deadline: Deadline, *, breaker: bool) -> T:
         """Await a store's answer. Raises ``StoreError``; with ``breaker`` also at once, just after a failure."""
         if breaker and time.monotonic() < self._broken_until:
-            if hasattr(call, "close"):
+            if inspect.iscoroutine(call):
                 call.close()  # never awaited, on purpose
             raise StoreError("the store failed a moment ago", code="breaker")
         began = time.monotonic()

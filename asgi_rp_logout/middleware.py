@@ -6,8 +6,9 @@ response and, if anything is remembered at all, at the cookies. Everything else 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import httpx
 
@@ -28,6 +29,12 @@ class RPLogoutMiddleware:
     table of options. Raises ``ConfigurationError`` for one that cannot work. RP-Initiated Logout 1.0; Back-Channel
     Logout 1.0 and Front-Channel Logout 1.0 where their paths are given.
     """
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Refuse an option that does not exist; only its name is looked at here."""
+        for name in options.keys() - inspect.signature(cls.__init__).parameters.keys():
+            raise ConfigurationError(f"unknown option {name!r}: expected one of those in the README")
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -55,12 +62,9 @@ class RPLogoutMiddleware:
         provider_timeout: float = 3.0,
         on_logout: Callable[..., Any] | None = None,
         http_client: httpx.AsyncClient | None = None,
-        **unknown: object,
     ) -> None:
         options = dict(locals())  # the parameters as they were given, and nothing else: keep this the first line
         self.app = app
-        if unknown:
-            raise ConfigurationError(f"unknown option {next(iter(unknown))!r}: expected one of those in the README")
         self._settings = checked_settings(options)
         self._attendant = Attendant(app, self._settings)
 

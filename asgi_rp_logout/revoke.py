@@ -93,7 +93,7 @@ async def revoke_token(settings: Settings, provider: Any, token: str) -> None:
     # Imported here: Authlib's client is heavy, and tells every importer which HTTP library it would rather have.
     from authlib.integrations.httpx_client import AsyncOAuth2Client  # noqa: PLC0415
 
-    client = AsyncOAuth2Client(
+    client: Any = AsyncOAuth2Client(
         provider.client_id,
         provider.client_secret,
         token_endpoint_auth_method="client_secret_basic" if provider.client_secret else "none",

@@ -32,17 +32,21 @@ class Store(Protocol):
 
     async def get(self, key: str, *, collection: str | None = None) -> Record | None:
         """Give the value of a key, or None."""
+        ...
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[Record | None]:
         """Give the values of several keys, in their order."""
+        ...
 
     async def put(
         self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None
     ) -> None:
         """Keep a value for ``ttl`` seconds."""
+        ...
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Remove a key; tell whether it was there, so that of several who delete it one is the first."""
+        ...
 
 
 class MemoryStore:

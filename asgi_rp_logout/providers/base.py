@@ -36,6 +36,7 @@ class Provider(Protocol):
     @property
     def get_end_session_url(self) -> Callable[..., Any]:
         """Give the URL to send the browser to, or None; sync or async."""
+        ...
 
 
 def name_of(provider: object) -> str | None:
