@@ -92,9 +92,8 @@ class Browser:
 class ServerSideSessions:
     """Keep sessions here, under opaque ids; a logout only makes the browser forget the id, as in many applications."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-        self.kept: dict[str, dict[str, Any]] = {}
+    def __init__(self, app: ASGIApp, kept: dict[str, dict[str, Any]]) -> None:
+        self.app, self.kept = app, kept
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -123,13 +122,17 @@ class Site:
     """An application with a login and a logout, and the middleware in one of its places.
 
     `remembers=False`: it never calls `remember_login`. `guard=True`: its logout answers 401 to anonymous visitors.
+    `beside`: another process of the same application, with its store and its server-side sessions.
     """
 
-    def __init__(self, place: str, *, remembers: bool = True, guard: bool = False, **options: Any) -> None:
+    def __init__(
+        self, place: str, *, remembers: bool = True, guard: bool = False, beside: Site | None = None, **options: Any
+    ) -> None:
         self.place, self.remembers, self.guard = place, remembers, guard
+        self.kept: dict[str, dict[str, Any]] = beside.kept if beside else {}
         self.arrived, self.go_on = anyio.Event(), anyio.Event()
         self.seen: list[dict[str, str]] = []
-        self.store = options.setdefault("store", MemoryStore())
+        self.store = options.setdefault("store", beside.store if beside else MemoryStore())
         options = {"providers": providers(), "logout_path": ("/logout", "/local"), **options}
         routes = [
             Route(path, getattr(self, path.strip("/") or "home"), methods=["GET", "POST"])
@@ -140,7 +143,7 @@ class Site:
         if place == INSIDE:
             self.app: ASGIApp = Starlette(routes=routes, middleware=[*sessions, *inner])
         else:
-            self.app = RPLogoutMiddleware(ServerSideSessions(Starlette(routes=routes)), **options)
+            self.app = RPLogoutMiddleware(ServerSideSessions(Starlette(routes=routes), self.kept), **options)
 
     def browser(self) -> Browser:
         return Browser(self.app)
@@ -234,8 +237,9 @@ class ForeignStore:
     def reads(self) -> int:
         return self.calls["get"] + self.calls["get_many"]
 
-    def keys(self) -> list[str]:
-        return [key for kind in self.inner.entries.values() for key in kind]
+    def names(self, kind: str = "") -> list[str]:
+        """Give the keys that are kept, all or of one kind."""
+        return [key for keys in self.inner.entries.values() for key in keys if key.startswith(kind)]
 
     async def get(self, key: str, *, collection: str | None = None) -> Any:
         return await self._do("get", key, collection=collection)
