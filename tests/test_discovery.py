@@ -94,11 +94,21 @@ def test_an_endpoint_that_is_absent_stays_absent(absent: object) -> None:
 
 @pytest.mark.parametrize(
     "issuer",
-    ["", "op.example", "http://op.example", "https://op.example?x=y", "https://op.example?", "https://op.example#f"]
-    + ["https://user@op.example", "https://op.example\n", 7, None],
+    [
+        "",
+        "op.example",
+        "http://op.example",
+        "https://op.example?x=y",
+        "https://op.example?",
+        "https://op.example#f",
+        "https://user@op.example",
+        "https://op.example\n",
+        7,
+        None,
+    ],
 )
 def test_an_issuer_that_cannot_be_one_is_refused_at_construction(issuer: Any) -> None:
-    with pytest.raises(ConfigurationError, match="issuer=.*expected") as caught:
+    with pytest.raises(ConfigurationError, match=r"issuer=.*expected") as caught:
         OIDCProvider(issuer, "rp")
     assert repr(issuer) in str(caught.value)
 
