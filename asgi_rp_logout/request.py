@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -58,6 +58,11 @@ class Request:
     headers: Headers
     session: dict[str, Any] | None
     own: OwnCookies
+    whole_path: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Without a root_path the route path is the whole one, which the scope may have lost by now.
+        self.whole_path = str(self.scope["path"]) if self.root_path else self.path
 
     @property
     def full_path_and_query(self) -> str:
@@ -96,7 +101,7 @@ class Request:
 
     def as_it_came(self) -> Scope:
         """Give a scope like the one that came in, for somebody who asks late."""
-        kept: dict[str, Any] = {"path": self.path, "root_path": self.root_path, "headers": self.headers}
+        kept: dict[str, Any] = {"path": self.whole_path, "root_path": self.root_path, "headers": self.headers}
         if self.session is not None:
             kept["session"] = self.session
         return {**self.scope, **kept}
