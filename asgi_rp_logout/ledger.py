@@ -137,13 +137,15 @@ class Ledger:
         now = time.time()
         if verdict.record is not None and now - float(verdict.record.get("kept", now)) > self._slack:
             record = {**verdict.record, "kept": now}
-            await self._try(f"login:{handle.key}", record, self.lifetime + self._slack, deadline)
+            await self._write(handle, record, deadline)
 
     # -- remembering and ending ----------------------------------------------------------------------------------
 
     async def remember(self, handle: Handle, login: Login, deadline: Deadline) -> bool:
         """Write a login; tell whether the store took it."""
-        record = login_record(login, handle, time.time())
+        return await self._write(handle, login_record(login, handle, time.time()), deadline)
+
+    async def _write(self, handle: Handle, record: Record, deadline: Deadline) -> bool:
         if self._knows_sids and handle.sid_key:
             await self._try(f"known:{handle.sid_key}", {}, self.lifetime + self._slack, deadline)
         return await self._try(f"login:{handle.key}", record, self.lifetime + self._slack, deadline)

@@ -49,40 +49,48 @@ async def tell(on_logout: Callable[..., Any] | None, event: LogoutEvent) -> None
 
 
 async def after_logout(settings: Settings, login: Login, asked: Provider | None) -> None:
-    """Do what follows a logout whose response has gone: revoke tokens, tell the application, refresh discovery."""
+    """Do what follows a logout whose response has gone: revoke tokens, tell the application, refresh discovery.
+
+    Takes the login that ended (an empty one if nothing is known of it) and the provider that the browser was sent to.
+    """
     with anyio.move_on_after(AFTER_DEADLINE, shield=True) as scope:
-        event = LogoutEvent("logout", login.provider, login.iss, login.sub, login.sid)
-        await tell(settings.on_logout, event)
-        home = asked
-        try:
-            choices = choose(await list_providers(settings), None, login)
-            home = choices[0].provider if len(choices) == 1 else asked
-            await _revoke(settings, home, login)
-        except Exception as error:
-            logger.warning("a token was not revoked: %s", _safe(error))
+        await tell(settings.on_logout, LogoutEvent("logout", login.provider, login.iss, login.sub, login.sid))
+        if login.id_token or login.refresh_token:
+            await _revoke(settings, login, asked)
         refresh = getattr(asked, "refresh", None)
-        if callable(refresh) and inspect.iscoroutinefunction(refresh):
+        if inspect.iscoroutinefunction(refresh):
             await refresh()
     if scope.cancelled_caught:
         logger.warning("what follows a logout took longer than %g s and was left", AFTER_DEADLINE)
 
 
-def _safe(error: Exception) -> str:
-    return str(error) if isinstance(error, ProviderError) else type(error).__name__
+async def _revoke(settings: Settings, login: Login, asked: Provider | None) -> None:
+    try:
+        provider = await _home_of(settings, login, asked)
+        how = getattr(provider, "revoke", None)
+        if how == "refresh_token" and login.refresh_token:
+            await revoke_token(provider, login.refresh_token)
+        elif how is not None and how != "refresh_token":
+            offered = {"refresh_token": login.refresh_token, "id_token": login.id_token, "login": login}
+            await call(how.revoke_session, offered)
+    except Exception as error:
+        reason = str(error) if isinstance(error, ProviderError) else type(error).__name__
+        logger.warning("a token was not revoked: %s", reason)
 
 
-async def _revoke(settings: Settings, provider: Provider | None, login: Login) -> None:
-    how = getattr(provider, "revoke", None)
-    if how is None or provider is None:
-        return
-    if how != "refresh_token":
-        offered = {"refresh_token": login.refresh_token, "id_token": login.id_token, "login": login}
-        await call(how.revoke_session, offered)
-    elif login.refresh_token:
-        await revoke_token(settings, provider, login.refresh_token)
+async def _home_of(settings: Settings, login: Login, asked: Provider | None) -> Provider | None:
+    """Give the login's own provider: most often the one that was asked, so that the list is not made twice."""
+    for candidates in ([asked] if asked is not None else [], None):
+        try:
+            choices = choose(await list_providers(settings) if candidates is None else candidates, None, login)
+        except ProviderError:
+            continue
+        if len(choices) == 1 and choices[0].own:
+            return choices[0].provider
+    return None
 
 
-async def revoke_token(settings: Settings, provider: Any, token: str) -> None:
+async def revoke_token(provider: Any, token: str) -> None:
     """Revoke a refresh token at its provider, with Authlib's client (RFC 7009, section 2.1). Raises ``ProviderError``.
 
     The grant's access tokens die with it. 200 means revoked or unknown; the body says nothing (section 2.2).
