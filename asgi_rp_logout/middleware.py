@@ -6,18 +6,17 @@ response and, if anything is remembered at all, at the cookies. Everything else 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import httpx
 
 from ._asgi import ASGIApp, Receive, Scope, Send
 from .attend import Attendant
+from .checks import Providers, refusing_unknown_options
 from .context import SCOPE_KEY, Context, current
-from .errors import ConfigurationError
 from .protocol.cookies import Cookie
-from .settings import LoginSource, Providers, checked_settings
+from .settings import LoginSource, checked_settings
 from .store import Store
 from .warm import warmed
 
@@ -30,12 +29,7 @@ class RPLogoutMiddleware:
     Logout 1.0 and Front-Channel Logout 1.0 where their paths are given.
     """
 
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Refuse an option that does not exist; only its name is looked at here."""
-        for name in options.keys() - inspect.signature(cls.__init__).parameters.keys():
-            raise ConfigurationError(f"unknown option {name!r}: expected one of those in the README")
-        return super().__new__(cls)
-
+    @refusing_unknown_options
     def __init__(
         self,
         app: ASGIApp,

@@ -14,12 +14,13 @@ from typing import Any
 
 import anyio
 
+from .checks import checked_list
 from .errors import ProviderError, RPLogoutError
 from .login import Login
 from .protocol.end_session import FormPost
 from .providers.base import Provider, StandardProvider, ask, issuer_of, name_of
 from .returns import Return
-from .settings import Settings, checked_list
+from .settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,176 @@
+"""What each kind of option must look like. Every check gives the value back in the form in which it is used."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, ParamSpec
+from urllib.parse import urlsplit
+
+from .errors import ConfigurationError
+from .protocol.cookies import Cookie, CookieSet
+from .providers.base import Provider, name_of
+from .store import MemoryStore, Store
+
+Providers = Sequence[Provider] | Callable[[], Sequence[Provider] | Awaitable[Sequence[Provider]]]
+P = ParamSpec("P")
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_PATH = re.compile(r"/(?!/)[^\s?#\\\x00-\x1f\x7f]*")
+_ABSOLUTE = re.compile(r"https?://[^\s/?#@\\]+[^\s\\\x00-\x1f\x7f]*")
+_RESERVED_HEADERS = frozenset(
+    {"location", "set-cookie", "content-length", "content-type", "transfer-encoding", "cookie"}
+)
+_DIRECTIVES = ("cache", "cookies", "storage", "executionContexts", "clientHints", "prefetchCache", "*")
+
+
+def refusing_unknown_options(init: Callable[P, None]) -> Callable[P, None]:
+    """Let a constructor raise ``ConfigurationError`` for an option it does not have; its signature stays as it is."""
+    known = inspect.signature(init).parameters
+
+    @functools.wraps(init)
+    def checked(*args: P.args, **options: P.kwargs) -> None:
+        for name in options:
+            if name not in known:
+                raise ConfigurationError(f"unknown option {name!r}: expected one of those in the README")
+        init(*args, **options)
+
+    return checked
+
+
+def checked_providers(providers: Any) -> Providers:
+    """Check the list of providers, or take the callable that will give one."""
+    if hasattr(providers, "get_end_session_url"):
+        raise ConfigurationError(f"providers={type(providers).__name__}: expected a list, such as [provider]")
+    if callable(providers):
+        return providers  # type: ignore[no-any-return]
+    if isinstance(providers, str | bytes) or not isinstance(providers, Iterable):
+        raise ConfigurationError(f"providers={providers!r}: expected a list of providers, or a callable giving one")
+    return checked_list(providers)
+
+
+def checked_list(providers: Iterable[Any]) -> tuple[Provider, ...]:
+    """Check that each provider can be asked, and that no two have one name."""
+    checked = tuple(providers)
+    names: set[str] = set()
+    for provider in checked:
+        if not callable(getattr(provider, "get_end_session_url", None)):
+            raise ConfigurationError(f"provider {type(provider).__name__}: expected a method get_end_session_url()")
+        name = name_of(provider)
+        if name in names:
+            raise ConfigurationError(f"provider name {name!r} is given twice: expected unique names")
+        names |= {name} if name else set()
+    return checked
+
+
+def checked_path(path: object, option: str) -> str:
+    """Check a path that is compared with the route path of requests."""
+    if not isinstance(path, str) or not _PATH.fullmatch(path):
+        raise ConfigurationError(f"{option}={path!r}: expected a path such as '/logout', without query")
+    return path
+
+
+def checked_paths(paths: object, option: str) -> frozenset[str]:
+    """Check one path or several."""
+    if isinstance(paths, str):
+        return frozenset({checked_path(paths, option)})
+    if not isinstance(paths, Iterable):
+        raise ConfigurationError(f"{option}={paths!r}: expected a path such as '/logout', or several")
+    return frozenset(checked_path(path, option) for path in paths)
+
+
+def checked_marker(name: object) -> bytes | None:
+    """Check the name of the marker header."""
+    if name is None:
+        return None
+    if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name) or name.lower() in _RESERVED_HEADERS:
+        raise ConfigurationError(f"marker_header={name!r}: expected a header name of your own, such as 'X-RP-Logout'")
+    return name.lower().encode("ascii")
+
+
+def checked_cookies(cookies: object, option: str) -> CookieSet:
+    """Check one cookie or several, given by name or as ``Cookie``."""
+    if isinstance(cookies, str | Cookie):
+        cookies = (cookies,)
+    if not isinstance(cookies, Iterable):
+        raise ConfigurationError(f"{option}={cookies!r}: expected a cookie name, a Cookie(...), or several")
+    checked = []
+    for cookie in cookies:
+        if not isinstance(cookie, str | Cookie):
+            raise ConfigurationError(f"{option}={cookie!r}: expected a cookie name or a Cookie(...)")
+        checked.append(Cookie(cookie) if isinstance(cookie, str) else cookie)
+    return CookieSet(checked)
+
+
+def checked_return(target: object) -> str | None:
+    """Check the address to return to: None, a path, or an absolute URL that is registered at the provider."""
+    if target is None:
+        return None
+    plain = isinstance(target, str) and target.isascii() and target.isprintable() and "#" not in target
+    if plain and (_PATH.fullmatch(str(target).partition("?")[0]) or _is_absolute(str(target))):
+        return str(target)
+    raise ConfigurationError(
+        f"post_logout_redirect_uri={target!r}: expected a path such as '/login', an absolute URL, or None"
+    )
+
+
+def checked_public_url(url: object) -> str | None:
+    """Check the address under which browsers reach the application."""
+    if url is None:
+        return None
+    if not isinstance(url, str) or not _is_absolute(url) or "?" in url or "#" in url or not url.isascii():
+        raise ConfigurationError(f"public_url={url!r}: expected a URL such as 'https://app.example.com/prefix'")
+    return url.rstrip("/")
+
+
+def _is_absolute(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(_ABSOLUTE.fullmatch(url) and parts.hostname and parts.port != 0)
+    except ValueError:
+        return False
+
+
+def checked_number(value: object, option: str, *, least: float, unit: str) -> float:
+    """Check a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
+        raise ConfigurationError(f"{option}={value!r}: expected {unit}, {least:g} or more")
+    return value
+
+
+def checked_choice(value: object, option: str, choices: tuple[str, ...]) -> Any:
+    """Check one of a few words."""
+    if value not in choices:
+        raise ConfigurationError(f"{option}={value!r}: expected {' or '.join(map(repr, choices))}")
+    return value
+
+
+def checked_callable(value: Any, option: str) -> Any:
+    """Check something to call, or None."""
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{option}={value!r}: expected a function, sync or async, or None")
+    return value
+
+
+def checked_store(store: Any) -> Store:
+    """Check that a store has the four methods that are used."""
+    if store is None:
+        return MemoryStore()
+    missing = [name for name in ("get", "get_many", "put", "delete") if not callable(getattr(store, name, None))]
+    if missing:
+        raise ConfigurationError(f"store={type(store).__name__}: expected the method {missing[0]}() of AsyncKeyValue")
+    return store  # type: ignore[no-any-return]
+
+
+def checked_directives(value: object) -> tuple[str, ...]:
+    """Check the directives of Clear-Site-Data, given without their quotes."""
+    directives = (value,) if isinstance(value, str) else value
+    if not isinstance(directives, Iterable):
+        raise ConfigurationError(f"clear_site_data={value!r}: expected names such as 'storage'")
+    checked = tuple(directives)
+    for name in checked:
+        checked_choice(name, "clear_site_data", _DIRECTIVES)
+    return checked
