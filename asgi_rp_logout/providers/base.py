@@ -65,16 +65,17 @@ class OwnThreads:
 
     async def run(self, function: Callable[[], Any]) -> Any:
         """Call ``function`` in a thread and give its result; raise ``ProviderError`` if all threads hang."""
-        with self._lock:
-            if self._running >= self._limit:
-                raise ProviderError(f"{self._limit} calls of sync provider methods are still running", code="busy")
-            self._running += 1
         limiter = anyio.CapacityLimiter(1)
         return await anyio.to_thread.run_sync(
             functools.partial(self._counted, function), abandon_on_cancel=True, limiter=limiter
         )
 
     def _counted(self, function: Callable[[], Any]) -> Any:
+        # Counted here, in the thread: a call that is cancelled before its thread begins must not count for ever.
+        with self._lock:
+            if self._running >= self._limit:
+                raise ProviderError(f"{self._limit} calls of sync provider methods are still running", code="busy")
+            self._running += 1
         try:
             return function()
         finally:
@@ -152,6 +153,11 @@ class StandardProvider:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isprintable() or not self.name.strip():
             raise ConfigurationError(f"name={self.name!r}: expected a printable name")
+        if not isinstance(self.client_id, str | None):
+            raise ConfigurationError(f"client_id={self.client_id!r}: expected the id under which the app is registered")
+        for option, given in (("parameters", self.rename), ("extra", self.extra)):
+            if not isinstance(given, Mapping):
+                raise ConfigurationError(f"{option}={given!r}: expected a mapping of names to names or values")
         for standard, own in self.rename.items():
             if standard not in STANDARD_PARAMETERS or not (own is None or (isinstance(own, str) and own)):
                 accepted = ", ".join(STANDARD_PARAMETERS)
