@@ -89,24 +89,29 @@ def remember_login(
     there is nothing to remember. RP-Initiated Logout 1.0, section 2 (``id_token_hint``).
     """
     context = _writable_context(request_or_scope)
-    token = token or {}
-    if not isinstance(token, Mapping):
-        raise RPLogoutError(f"token is a {type(token).__name__}: expected Authlib's token dict", code="token")
-    claims = token.get("userinfo") or {}
-    login = Login(
-        provider=provider,
-        id_token=id_token or token.get("id_token"),
-        sub=sub or claims.get("sub"),
-        sid=sid or claims.get("sid"),
-        iss=iss or claims.get("iss"),
-        refresh_token=refresh_token or token.get("refresh_token"),
-    )
-    for name in ("provider", "id_token", "sub", "sid", "iss", "refresh_token"):
-        if not isinstance(getattr(login, name), str | None):
-            raise RPLogoutError(f"{name} is a {type(getattr(login, name)).__name__}: expected text", code="token")
+    token = _mapping("token", token)
+    claims = _mapping("userinfo", token.get("userinfo"))
+    parts = {
+        "provider": provider,
+        "id_token": id_token or token.get("id_token"),
+        "sub": sub or claims.get("sub"),
+        "sid": sid or claims.get("sid"),
+        "iss": iss or claims.get("iss"),
+        "refresh_token": refresh_token or token.get("refresh_token"),
+    }
+    for name, value in parts.items():
+        if not isinstance(value, str | None):
+            raise RPLogoutError(f"{name} is a {type(value).__name__}: expected text", code="token")
+    login = Login(**parts)
     if login == Login():
         raise RPLogoutError("there is nothing to remember: expected a token or its parts", code="token")
     context.remembered, context.forgotten, context.asked = login, False, True
+
+
+def _mapping(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping | None):
+        raise RPLogoutError(f"{name} is a {type(value).__name__}: expected Authlib's token dict", code="token")
+    return value or {}
 
 
 def forget_login(request_or_scope: Any = None) -> None:
@@ -126,7 +131,9 @@ def current_login(request_or_scope: Any = None) -> Login | None:
     with ``ended`` set, and is false in a condition, so that a page can say "you have been signed out".
     """
     context = find_context(request_or_scope)
-    return (context.remembered or context.recalled) if context is not None else None
+    if context is None or context.forgotten:
+        return None
+    return context.remembered or context.recalled
 
 
 def _writable_context(request_or_scope: object) -> Context:
