@@ -13,8 +13,8 @@ from .errors import RPLogoutError
 from .later import defer
 from .ledger import Deadline, Ledger
 from .login import Login
-from .logins import ask_login_source, echo_of, empty_session, end_login, has_evidence
-from .messages import headers_of, location_of, take_header, with_cookies, without_cookies
+from .logins import ask_login_source, echo_of, empty_session, end_login, expire_cookies, has_evidence, judge_again
+from .messages import location_of, take_header, with_cookies
 from .ordinary import ordinary
 from .protocol.end_session import same_endpoint
 from .providers.base import Provider
@@ -87,9 +87,18 @@ class Exchange:
         if mark is not None and not self.context.handled:
             self.context.tell_outer()
             await self.log_out(mark, start)
+        elif self._on_logout_path and mark is None and await self._overtaken():
+            return
         else:
             parts = (self.settings, self.ledger, self.request, self.context, self.verdict)
             await self._send(await ordinary(*parts, start, self.deadline))
+
+    async def _overtaken(self) -> bool:
+        """Answer a second click that came in before the first one had ended the login; tell whether it was one."""
+        if self.verdict.ended is None and not self.ledger.idle:
+            self.verdict = await judge_again(self.ledger, self.verdict, self.deadline)
+            return self.is_second_click() and await self.second_click()
+        return False
 
     async def log_out(self, mark: Mark, start: Message) -> None:
         """Steps 2 to 5: forget, resolve, build, rewrite. The login is over before anything can fail."""
@@ -103,7 +112,7 @@ class Exchange:
         word = {"local": stays, "provider": mark.provider, "to": target}
         await end_login(self.ledger, self.request, self.verdict, login, word, self.deadline)
         empty_session(self.request)
-        start = self._expire(start)
+        start = expire_cookies(self.settings, self.request, self.verdict.claim, start)
         answer = None
         if evidence and not stays:
             try:
@@ -134,7 +143,8 @@ class Exchange:
         waits = client is Client.FETCH and self.settings.for_fetch != "json"
         if waits or client in (Client.FOREIGN, Client.PREFETCH, Client.TURBO_VISIT):
             return False
-        return await self.try_to_go(mark, await self._who(), client, self._expire(start), self.verdict.wanted)
+        start = expire_cookies(self.settings, self.request, self.verdict.claim, start)
+        return await self.try_to_go(mark, await self._who(), client, start, self.verdict.wanted)
 
     async def try_to_go(
         self, mark: Mark, login: Login | None, client: Client, start: Message, target: str | None
@@ -226,22 +236,6 @@ class Exchange:
         if echo is None and not self._source_asked:
             self._source = await ask_login_source(self.settings, self.request.as_it_came())
         return echo or self._source
-
-    def _expire(self, start: Message) -> Message:
-        """Expire every declared cookie, and drop the application's lines that would set one again."""
-        settings, own, claim = self.settings, self.request.own, self.verdict.claim
-        for cookies in (settings.session_cookies, settings.clear_cookies):
-            start = without_cookies(start, cookies.sets)
-            start = with_cookies(start, cookies.deletions(self.request.cookie_names() if cookies.cookies else ()))
-        if claim.carried:
-            start = with_cookies(start, [own.deletion(own.login)])
-        # Never "cookies" where we may set one of our own: browsers obey it after Set-Cookie, and it takes them all.
-        ours = settings.callback_path is not None or settings.for_fetch == "defer"
-        names = [name for name in settings.clear_site_data if not (ours and name in ("cookies", "*"))]
-        if names:
-            value = ", ".join(f'"{name}"' for name in names).encode("ascii")
-            start = {**start, "headers": [*headers_of(start), (b"clear-site-data", value)]}
-        return start
 
 
 def _report(error: RPLogoutError) -> None:

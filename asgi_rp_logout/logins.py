@@ -11,16 +11,17 @@ from typing import Any
 import anyio
 from starlette.requests import HTTPConnection
 
-from ._asgi import Scope, logger
+from ._asgi import Message, Scope, logger
 from .context import Context
 from .errors import StoreError
 from .ledger import Deadline, Ledger
 from .login import Login
+from .messages import headers_of, with_cookies, without_cookies
 from .providers.base import issuer_of, name_of
 from .request import HANDLE_IN_SESSION, Request
 from .settings import Settings
 from .store import Record
-from .verdict import SECOND_CLICK, Handle, Verdict, judge, login_from, login_record
+from .verdict import SECOND_CLICK, Claim, Handle, Verdict, judge, login_from, login_record
 
 SetCookies = list[bytes]
 
@@ -90,6 +91,22 @@ async def echo_of(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Login
     return login_from(record) if record is not None else None
 
 
+def expire_cookies(settings: Settings, request: Request, claim: Claim, start: Message) -> Message:
+    """Expire every declared cookie and our own, and drop the application's lines that would set one again."""
+    for cookies in (settings.session_cookies, settings.clear_cookies):
+        start = without_cookies(start, cookies.sets)
+        start = with_cookies(start, cookies.deletions(request.cookie_names() if cookies.cookies else ()))
+    if claim.carried:
+        start = with_cookies(start, [request.own.deletion(request.own.login)])
+    # Never "cookies" where we may set one of our own: browsers obey it after Set-Cookie, and it takes them all.
+    ours = settings.callback_path is not None or settings.for_fetch == "defer"
+    names = [name for name in settings.clear_site_data if not (ours and name in ("cookies", "*"))]
+    if names:
+        value = ", ".join(f'"{name}"' for name in names).encode("ascii")
+        start = {**start, "headers": [*headers_of(start), (b"clear-site-data", value)]}
+    return start
+
+
 def empty_session(request: Request) -> None:
     """Remove from the session what was in it when the request came in; what the handler put there since stays."""
     session = request.live_session()
@@ -138,16 +155,17 @@ async def forget(ledger: Ledger, request: Request, verdict: Verdict, deadline: D
     return [request.own.deletion(request.own.login)] if verdict.claim.carried else []
 
 
-async def died_meanwhile(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> bool:
-    """Tell whether the login ended while the application was at work, by reading the store afresh."""
+async def judge_again(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Verdict:
+    """Give the verdict of this moment: a login may have ended while the application was at work on the request."""
     if verdict.ended is not None or not verdict.claim.keys:
-        return False
+        return verdict
     records: Mapping[str, Record | None]
     try:
         records = await ledger.read(verdict.claim.keys, deadline)
     except StoreError:
         records = ledger.owed(verdict.claim.keys)
-    return judge(verdict.claim, records).ended is not None
+    now = judge(verdict.claim, records)
+    return now if now.ended is not None else verdict
 
 
 def renew_session(request: Request) -> None:

@@ -7,7 +7,7 @@ from .context import Context
 from .later import take
 from .ledger import Deadline, Ledger
 from .login import Login
-from .logins import died_meanwhile, forget, looks_signed, remember, renew_session, writes_session
+from .logins import forget, judge_again, looks_signed, remember, renew_session, writes_session
 from .messages import set_cookies_of, value_set_by, with_cookies, without_cookies
 from .protocol.cookies import name_set_by
 from .request import Request
@@ -34,7 +34,7 @@ async def ordinary(
         return _dead(settings, request, verdict, start)
     sets_session = any(settings.session_cookies.sets(line) for line in set_cookies_of(start))
     if claim.keys and not ledger.idle and (sets_session or writes_session(request)):
-        if await died_meanwhile(ledger, verdict, deadline):
+        if (await judge_again(ledger, verdict, deadline)).ended is not None:
             # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
             renew_session(request)
             return without_cookies(start, settings.session_cookies.sets)
