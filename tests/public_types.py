@@ -59,9 +59,8 @@ def middleware(app: Starlette, registered: object, store: MemoryStore) -> None:
     RPLogoutMiddleware(
         app, providers=lambda: [oidc], store=store, session_cookie=["a", Cookie("b", domain="x.example")]
     )
-    # mypy cannot match Starlette's factory with a constructor that takes **unknown; goes when the constructor does not
-    app.add_middleware(RPLogoutMiddleware, providers=[oidc], login_source=source, freshness=0.5)  # type: ignore[arg-type]
-    Middleware(RPLogoutMiddleware, providers=[oidc], on_logout=told, on_store_error="deny")  # type: ignore[arg-type]
+    app.add_middleware(RPLogoutMiddleware, providers=[oidc], login_source=source, freshness=0.5)
+    Middleware(RPLogoutMiddleware, providers=[oidc], on_logout=told, on_store_error="deny")
     assert_type(oidc.issuer, str)
 
 
