@@ -12,7 +12,7 @@ import anyio
 from ._asgi import logger
 from .errors import ProviderError
 from .login import Login
-from .providers.base import Provider, call, name_of
+from .providers.base import Provider, call, keywords_of, name_of
 from .resolve import choose, list_providers
 from .settings import Settings
 
@@ -72,7 +72,8 @@ async def _revoke(settings: Settings, login: Login, asked: Provider | None) -> N
             await revoke_token(provider, login.refresh_token)
         elif how is not None and how != "refresh_token":
             offered = {"refresh_token": login.refresh_token, "id_token": login.id_token, "login": login}
-            await call(how.revoke_session, offered)
+            if login.refresh_token or "refresh_token" not in keywords_of(how.revoke_session):
+                await call(how.revoke_session, offered)
     except Exception as error:
         reason = str(error) if isinstance(error, ProviderError) else type(error).__name__
         logger.warning("a token was not revoked: %s", reason)
