@@ -83,9 +83,12 @@ async def _home_of(settings: Settings, login: Login, asked: Provider | None) -> 
     """Give the login's own provider: most often the one that was asked, so that the list is not made twice."""
     for candidates in ([asked] if asked is not None else [], None):
         try:
-            choices = choose(await list_providers(settings) if candidates is None else candidates, None, login)
+            with anyio.fail_after(settings.provider_timeout):
+                choices = choose(await list_providers(settings) if candidates is None else candidates, None, login)
         except ProviderError:
             continue
+        except Exception as error:  # of the list: where it mattered for the browser, the logout itself has warned
+            logger.info("the providers could not be listed after a logout: %s", type(error).__name__)
         if len(choices) == 1 and choices[0].own:
             return choices[0].provider
     return None
