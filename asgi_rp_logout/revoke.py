@@ -89,6 +89,7 @@ async def _home_of(settings: Settings, login: Login, asked: Provider | None) -> 
             continue
         except Exception as error:  # of the list: where it mattered for the browser, the logout itself has warned
             logger.info("the providers could not be listed after a logout: %s", type(error).__name__)
+            continue
         if len(choices) == 1 and choices[0].own:
             return choices[0].provider
     return None

@@ -6,6 +6,7 @@ application's own class works as it is, sync or async, with as few keywords as i
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import threading
@@ -91,10 +92,17 @@ async def call(function: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
     taken = {name: offered[name] for name in keywords_of(function) if name in offered} if offered else {}
     if takes_all(function):
         taken = dict(offered)
-    if inspect.iscoroutinefunction(function):
-        return await function(**taken)
-    result = await _threads.run(functools.partial(function, **taken))
-    return await result if inspect.isawaitable(result) else result
+    try:
+        if inspect.iscoroutinefunction(function):
+            return await function(**taken)
+        result = await _threads.run(functools.partial(function, **taken))
+        return await result if inspect.isawaitable(result) else result
+    except asyncio.CancelledError as error:
+        # A task that the provider waits for may be cancelled without anybody having cancelled us: a failure like others.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ProviderError("a task that the provider waited for was cancelled", code="raised") from error
 
 
 def keywords_of(function: Callable[..., Any]) -> frozenset[str]:
