@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from authlib.integrations.starlette_client import OAuth
 from starlette.applications import Starlette
@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -38,19 +38,23 @@ def create_app(
     *,
     session_cookie: str = "session",
     https: bool = False,
+    same_site: Literal["lax", "none"] = "lax",
     more_cookies: Sequence[str] = (),
     rp_logout: dict[str, Any] | None = None,
     inside: bool = True,
+    client: Mapping[str, str] = CLIENT,
+    routes: Sequence[BaseRoute] = (),
 ) -> ASGIApp:
     """Make the application; `rp_logout`: the options of an RPLogoutMiddleware, inside the sessions or outside.
 
     A login sets `more_cookies` too, and a logout deletes them with Starlette's defaults: without Secure, so that
-    browsers ignore the deletion of those with a prefix.
+    browsers ignore the deletion of those with a prefix. `client`: its client_id and client_secret; `routes`: more of
+    its own.
     """
     oauth = OAuth()
     oauth.register(
         "idp",
-        **CLIENT,
+        **client,
         server_metadata_url=f"{issuer}/.well-known/openid-configuration",
         client_kwargs={"scope": "openid email"},
     )
@@ -84,7 +88,8 @@ def create_app(
     async def logout_here(request: Request) -> Response:
         return await logout(request)
 
-    middleware = [Middleware(SessionMiddleware, "interop", session_cookie=session_cookie, https_only=https)]
+    session = {"session_cookie": session_cookie, "https_only": https, "same_site": same_site}
+    middleware = [Middleware(SessionMiddleware, "interop", **session)]
     if rp_logout is not None:
         ours = Middleware(RPLogoutMiddleware, session_cookie=session_cookie, **rp_logout)
         middleware.insert(1 if inside else 0, ours)
@@ -97,6 +102,7 @@ def create_app(
             Route("/logout-here", logout_here, methods=["POST"]),
             Route("/pages/{name}", page),
             Mount("/npm", StaticFiles(directory=HERE / "node_modules", check_dir=False)),
+            *routes,
         ],
         middleware=middleware,
     )

@@ -101,8 +101,11 @@ def console_errors() -> list[str]:
 
 
 @pytest.fixture
-def new_page(browser: Browser, console_errors: list[str]) -> Iterator[Callable[[], Page]]:
-    """Open a tab in a fresh profile of its own, which trusts any certificate and never leaves this machine."""
+def new_page(browser: Browser, console_errors: list[str]) -> Iterator[Callable[..., Page]]:
+    """Open a tab in a fresh profile of its own, which trusts any certificate and never leaves this machine.
+
+    Takes Playwright's options of a profile, such as `java_script_enabled=False`.
+    """
 
     def note(message: ConsoleMessage) -> None:
         if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
@@ -110,8 +113,8 @@ def new_page(browser: Browser, console_errors: list[str]) -> Iterator[Callable[[
 
     with ExitStack() as stack:
 
-        def make() -> Page:
-            context = stack.enter_context(browser.new_context(ignore_https_errors=True))
+        def make(**options: Any) -> Page:
+            context = stack.enter_context(browser.new_context(ignore_https_errors=True, **options))
             context.set_default_timeout(PATIENCE * 1000)
             context.route(lambda url: urlsplit(url).hostname not in LOCAL, _answer_with_nothing)
             page = context.new_page()
@@ -128,7 +131,7 @@ def _answer_with_nothing(route: Route) -> None:
 
 
 @pytest.fixture
-def page(new_page: Callable[[], Page]) -> Page:
+def page(new_page: Callable[..., Page]) -> Page:
     """One tab; `page.context` is its profile, cookies included."""
     return new_page()
 

@@ -3,7 +3,7 @@
 import { createServer } from 'node:http';
 import { Provider } from 'oidc-provider';
 
-const { port, clients, features = {}, post = false, ...more } = JSON.parse(process.argv[2]);
+const { port, clients, features = {}, post = false, account = {}, ...more } = JSON.parse(process.argv[2]);
 const issuer = `http://127.0.0.1:${port}`;
 const say = (event, details) => console.log(JSON.stringify({ event, ...details }));
 
@@ -23,12 +23,15 @@ const provider = new Provider(issuer, {
   },
   // The provider refuses to call loopback addresses through its own dispatcher; the applications here live on one.
   fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
-  findAccount: (ctx, sub) => ({ accountId: sub, claims: () => ({ sub, email: `${sub}@example.com` }) }),
+  findAccount: (ctx, sub) => ({ accountId: sub, claims: () => ({ sub, email: `${sub}@example.com`, ...account }) }),
   ...more,
 });
 
 provider.on('backchannel.success', (ctx, client, accountId, sid) => say('backchannel.success', { client: client.clientId, sid }));
 provider.on('backchannel.error', (ctx, error, client) => say('backchannel.error', { client: client.clientId, error: String(error) }));
 provider.on('server_error', (ctx, error) => say('server_error', { error: String(error?.stack ?? error) }));
+
+// SameSite=None needs Secure, and browsers take a Secure cookie from a loopback address over http too.
+if (post) provider.use((ctx, next) => { ctx.cookies.secure = true; return next(); });
 
 createServer(provider.callback()).listen(port, '127.0.0.1', () => say('ready', { issuer }));
