@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ._asgi import Scope, Send, respond
+from typing import Any
+
+from ._asgi import Headers, Scope, Send, respond
 from .ledger import Deadline, Ledger
 from .protocol.cookies import without_cookies
 from .request import HANDLE_IN_SESSION, OwnCookies, Request, claim_of
@@ -30,6 +32,15 @@ class Arrivals:
             own = self._own[key] = OwnCookies.of(key[0], secure=key[1])
         return own
 
+    def key(self, scope: Scope, session: dict[str, Any] | None) -> object | None:
+        """Give what the verdict about a request without a ``root_path`` is kept under; None if it has none."""
+        if session is not None:
+            text = session.get(HANDLE_IN_SESSION)
+            if isinstance(text, str):
+                return text
+        raw = raw_cookies(scope["headers"])
+        return (raw, "", scope.get("scheme")) if raw else None
+
     async def verdict(self, request: Request, deadline: Deadline) -> Verdict | None:
         """Give the verdict about a request, at most ``freshness`` old; None if there is nothing to judge."""
         text = request.session.get(HANDLE_IN_SESSION) if request.session else None
@@ -40,10 +51,10 @@ class Arrivals:
             handle = Handle.parse(text)
             if handle is not None:
                 return await self._ledger.look_up(text, Claim.of(handle, ()), deadline)
-        raw = _raw_cookies(request)
+        raw = raw_cookies(request.headers)
         if not raw:
             return None
-        key = (raw, request.own.login)
+        key = (raw, request.root_path, request.scope.get("scheme"))
         verdict = self._ledger.cached(key)
         if verdict is not None:
             return verdict
@@ -54,12 +65,13 @@ class Arrivals:
         """Read the store about everything in a request: what a logout is about must not be a second old."""
         claim = request.claim(self._settings.session_cookies)
         text = (request.session or {}).get(HANDLE_IN_SESSION)
-        return await self._ledger.look_up(("logout", text, _raw_cookies(request)), claim, deadline)
+        return await self._ledger.look_up(("logout", text, raw_cookies(request.headers)), claim, deadline)
 
 
-def _raw_cookies(request: Request) -> bytes:
+def raw_cookies(headers: Headers) -> bytes:
+    """Give what all Cookie headers say, as one."""
     found = b""
-    for name, value in request.headers:
+    for name, value in headers:
         if name == b"cookie":
             found = found + b"; " + value if found else value
     return found

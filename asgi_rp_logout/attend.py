@@ -13,12 +13,15 @@ from .endpoints.owned import owned_endpoints
 from .exchange import Exchange
 from .later import take
 from .ledger import Deadline, Ledger
-from .live import SIGNED_OUT, TRY_AGAIN_LATER, Connection, Watch, watching
-from .logins import ask_login_source, show, writes_session
+from .live import SIGNED_OUT, TRY_AGAIN_LATER, Connection, Watch, is_endless, watching
+from .logins import ask_login_source, show
 from .request import Request, readable_session
 from .settings import Settings
 from .store import MemoryStore
 from .verdict import Verdict
+
+Arrived = tuple[Scope, str, dict[str, Any] | None, Verdict | None, Request | None]
+"""A request as it came in: its scope, path and session, the verdict, and the whole request, if it was needed so far."""
 
 
 class Attendant:
@@ -34,44 +37,64 @@ class Attendant:
         self.paths = frozenset((*settings.logout_paths, *self._endpoints))
         # What is truthy here is worth a look at the cookies: an empty MemoryStore of our own knows nothing of anybody.
         store = settings.store
+        self._marker = settings.marker
+        self._lengths = frozenset((len(settings.marker or b""), len(b"set-cookie")))
         self.entries: Any = store.entries if isinstance(store, MemoryStore) else (True,)
 
-    def scanning(
-        self, scope: Scope, send: Send, context: Context, request: Request | None, verdict: Verdict | None
-    ) -> Send:
-        """Wrap ``send`` for a request that looks like any other, until its response says that it is not.
+    def glance(self, scope: Scope, send: Send, context: Context) -> Send | None:
+        """Give the ``send`` with which a request can be handed on as it is; None if there is more to do.
 
-        This is what every request goes through, so it is a plain function over local names, and makes nothing before it
-        is needed.
+        Nearly every request goes this way, so it is a plain function: it waits for nothing, and makes nothing before
+        that is needed.
         """
-        marker, entries, path = self._settings.marker, self.entries, scope["path"]
-        length = len(marker or b"")
+        path = scope["path"]
+        if path in self.paths or scope.get("root_path"):
+            return None
+        session = verdict = None
+        if "session" in scope:
+            readable = readable_session(scope)
+            session = dict(readable) if readable is not None else None
+        if self.entries:
+            key = self._arrivals.key(scope, session)
+            if key is not None:
+                verdict = self._ledger.cached(key)
+                if verdict is None or verdict.ended is not None or verdict.dead or verdict.claim.later is not None:
+                    return None
+                context.recalled = verdict.login
+        return self.scanning(send, context, (scope, path, session, verdict, None))
+
+    def scanning(self, send: Send, context: Context, arrived: Arrived | None) -> Send:
+        """Wrap ``send`` for a request that looks like any other, until its response says that it is not."""
 
         def scan(message: Message) -> Awaitable[None]:
-            exchange: Exchange | None = context.exchange
-            if exchange is not None:
-                return exchange.send(message)
-            if message["type"] == "http.response.start":
+            nonlocal send, arrived
+            if arrived is not None and message["type"] == "http.response.start":
+                (scope, path, session, verdict, request), arrived = arrived, None
                 context.started = True
-                telling = context.asked
-                sensitive = entries if verdict is None else verdict.claim.keys
+                telling, lengths = context.asked, self._lengths
                 headers = message.get("headers", ())
-                if headers and type(headers) is not list:  # ASGI asks for an iterable: one that is read once, maybe
+                if type(headers) is not list and headers:  # ASGI asks for an iterable: one that is read once, maybe
                     headers = list(headers)
                     message = {**message, "headers": headers}
                 for name, _ in headers:
-                    size = len(name)
-                    if (size == length and name.lower() == marker) or (
-                        size == 10 and sensitive and name.lower() == b"set-cookie"
-                    ):
+                    if len(name) in lengths and self._is_telling(name.lower(), verdict):
                         telling = True
-                if telling or (request is not None and sensitive and writes_session(request)):
-                    kept = request or self._keep(scope, path, "", None)
-                    exchange = context.exchange = Exchange(self._settings, self._ledger, kept, context, send, verdict)
-                    return exchange.send(message)
+                if session is not None and self._is_telling(b"set-cookie", verdict):
+                    # Starlette says so since 1.0; of any other session it has to be assumed.
+                    telling = telling or getattr(scope.get("session"), "modified", True)
+                if verdict is not None and verdict.login is not None and is_endless(headers):
+                    send = watching(send, verdict.claim, self._watch, context)
+                if telling:
+                    request = request or self._keep(scope, path, "", session)
+                    send = Exchange(self._settings, self._ledger, request, context, send, verdict).send
             return send(message)
 
         return scan
+
+    def _is_telling(self, name: bytes, verdict: Verdict | None) -> bool:
+        """Tell whether a header of the response may matter; a cookie does where a login could be behind it."""
+        known = self.entries if verdict is None else verdict.claim.keys
+        return name == self._marker or (name == b"set-cookie" and bool(known))
 
     async def attend(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         """Recognise who comes in, and answer or hand on."""
@@ -85,7 +108,7 @@ class Attendant:
             deadline = Deadline()
             verdict = await self._arrivals.verdict(request, deadline) if self.entries else None
             if verdict is None:
-                await self.app(scope, receive, self.scanning(scope, send, context, request, None))
+                await self._pass_on(request, receive, send, context, None)
             elif not verdict.known and self._settings.deny and is_recognisable(verdict):
                 await refuse_for_now(send)
             else:
@@ -107,7 +130,7 @@ class Attendant:
             return
         deadline = Deadline()
         verdict = await self._arrivals.fresh_verdict(request, deadline) if self.entries else None
-        exchange = context.exchange = Exchange(self._settings, self._ledger, request, context, send, verdict, deadline)
+        exchange = Exchange(self._settings, self._ledger, request, context, send, verdict, deadline)
         show(context, exchange.verdict)
         make_anonymous(request, exchange.verdict)
         if await self._play(exchange) or (exchange.is_second_click() and await exchange.second_click()):
@@ -121,16 +144,29 @@ class Attendant:
         """Hand on a request of which something is known: its login is dead or alive, or a logout waits for it."""
         if verdict.dead or verdict.ended is not None or verdict.claim.later is not None:
             parts = (self._settings, self._ledger, request, context, send, verdict, deadline)
-            exchange = context.exchange = Exchange(*parts)
+            exchange = Exchange(*parts)
             make_anonymous(request, verdict)
             if await self._play(exchange):
                 return
-        if verdict.live:
-            await self._alive(request, receive, send, context, verdict)
-        elif context.exchange is not None:
-            await self.app(request.scope, receive, context.exchange.send)
+        if context.exchange is None:
+            await self._pass_on(request, receive, send, context, verdict)
         else:
-            await self.app(request.scope, receive, self.scanning(request.scope, send, context, request, verdict))
+            if verdict.live:
+                context.exchange.through(watching(send, verdict.claim, self._watch, context))
+            await self.app(request.scope, receive, context.exchange.send)
+
+    async def _pass_on(
+        self, request: Request, receive: Receive, send: Send, context: Context, verdict: Verdict | None
+    ) -> None:
+        arrived = (request.scope, request.path, request.session, verdict, request)
+        await self.app(request.scope, receive, self.scanning(send, context, arrived))
+
+    async def finish(self, context: Context) -> None:
+        """Do what is left when the application is done."""
+        if context.connection is not None:
+            self._watch.discard(context.connection)
+        if context.exchange is not None:
+            await context.exchange.finish()
 
     async def _play(self, exchange: Exchange) -> bool:
         """Answer a navigation with the logout that a fetch left behind; tell whether it was answered."""
@@ -143,24 +179,6 @@ class Attendant:
         if deferred is None or exchange.verdict.live or await ask_login_source(self._settings, request.scope):
             return False
         return await exchange.play(*deferred)
-
-    async def _alive(self, request: Request, receive: Receive, send: Send, context: Context, verdict: Verdict) -> None:
-        """Hand on a request with a living login, whose response must not outlive it."""
-        send, connection_of = watching(send, verdict.claim, self._watch)
-        exchange: Exchange | None = context.exchange
-        if exchange is not None:
-            exchange.through(send)
-        answer = exchange.send if exchange else self.scanning(request.scope, send, context, request, verdict)
-        try:
-            await self.app(request.scope, receive, answer)
-        except Exception:
-            connection = connection_of()
-            if connection is None or not connection.ended:
-                raise
-        finally:
-            connection = connection_of()
-            if connection is not None:
-                self._watch.discard(connection)
 
     async def attend_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on a WebSocket, and close it when its login ends."""

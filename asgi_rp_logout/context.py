@@ -38,8 +38,12 @@ class Context:
     remembered: Login | None = None
     forgotten = False
     recalled: Login | None = None
+    matters = False
+    """Whether there is more to do than to pass the answer on: one of the next two is there."""
     exchange: Any = None
     """The exchange that answers, once the request has turned out to matter."""
+    connection: Any = None
+    """The stream that answers, while its login is watched."""
     outer: Context | None = None
     """The context of the next middleware further out, for the same request."""
 

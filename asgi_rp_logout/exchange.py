@@ -40,6 +40,7 @@ class Exchange:
         verdict: Verdict | None = None,
         deadline: Deadline | None = None,
     ) -> None:
+        context.exchange, context.matters = self, True
         self.settings = settings
         self.ledger = ledger
         self.request = request

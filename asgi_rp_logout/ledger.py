@@ -7,7 +7,9 @@ take is kept here, counts here at once, and is written as soon as the store answ
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -49,7 +51,8 @@ class Ledger:
         # than a session lives, and written again after a tenth.
         self._slack = self.lifetime / 10
         self._local = store if isinstance(store, MemoryStore) else None
-        self._fresh_ends: dict[str, float] = {}
+        self._fresh_ends: OrderedDict[str, float] = OrderedDict()
+        self._ended_at = 0.0
         self._owed: dict[str, tuple[Record, float]] = {}
         self._asking: dict[Any, anyio.Event] = {}
         self._guard = Guard()
@@ -71,10 +74,9 @@ class Ledger:
         verdict = self.verdicts.get(key)
         if verdict is None or verdict.until < time.monotonic():
             return None
-        if self._fresh_ends:
-            asked = verdict.until - self.freshness
-            if any(self._fresh_ends.get(name, asked) > asked for name in verdict.claim.keys):
-                return None
+        asked = verdict.until - self.freshness
+        if self._ended_at > asked and any(self._fresh_ends.get(name, asked) > asked for name in verdict.claim.keys):
+            return None
         return verdict
 
     async def look_up(self, key: object, claim: Claim, deadline: Deadline) -> Verdict:
@@ -215,10 +217,12 @@ class Ledger:
         """Let no verdict from before this moment hold in this process."""
         now = time.monotonic()
         self.ends += 1
-        self._fresh_ends[key] = now
-        if len(self._fresh_ends) > 1024:
-            horizon = now - self.freshness
-            self._fresh_ends = {name: at for name, at in self._fresh_ends.items() if at > horizon}
+        self._ended_at = self._fresh_ends[key] = now
+        self._fresh_ends.move_to_end(key)
+        # No verdict is older than ``freshness``. Two that are go for each one that comes, so they cannot pile up.
+        for oldest in tuple(itertools.islice(self._fresh_ends, 2)):
+            if self._fresh_ends[oldest] < now - self.freshness:
+                del self._fresh_ends[oldest]
 
     async def _settle(self, deadline: Deadline) -> None:
         for key, (record, until) in list(islice(self._owed.items(), _SETTLED_AT_ONCE)):

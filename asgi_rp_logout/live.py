@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 
 from ._asgi import Message, Send, logger
+from .context import Context
 from .errors import StoreError
 from .ledger import Deadline, Ledger
 from .store import Record
@@ -102,26 +103,35 @@ class Watch:
                 await connection.end()
 
 
-def watching(send: Send, claim: Claim, watch: Watch) -> tuple[Send, Callable[[], Connection | None]]:
+def is_endless(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a response does not say how long it is."""
+    for name, _ in headers:  # noqa: SIM110  # every request with a login comes by; a generator takes twice the time
+        if len(name) == 14 and name.lower() == b"content-length":
+            return False
+    return True
+
+
+def watching(send: Send, claim: Claim, watch: Watch, context: Context) -> Send:
     """Wrap ``send`` so that a response is watched from the moment it turns out to be a stream.
 
-    Gives the wrapped send, and a function that gives the connection, if there is one by then. A response that said how
-    long it is is let through to its end: cut short it would be broken, and it ends by itself.
+    From then on its connection stands in the context. A response that said how long it is is let through to its end:
+    cut short it would be broken, and it ends by itself.
     """
-    connection: Connection | None = None
     endless = True
 
     def wrapped(message: Message) -> Awaitable[None]:
-        nonlocal connection, endless
+        nonlocal endless
+        connection: Connection | None = context.connection
         if connection is not None:
             return connection.send(message)
         if message["type"] == "http.response.start":
-            endless = not any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            endless = is_endless(message.get("headers", ()))
         elif endless and message.get("more_body") and message["type"] == "http.response.body":
             last = {"type": "http.response.body", "body": b"", "more_body": False}
-            connection = Connection(claim, send, last)
+            context.connection = connection = Connection(claim, send, last)
+            context.matters = True
             watch.add(connection)
             return connection.send(message)
         return send(message)
 
-    return wrapped, lambda: connection
+    return wrapped

@@ -64,15 +64,9 @@ class RPLogoutMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
-        kind = scope["type"]
-        if kind == "websocket":
-            await self._attendant.attend_websocket(scope, receive, send)
-        elif kind == "http":
-            await self._http(scope, receive, send)
-        else:
-            await self.app(scope, receive, warmed(self._settings, send) if kind == "lifespan" else send)
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._not_http(scope, receive, send)
+            return
         context = Context()
         outer = scope.get(SCOPE_KEY)
         if outer is not None:
@@ -80,16 +74,23 @@ class RPLogoutMiddleware:
         scope[SCOPE_KEY] = context
         token = current.set(context)
         try:
-            path = scope["path"]
-            attendant = self._attendant
-            # The first is empty as long as nobody is remembered in this process.
-            if attendant.entries or path in attendant.paths or scope.get("root_path") or "session" in scope:
-                await attendant.attend(scope, receive, send, context)
+            answer = self._attendant.glance(scope, send, context)
+            if answer is not None:
+                await self.app(scope, receive, answer)
             else:
-                await self.app(scope, receive, attendant.scanning(scope, send, context, None, None))
+                await self._attendant.attend(scope, receive, send, context)
+        except Exception:
+            if context.connection is None or not context.connection.ended:
+                raise
         finally:
             current.reset(token)
             if outer is not None:
                 scope[SCOPE_KEY] = outer
-            if context.exchange is not None:
-                await context.exchange.finish()
+            if context.matters:
+                await self._attendant.finish(context)
+
+    async def _not_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._attendant.attend_websocket(scope, receive, send)
+        else:
+            await self.app(scope, receive, warmed(self._settings, send) if scope["type"] == "lifespan" else send)

@@ -162,9 +162,7 @@ class ForeignStore:
         """Give several values."""
         return [self.values.get(key) for key in keys]
 
-    async def put(
-        self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: Any = None
-    ) -> None:
+    async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: Any = None) -> None:
         """Keep a value."""
         self.values[key] = value
 

@@ -106,9 +106,9 @@ async def _measure(name: str, app: App, number: int) -> None:
         mine = added(taken, case, bare.get(case, "bare"))
         ratios = ["", ""] if case.startswith("bare") else [f"{mine[0] / least:.2f}", f"{mine[1] / middle:.2f}"]
         target = f"{targets[case]}" if case in targets else ""
-        rows.append([case, f"{min(times) * 1e6:.2f}", f"{statistics.median(times) * 1e6:.2f}",
-                     f"{mine[0] * 1e6:+.2f}" if ratios[0] else "", *ratios, target])
-    columns = ("a request, no logout", "min µs", "median µs", "adds µs", "× scanner", "× by medians", "target")
+        plus = f"{mine[0] * 1e6:+.2f}" if ratios[0] else ""
+        rows.append([case, f"{min(times) * 1e6:.2f}", f"{statistics.median(times) * 1e6:.2f}", plus, *ratios, target])
+    columns = ("a request, no logout", "min µs", "median µs", "adds µs", "scanners", "by medians", "target")
     show(f"hot: over {name}", columns, rows)
 
 

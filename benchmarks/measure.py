@@ -1,4 +1,4 @@
-"""Measure cases side by side: in rounds, one after the other in each, so that a slow moment of the machine meets all."""
+"""Measure cases side by side: in rounds, one after the other in each, so that a slow moment meets all of them."""
 
 from __future__ import annotations
 
