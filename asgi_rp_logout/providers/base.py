@@ -98,7 +98,7 @@ async def call(function: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
         result = await _threads.run(functools.partial(function, **taken))
         return await result if inspect.isawaitable(result) else result
     except asyncio.CancelledError as error:
-        # A task that the provider waits for may be cancelled without anybody having cancelled us: a failure like others.
+        # A task that the provider waits for may be cancelled though nobody has cancelled us: a failure like others.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
