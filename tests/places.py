@@ -90,17 +90,16 @@ class Browser:
 
 
 class ServerSideSessions:
-    """Keep sessions here, under opaque ids; a logout only makes the browser forget the id, as in many applications."""
+    """Keep sessions here, under opaque ids, a new one for each user; a logout only makes the browser forget its id."""
 
-    def __init__(self, app: ASGIApp, kept: dict[str, dict[str, Any]]) -> None:
-        self.app, self.kept = app, kept
+    def __init__(self, app: ASGIApp, kept: dict[str, dict[str, Any]], cookie: str) -> None:
+        self.app, self.kept, self.cookie = app, kept, cookie
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        session_id = HTTPConnection(scope).cookies.get("session", "")
-        known = session_id in self.kept
+        session_id = HTTPConnection(scope).cookies.get(self.cookie, "")
         scope["session"] = before = dict(self.kept.get(session_id, {}))
         before = dict(before)
 
@@ -108,11 +107,12 @@ class ServerSideSessions:
             if message["type"] == "http.response.start" and scope["session"] != before:
                 headers = MutableHeaders(scope=message)
                 if scope["session"]:
-                    kept_as = session_id if known else secrets.token_hex(16)
+                    same_user = before.get("user") == scope["session"].get("user")
+                    kept_as = session_id if before and same_user else secrets.token_hex(16)
                     self.kept[kept_as] = scope["session"]
-                    headers.append("set-cookie", f"session={kept_as}; Path=/; HttpOnly")
+                    headers.append("set-cookie", f"{self.cookie}={kept_as}; Path=/; HttpOnly")
                 else:
-                    headers.append("set-cookie", "session=; Path=/; Max-Age=0")
+                    headers.append("set-cookie", f"{self.cookie}=; Path=/; Max-Age=0")
             await send(message)
 
         await self.app(scope, receive, send_with_session)
@@ -140,10 +140,11 @@ class Site:
         ]
         inner = [Middleware(RPLogoutMiddleware, **options)]
         sessions: list[Middleware] = [Middleware(SessionMiddleware, secret_key="secret")]
+        cookie = options.get("session_cookie", "session")
         if place == INSIDE:
             self.app: ASGIApp = Starlette(routes=routes, middleware=[*sessions, *inner])
         else:
-            self.app = RPLogoutMiddleware(ServerSideSessions(Starlette(routes=routes), self.kept), **options)
+            self.app = RPLogoutMiddleware(ServerSideSessions(Starlette(routes=routes), self.kept, cookie), **options)
 
     def browser(self) -> Browser:
         return Browser(self.app)
