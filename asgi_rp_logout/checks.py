@@ -57,6 +57,8 @@ def checked_list(providers: Iterable[Any]) -> tuple[Provider, ...]:
     checked = tuple(providers)
     names: set[str] = set()
     for provider in checked:
+        if isinstance(provider, type):
+            raise ConfigurationError(f"provider {provider.__name__}: expected an object, not its class")
         if not callable(getattr(provider, "get_end_session_url", None)):
             raise ConfigurationError(f"provider {type(provider).__name__}: expected a method get_end_session_url()")
         name = name_of(provider)
@@ -77,7 +79,7 @@ def checked_paths(paths: object, option: str) -> frozenset[str]:
     """Check one path or several."""
     if isinstance(paths, str):
         return frozenset({checked_path(paths, option)})
-    if not isinstance(paths, Iterable):
+    if isinstance(paths, bytes) or not isinstance(paths, Iterable):
         raise ConfigurationError(f"{option}={paths!r}: expected a path such as '/logout', or several")
     return frozenset(checked_path(path, option) for path in paths)
 
@@ -129,7 +131,7 @@ def checked_public_url(url: object) -> str | None:
 def _is_absolute(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return bool(_ABSOLUTE.fullmatch(url) and parts.hostname and parts.port != 0)
+        return bool(_ABSOLUTE.fullmatch(url) and parts.hostname and parts.port != 0 and "@" not in parts.netloc)
     except ValueError:
         return False
 
@@ -160,6 +162,8 @@ def checked_store(store: Any) -> Store:
     if store is None:
         return MemoryStore()
     missing = [name for name in ("get", "get_many", "put", "delete") if not callable(getattr(store, name, None))]
+    if isinstance(store, type):
+        raise ConfigurationError(f"store={store.__name__}: expected an object, not its class")
     if missing:
         raise ConfigurationError(f"store={type(store).__name__}: expected the method {missing[0]}() of AsyncKeyValue")
     return store  # type: ignore[no-any-return]

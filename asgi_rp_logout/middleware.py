@@ -15,6 +15,7 @@ from ._asgi import ASGIApp, Receive, Scope, Send
 from .attend import Attendant
 from .checks import Providers, refusing_unknown_options
 from .context import SCOPE_KEY, Context, current
+from .errors import ConfigurationError
 from .protocol.cookies import Cookie
 from .settings import LoginSource, checked_settings
 from .store import Store
@@ -58,6 +59,8 @@ class RPLogoutMiddleware:
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
         options = dict(locals())  # the parameters as they were given, and nothing else: keep this the first line
+        if not callable(app):
+            raise ConfigurationError(f"app={app!r}: expected an ASGI application")
         self.app = app
         self._settings = checked_settings(options)
         self._attendant = Attendant(app, self._settings)
