@@ -1,4 +1,4 @@
-"""Whatever a provider does, the logout here is complete, the app answers, and one warning is logged, without secrets."""
+"""Whatever a provider does, the logout here is complete, the app answers, and one warning is logged, with no secret."""
 
 from __future__ import annotations
 
