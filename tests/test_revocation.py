@@ -1,0 +1,195 @@
+"""Token revocation after a logout: at a real endpoint (RFC 7009), off by default, and never anybody's trouble."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+import anyio
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from asgi_rp_logout import OIDCProvider, RPLogoutMiddleware, remember_login
+from tests.conftest import Serve
+
+REFRESH = "the-refresh-token-of-alice"
+
+
+class RevocationServer:
+    """Discovery and a revocation endpoint; `status` is what it answers, `hang` keeps it from answering."""
+
+    def __init__(self, *, endpoint: bool = True) -> None:
+        self.endpoint, self.status, self.hang = endpoint, 200, False
+        self.asked: list[tuple[dict[str, str], str | None]] = []
+        routes = [
+            Route("/.well-known/openid-configuration", self.discovery),
+            Route("/revoke", self.revoke, methods=["POST"]),
+        ]
+        self.app = Starlette(routes=routes)
+
+    async def discovery(self, request: Request) -> Response:
+        base = str(request.base_url).rstrip("/")
+        document = {"issuer": base, "end_session_endpoint": f"{base}/end", "jwks_uri": f"{base}/jwks"}
+        return JSONResponse(document | ({"revocation_endpoint": f"{base}/revoke"} if self.endpoint else {}))
+
+    async def revoke(self, request: Request) -> Response:
+        form = parse_qs((await request.body()).decode())
+        self.asked.append(({name: value for name, (value,) in form.items()}, request.headers.get("authorization")))
+        if self.hang:
+            await anyio.sleep(30)
+        return PlainTextResponse(f"echo {form}", self.status)
+
+
+def make_app(*providers: Any, **options: Any) -> RPLogoutMiddleware:
+    async def login(request: Request) -> Response:
+        remember_login(request, sub="alice", provider="idp", refresh_token=request.query_params.get("token", REFRESH))
+        return PlainTextResponse("welcome")
+
+    async def logout(request: Request) -> Response:
+        return RedirectResponse("/bye", 303, headers={"x-rp-logout": request.query_params.get("named", "")})
+
+    routes = [Route("/login", login), Route("/logout", logout, methods=["POST"])]
+    return RPLogoutMiddleware(Starlette(routes=routes), providers=list(providers), **options)
+
+
+async def log_out(app: Any, token: str = REFRESH, **query: str) -> httpx.Response:
+    """Sign in and out; what follows the response is done by then, or given up."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app.localhost") as client:
+        await client.get("/login", params={"token": token})
+        return await client.post("/logout", params=query)
+
+
+@pytest.mark.parametrize(("secret", "sent"), [("s3cret/+", True), (None, False)], ids=["confidential", "public"])
+async def test_the_refresh_token_is_revoked_after_the_response(serve: Serve, secret: str | None, sent: bool) -> None:
+    server = RevocationServer()
+    issuer = serve(server.app)
+    answer = await log_out(make_app(OIDCProvider(issuer, "rp", secret, name="idp", revoke="refresh_token")))
+    assert answer.headers["location"].startswith(f"{issuer}/end?")
+    ((form, authorization),) = server.asked
+    assert form["token"] == REFRESH
+    assert form["token_type_hint"] == "refresh_token"
+    if secret is None:
+        assert (form["client_id"], authorization) == ("rp", None)
+    else:
+        kind, _, credentials = (authorization or "").partition(" ")
+        assert kind == "Basic"
+        assert base64.b64decode(credentials).startswith(b"rp:s3cret")
+
+
+async def test_it_is_off_by_default(serve: Serve) -> None:
+    server = RevocationServer()
+    await log_out(make_app(OIDCProvider(serve(server.app), "rp", name="idp")))
+    assert server.asked == []
+
+
+async def test_without_a_refresh_token_nobody_is_asked(serve: Serve, log: Any) -> None:
+    server = RevocationServer()
+    await log_out(make_app(OIDCProvider(serve(server.app), "rp", name="idp", revoke="refresh_token")), token="")
+    assert (server.asked, log()) == ([], [])
+
+
+FAILURES: dict[str, tuple[Callable[[RevocationServer], object], str]] = {
+    "an error": (lambda server: setattr(server, "status", 400), "idp answered 400 to a revocation"),
+    "an outage": (lambda server: setattr(server, "status", 503), "idp answered 503 to a revocation"),
+    "a redirect": (lambda server: setattr(server, "status", 307), "idp answered 307 to a revocation"),
+    "no endpoint": (lambda server: setattr(server, "endpoint", False), "idp has no revocation endpoint"),
+}
+
+
+@pytest.mark.parametrize(("fail", "sentence"), FAILURES.values(), ids=FAILURES.keys())
+async def test_a_failure_is_logged_and_never_shown(serve: Serve, log: Any, fail: Any, sentence: str) -> None:
+    server = RevocationServer()
+    fail(server)
+    answer = await log_out(make_app(OIDCProvider(serve(server.app), "rp", name="idp", revoke="refresh_token")))
+    assert (answer.status_code, answer.content) == (303, b"")
+    assert log() == [f"a token was not revoked: {sentence}"]
+    assert REFRESH not in "".join(log(logging.DEBUG))
+
+
+async def test_an_endpoint_that_hangs_is_left_after_its_deadline(
+    serve: Serve, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_rp_logout.revoke.AFTER_DEADLINE", 0.3)
+    server = RevocationServer()
+    server.hang = True
+    provider = OIDCProvider(serve(server.app, timeout_graceful_shutdown=0), "rp", name="idp", revoke="refresh_token")
+    with anyio.fail_after(20):
+        answer = await log_out(make_app(provider))
+    assert answer.status_code == 303
+    assert log() == ["what follows a logout took longer than 0.3 s and was left"]
+
+
+async def test_a_provider_that_is_down_keeps_nobody_signed_in(unused_port: Any, log: Any) -> None:
+    provider = OIDCProvider(f"http://127.0.0.1:{unused_port()}", "rp", name="idp", revoke="refresh_token")
+    answer = await log_out(make_app(provider))
+    assert answer.headers["location"] == "/bye"
+    assert len(log()) == 2
+    assert REFRESH not in "".join(log(logging.DEBUG))
+
+
+async def test_the_response_does_not_wait(serve: Serve) -> None:
+    """The whole response has gone out before the endpoint is asked."""
+    order: list[str] = []
+
+    class Own:
+        async def revoke_session(self) -> None:
+            order.append("revoked")
+
+    app = make_app(OIDCProvider(serve(RevocationServer().app), "rp", name="idp", revoke=Own()))
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        async def noted(message: Any) -> None:
+            await send(message)
+            order.append("more" if message.get("more_body", message["type"].endswith("start")) else "sent")
+
+        await app(scope, receive, noted)
+
+    await log_out(watched)
+    assert order == ["more", "sent", "more", "sent", "revoked"]
+
+
+SIGNATURES: dict[str, Callable[[list[Any]], Callable[..., Any]]] = {
+    "sync": lambda seen: lambda refresh_token: seen.append(refresh_token),
+    "keyword": lambda seen: lambda *, refresh_token: seen.append(refresh_token),
+    "login": lambda seen: lambda login: seen.append(login.refresh_token),
+    "everything": lambda seen: lambda **given: seen.append(given["refresh_token"]),
+}
+
+
+@pytest.mark.parametrize("make", SIGNATURES.values(), ids=SIGNATURES.keys())
+async def test_an_object_of_ones_own_is_given_what_it_takes(serve: Serve, make: Any) -> None:
+    seen: list[Any] = []
+    own = type("Own", (), {"revoke_session": staticmethod(make(seen))})()
+    await log_out(make_app(OIDCProvider(serve(RevocationServer().app), "rp", name="idp", revoke=own)))
+    assert seen == [REFRESH]
+
+
+async def test_an_object_of_ones_own_that_raises_is_logged_without_its_message(serve: Serve, log: Any) -> None:
+    class Own:
+        async def revoke_session(self, refresh_token: str) -> None:
+            raise RuntimeError(f"cannot revoke {refresh_token}")
+
+    answer = await log_out(make_app(OIDCProvider(serve(RevocationServer().app), "rp", name="idp", revoke=Own())))
+    assert answer.status_code == 303
+    assert log() == ["a token was not revoked: RuntimeError"]
+
+
+async def test_a_token_goes_to_its_own_provider_only(serve: Serve) -> None:
+    """Whatever provider the application named for the logout: a refresh token is a secret of its issuer's."""
+    servers = {name: RevocationServer() for name in ("idp", "other")}
+    providers = [
+        OIDCProvider(serve(server.app), "rp", name=name, revoke="refresh_token") for name, server in servers.items()
+    ]
+    for order in itertools.permutations(providers):
+        answer = await log_out(make_app(*order), named="other")
+        assert answer.headers["location"].startswith(f"{providers[1].issuer}/end?")
+    assert len(servers["idp"].asked) == 2
+    assert servers["other"].asked == []
