@@ -29,7 +29,7 @@ def rp_logout(endpoint: Any = None, /, *, provider: str | None = None) -> Any:
     where it is not the one that signed the user in. An answer with a status of 400 or more is no logout. Raises
     ``ConfigurationError`` for what cannot be decorated.
     """
-    if provider is not None and not isinstance(provider, str):
+    if provider is not None and not (isinstance(provider, str) and provider):
         raise ConfigurationError(f"provider={provider!r}: expected a provider's name")
     mark = Mark(provider=provider)
     return functools.partial(_marking, mark=mark) if endpoint is None else _marking(endpoint, mark=mark)
