@@ -1,0 +1,67 @@
+"""Processes that a benchmark starts, and ends: servers on free ports of 127.0.0.1, and Redis."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def free_port() -> int:
+    """Give a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], port: int, env: Mapping[str, str] | None = None) -> Iterator[int]:
+    """Run a command until it listens on its port, and to the end of the block; give the port."""
+    with tempfile.TemporaryDirectory() as folder:
+        places = {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+        process = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **places, **(env or {})}, stdout=subprocess.DEVNULL
+        )
+        try:
+            while not _listening(port):
+                if process.poll() is not None:
+                    raise RuntimeError(f"{command[0]} ended with {process.returncode}")
+                time.sleep(0.02)
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def serving(app: str, env: Mapping[str, str] | None = None) -> Iterator[int]:
+    """Serve ``benchmarks.served:<app>`` in a process of its own; give the port."""
+    port = free_port()
+    options = ["--port", str(port), "--no-access-log", "--log-level", "warning", "--lifespan", "off"]
+    with running([sys.executable, "-m", "uvicorn", f"benchmarks.served:{app}", *options], port, env):
+        yield port
+
+
+@contextmanager
+def redis() -> Iterator[str | None]:
+    """Run a Redis without persistence; give its URL, or None where there is none."""
+    command = shutil.which("redis-server")
+    if command is None:
+        yield None
+        return
+    port = free_port()
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    with running([command, *options], port):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+def _listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

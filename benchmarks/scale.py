@@ -1,0 +1,98 @@
+"""A thousand, a hundred thousand and a million logins: the time of a request, the memory, and a storm of logouts."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import json
+import random
+import secrets
+import statistics
+import time
+
+from asgi_rp_logout import MemoryStore
+
+from .apps import PROVIDER, App, ask, hello, once, ours, request_scope, sign_in, tiny, who
+from .measure import Case, interleaved, resident, show
+
+SIZES = (1_000, 100_000, 1_000_000)
+SAMPLE = 1_000
+STORM = 10_000
+
+
+def id_token(sub: str, sid: str) -> str:
+    """Give an ID Token of 1.5 KB with no signature: applications have verified theirs, nobody looks at it here."""
+    claims = {"iss": PROVIDER, "sub": sub, "sid": sid, "aud": "app", "iat": int(time.time()), "exp": 1 << 32}
+    body = base64.urlsafe_b64encode(json.dumps({**claims, "more": secrets.token_hex(350)}).encode()).decode()
+    head = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsxIn0"
+    return f"{head}.{body.rstrip('=')}.{secrets.token_urlsafe(256)}"[:1536]
+
+
+def _case(app: App, browsers: list[bytes]) -> Case:
+    """Send a request of each browser in turn."""
+    turns = [once(app, request_scope(cookies=cookies)) for cookies in browsers]
+
+    async def case(number: int) -> float:
+        began = time.perf_counter()
+        for turn in range(number):
+            await turns[turn % len(turns)]()
+        return time.perf_counter() - began
+
+    return case
+
+
+async def _fill(store: MemoryStore, size: int) -> list[bytes]:
+    """Sign in so many, and give the cookies of some of them, chosen at random."""
+    entrance = ours(hello, store=store)
+    chosen, browsers = set(random.Random(1).sample(range(size), SAMPLE)), []
+    for number in range(size):
+        cookies = await sign_in(entrance, f"user{number}", f"sid{number}", id_token(f"user{number}", f"sid{number}"))
+        if number in chosen:
+            browsers.append(cookies)
+    return browsers
+
+
+async def _sizes() -> None:
+    cases: dict[str, Case] = {}
+    stores, memory = [], {}
+    for size in SIZES:
+        gc.collect()
+        before, began = resident(), time.perf_counter()
+        store = MemoryStore(max_logins=2 * size)
+        browsers = await _fill(store, size)
+        gc.collect()
+        memory[size] = (resident() - before) / size, (time.perf_counter() - began) / size
+        stores.append(store)
+        cases[f"{size}, verdict at hand"] = _case(ours(tiny, store=store, freshness=3600.0), browsers)
+        cases[f"{size}, store asked"] = _case(ours(tiny, store=store, freshness=0.0), browsers)
+    taken = await interleaved(cases, rounds=20, number=2 * SAMPLE)
+    rows = []
+    for case, times in taken.items():
+        first = taken[f"{SIZES[0]},{case.partition(',')[2]}"]
+        ratios = [f"{min(times) / min(first):.2f}", "< 1.2"]
+        rows.append([case, f"{min(times) * 1e6:.2f}", f"{statistics.median(times) * 1e6:.2f}", *ratios])
+    show("scale: a request with a live login", ("logins", "min µs", "median µs", "ratio", "target"), rows)
+    rows = [[f"{size}", f"{space / 1000:.2f}", f"{spent * 1e6:.0f}", "< 3"] for size, (space, spent) in memory.items()]
+    show("scale: a login with an ID Token of 1.5 KB", ("logins", "KB each", "µs to sign in", "target KB"), rows)
+
+
+async def _storm() -> None:
+    app = ours(hello, store=MemoryStore(max_logins=4 * STORM))
+    browsers = [await sign_in(app, f"user{number}", f"sid{number}") for number in range(2 * STORM)]
+    leaving, staying = browsers[:STORM], browsers[STORM:]
+    posts = [request_scope("/logout", method="POST", cookies=cookies) for cookies in leaving]
+    began = time.perf_counter()
+    answers = await asyncio.gather(*(ask(app, scope) for scope in posts))
+    seconds = time.perf_counter() - began
+    sent = sum(dict(start["headers"]).get(b"location", b"").startswith(PROVIDER.encode()) for start, _ in answers)
+    alive = sum([bool(await who(app, cookies)) for cookies in leaving])
+    gone = sum([not await who(app, cookies) for cookies in staying])
+    columns = ("logouts at once", "per second", "sent to the provider", "still signed in", "others signed out")
+    show("scale: a storm", columns, [[f"{STORM}", f"{STORM / seconds:.0f}", f"{sent}", f"{alive}", f"{gone}"]])
+
+
+def run() -> None:
+    """Print the tables."""
+    asyncio.run(_storm())
+    asyncio.run(_sizes())
