@@ -34,7 +34,7 @@ class Connection:
     """Stand between an application and a connection that has to end with its login."""
 
     def __init__(self, claim: Claim, send: Send, last: Message) -> None:
-        self.claim = claim
+        self.claim = Claim.of(claim.handle, ())  # a dead cookie beside a living login ends nothing
         self.ended = False
         self._send = send
         self._last = last
