@@ -47,15 +47,15 @@ class Scene:
     arrivals: list[Arrival] = field(default_factory=list)
 
     def sign_in(self, page: Page, then: str = "/") -> None:
-        """Sign alice in with her password, open the page `then`, and forget what came before."""
+        """Sign alice in with her password, forget what came until now, and open the page `then`."""
         page.goto(f"{self.url}/login")
         assert asks_for_password(page)
         sign_in(page)
         expect(page.locator("#user")).to_have_text("alice")
-        if then != "/":
-            page.goto(f"{self.url}{then}")
         self.arrivals.clear()
         self.provider.requests.clear()
+        if then != "/":
+            page.goto(f"{self.url}{then}")
 
     def is_in_at_provider(self, page: Page) -> bool:
         """Tell whether this browser has a session at the provider."""
