@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -132,7 +133,7 @@ class Site:
         self.kept: dict[str, dict[str, Any]] = beside.kept if beside else {}
         self.arrived, self.go_on = anyio.Event(), anyio.Event()
         self.seen: list[dict[str, str]] = []
-        self.store = options.setdefault("store", beside.store if beside else MemoryStore())
+        self.store: Any = options.setdefault("store", beside.store if beside else MemoryStore())
         options = {"providers": providers(), "logout_path": ("/logout", "/local"), **options}
         routes = [
             Route(path, getattr(self, path.strip("/") or "home"), methods=["GET", "POST"])
@@ -142,9 +143,17 @@ class Site:
         sessions: list[Middleware] = [Middleware(SessionMiddleware, secret_key="secret")]
         cookie = options.get("session_cookie", "session")
         if place == INSIDE:
-            self.app: ASGIApp = Starlette(routes=routes, middleware=[*sessions, *inner])
+            self.app: ASGIApp = Starlette(routes=routes, middleware=[*sessions, *inner], lifespan=self.lifespan)
         else:
-            self.app = RPLogoutMiddleware(ServerSideSessions(Starlette(routes=routes), self.kept, cookie), **options)
+            served = ServerSideSessions(Starlette(routes=routes, lifespan=self.lifespan), self.kept, cookie)
+            self.app = RPLogoutMiddleware(served, **options)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: ASGIApp) -> AsyncIterator[None]:
+        """Close the store's connections when the server stops."""
+        yield
+        if hasattr(self.store, "close"):
+            await self.store.close()
 
     def browser(self) -> Browser:
         return Browser(self.app)
