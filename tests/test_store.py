@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from asgi_rp_logout import ConfigurationError, MemoryStore, RPLogoutMiddleware
-from tests.places import ForeignStore, Site, in_both_places, providers
+from tests.places import ForeignStore, Site, destination, id_token, in_both_places, providers
 
 
 def make_store(max_logins: int = 3) -> tuple[MemoryStore, Callable[[float], None]]:
@@ -122,6 +123,70 @@ def test_a_store_that_lacks_a_method_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match=r"store=Half: expected the method get_many\(\)"):
         RPLogoutMiddleware(lambda: None, providers=[], store=Half())  # type: ignore[arg-type]
+
+
+# The stores of py-key-value-aio, as they are
+
+
+def memory_store(request: pytest.FixtureRequest) -> Any:
+    from key_value.aio.stores.memory import MemoryStore as TheirMemoryStore
+
+    return TheirMemoryStore()
+
+
+def disk_store(request: pytest.FixtureRequest) -> Any:
+    from key_value.aio.stores.disk import DiskStore
+
+    return DiskStore(directory=request.getfixturevalue("tmp_path") / "store")
+
+
+def redis_store(request: pytest.FixtureRequest) -> Any:
+    from key_value.aio.stores.redis import RedisStore
+
+    return RedisStore(url=request.getfixturevalue("redis_server").url)
+
+
+def encrypted_store(request: pytest.FixtureRequest) -> Any:
+    from cryptography.fernet import Fernet
+    from key_value.aio.wrappers.encryption import FernetEncryptionWrapper
+
+    return FernetEncryptionWrapper(key_value=memory_store(request), fernet=Fernet(Fernet.generate_key()))
+
+
+@in_both_places
+@pytest.mark.parametrize(
+    "make", [memory_store, disk_store, pytest.param(redis_store, marks=pytest.mark.redis), encrypted_store]
+)
+async def test_each_store_of_py_key_value_aio_fits_as_it_is(
+    place: str, make: Callable[..., Any], request: pytest.FixtureRequest, log: Any
+) -> None:
+    """A login, a logout by fetch, its redirect, the way back, replays, a second click: all that a store is used for."""
+    store = make(request)
+    async with contextlib.AsyncExitStack() as stack:
+        if hasattr(store, "close"):
+            stack.push_async_callback(store.close)
+        site = Site(place, store=store, callback_path="/back", freshness=0)
+        browser = await site.signed_in(user="bob", provider="b", sid="s2")
+        thief = browser.copy()
+        assert await site.who(browser) == "bob"
+        await browser.get("/touch")
+        answer = await browser.post("/logout", accept="*/*", origin="http://127.0.0.1")
+        assert answer.header("location") == "/bye"
+        assert await site.who(thief.copy()) == "anonymous"
+        second = destination(await thief.copy().post("/logout"))
+        again = browser.copy()
+        host, query = destination(await browser.get("/", accept="text/html"))
+        assert (host, query["id_token_hint"]) == (second[0], second[1]["id_token_hint"])
+        assert query["id_token_hint"] == id_token("bob", "s2", "https://b.example", pad="")
+        assert (await browser.get(f"/back?state={query['state']}")).header("location") == "/"
+        assert (await again.get("/", accept="text/html")).status == 200
+        await site.sign_in(browser)
+        await browser.get("/forget")
+        assert await site.who(browser) == "password-user"
+    assert log() == []
+
+
+# What a store is given
 
 
 @in_both_places
