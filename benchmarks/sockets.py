@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+import tracemalloc
 from typing import Any
 
 from asgi_rp_logout import MemoryStore
 
 from .apps import App, ForeignStore, Message, ask, hello, ours, request_scope, sign_in
-from .measure import resident, show
+from .measure import show
 from .processes import redis
 
 OPEN, SECONDS, ENDED = 10_000, 5.0, 100
@@ -50,13 +51,25 @@ class _Browser:
             self.waiting.set_result({"type": "websocket.disconnect", "code": 1000})
 
 
-async def _opened(app: App, browsers: list[bytes]) -> tuple[list[_Browser], float]:
+async def _opened(app: App, browsers: list[bytes]) -> list[_Browser]:
+    """Open a socket for each browser, fifty at a time: a Redis client has a hundred connections."""
+    sockets = []
+    for first in range(0, len(browsers), 50):
+        sockets += [_Browser(app, cookies) for cookies in browsers[first : first + 50]]
+        await asyncio.sleep(0.04)
+    return sockets
+
+
+async def _weight(app: App, browsers: list[bytes]) -> float:
+    """Give the bytes that an open socket takes."""
     gc.collect()
-    before = resident()
-    sockets = [_Browser(app, cookies) for cookies in browsers]
-    await asyncio.sleep(3)  # each looks its login up
+    tracemalloc.start()
+    sockets = await _opened(app, browsers)
     gc.collect()
-    return sockets, (resident() - before) / len(sockets)
+    size = tracemalloc.get_traced_memory()[0] / len(sockets)
+    tracemalloc.stop()
+    await _close(sockets)
+    return size
 
 
 async def _close(sockets: list[_Browser]) -> None:
@@ -68,10 +81,9 @@ async def _close(sockets: list[_Browser]) -> None:
 async def _measure(store: Any) -> list[str]:
     app = ours(_socket, store=store)
     browsers = [await sign_in(app, f"user{number}", f"sid{number}") for number in range(OPEN)]
-    bare, without = await _opened(_socket, browsers)
-    await _close(bare)
-    del bare
-    sockets, space = await _opened(app, browsers)
+    without, space = await _weight(_socket, browsers[:1000]), await _weight(app, browsers[:1000])
+    sockets = await _opened(app, browsers)
+    await asyncio.sleep(1)
     busy, began = time.process_time(), time.perf_counter()
     await asyncio.sleep(SECONDS)
     share = (time.process_time() - busy) / (time.perf_counter() - began)
