@@ -6,6 +6,7 @@ from typing import Any
 
 from ._asgi import Headers, Scope, Send, respond
 from .ledger import Deadline, Ledger
+from .logins import renew_session
 from .protocol.cookies import without_cookies
 from .request import HANDLE_IN_SESSION, OwnCookies, Request, claim_of
 from .settings import Settings
@@ -79,11 +80,13 @@ def raw_cookies(headers: Headers) -> bytes:
 
 def make_anonymous(request: Request, verdict: Verdict) -> None:
     """Take out of a request what is dead, so that the application sees somebody who is not signed in."""
-    if verdict.ended is not None:
-        session = request.live_session()
-        if session is not None:
+    session = request.live_session() if verdict.ended is not None else None
+    if session is not None:
+        if verdict.ended == "replaced":
+            renew_session(request)  # a session that was cleared would be expired, and the newer one with it
+        else:
             session.clear()
-            request.session = {}
+        request.session = {}
     if not verdict.dead:
         return
     pairs = [(cookie.name, cookie.value) for cookie in verdict.dead]

@@ -177,6 +177,7 @@ class Exchange:
     async def answer(self, answer: Answer) -> None:
         """Send an answer of our own; what the application says from now on is swallowed."""
         self.context.started = self._answered = True
+        self.context.tell_outer()
         await self._send(answer[0])
         await self._send({"type": "http.response.body", "body": answer[1], "more_body": False})
 

@@ -70,6 +70,8 @@ async def _remembering(
 
 def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message) -> Message:
     """Expire the session cookies that are dead, but neither a living one of the same name nor one that is set anew."""
+    if verdict.ended == "replaced":
+        return start  # by a login of this very browser, whose cookies have the same names
     living = {cookie.name for cookie in verdict.claim.cookies if cookie not in verdict.dead}
     anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}
     gone = {cookie.name for cookie in verdict.dead} - living - anew
