@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 
-from asgi_rp_logout import MemoryStore, RPLogoutMiddleware
+from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, StaticProvider
 from tests.asgi import Answer, call, http_scope
 from tests.places import (
     OUTSIDE,
@@ -277,6 +277,20 @@ async def test_a_slow_answer_does_not_hurt_a_newer_login_of_the_same_browser(pla
     assert await site.who(browser) == "bob"
 
 
+@in_both_places
+async def test_an_answer_to_the_cookies_of_before_a_new_login_does_not_hurt_that_login(place: str) -> None:
+    """A page that polls: its request was on the way when the same browser signed in again."""
+    site = Site(place, freshness=0)
+    browser = await site.signed_in()
+    polling = browser.copy()
+    await site.sign_in(browser, user="bob", sid="s2")
+    answer = await polling.get("/")
+    assert b'"user":"anonymous"' in answer.body
+    assert answer.all("set-cookie") == []
+    browser.take(answer)
+    assert await site.who(browser) == "bob"
+
+
 async def test_a_slow_answer_is_held_back_where_nothing_was_remembered_when_it_began() -> None:
     """The very first logout of a process, in an application that never remembers."""
     site = Site(OUTSIDE, remembers=False, providers=providers()[:1])
@@ -396,6 +410,16 @@ async def test_clicks_at_the_same_moment_all_go_to_the_provider(place: str) -> N
 
 
 # Two of the middleware
+
+
+async def test_a_second_click_is_not_taken_for_a_logout_by_a_middleware_further_out() -> None:
+    site = Site(OUTSIDE, guard=True)
+    browser = await site.signed_in()
+    outer = StaticProvider("https://outer.example/logout")
+    nested = Browser(RPLogoutMiddleware(site.app, providers=[outer]), browser.cookies)
+    second = nested.copy()
+    assert destination(await nested.post("/logout"))[0] == "a.example"
+    assert destination(await second.post("/logout"))[0] == "a.example"
 
 
 async def test_a_logout_at_one_mount_kills_nothing_at_the_other() -> None:
