@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 from urllib.parse import quote
 
+import anyio
 import pytest
 
 from asgi_rp_logout import MemoryStore, RPLogoutMiddleware
@@ -53,6 +54,21 @@ async def test_a_state_works_once(place: str) -> None:
     assert landing(await browser.get(f"/back?state={state}")) == "/bye"
     assert browser.cookies == {}
     assert landing(await again.get(f"/back?state={state}")) == "/"
+
+
+async def test_of_visits_at_the_same_moment_one_takes_the_trip() -> None:
+    store = ForeignStore()
+    browser, state = await trip(Site("outside", store=store, **OPTIONS))
+    store.delay = 0.02
+    pages: list[str | None] = []
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+
+            @tasks.start_soon
+            async def _() -> None:
+                pages.append(landing(await browser.copy().get(f"/back?state={state}")))
+
+    assert sorted(map(str, pages)) == ["/", "/", "/", "/", "/bye"]
 
 
 async def test_a_state_works_for_ten_minutes() -> None:
