@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ._asgi import Headers, Scope, Send, respond
@@ -55,7 +56,7 @@ class Arrivals:
         raw = raw_cookies(request.headers)
         if not raw:
             return None
-        key = (raw, request.root_path, request.scope.get("scheme"))
+        key = _cookie_key(request, raw)
         verdict = self._ledger.cached(key)
         if verdict is not None:
             return verdict
@@ -66,7 +67,17 @@ class Arrivals:
         """Read the store about everything in a request: what a logout is about must not be a second old."""
         claim = request.claim(self._settings.session_cookies)
         text = (request.session or {}).get(HANDLE_IN_SESSION)
-        return await self._ledger.look_up(("logout", text, raw_cookies(request.headers)), claim, deadline)
+        raw = raw_cookies(request.headers)
+        verdict = await self._ledger.look_up(("logout", text, raw), claim, deadline)
+        if verdict.known:
+            return verdict
+        # The store is down, but an earlier request may have learned whose login this is, and where it has to end.
+        last = self._ledger.verdicts.get(text) or self._ledger.verdicts.get(_cookie_key(request, raw))
+        return replace(last, claim=claim, known=False) if last is not None else verdict
+
+
+def _cookie_key(request: Request, raw: bytes) -> object:
+    return raw, request.root_path, request.scope.get("scheme")
 
 
 def raw_cookies(headers: Headers) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, current_login
 from asgi_rp_logout.guard import STORE_DEADLINE, Deadline
 from tests.asgi import call, http_scope
-from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
 
 TROUBLES = pytest.mark.parametrize("trouble", ["raise", "hang", "short"])
 
@@ -184,6 +184,24 @@ async def test_a_local_logout_completes_whatever_the_store_does(place: str, trou
         assert browser.cookies.keys() <= {"rp_return"}
         store.trouble, store.broken = None, ("get", "get_many", "put", "delete")
         close_breaker(site)
+
+
+@in_both_places
+@pytest.mark.parametrize("used", [True, False])
+async def test_a_login_that_was_known_before_the_outage_still_ends_at_its_provider(place: str, used: bool) -> None:
+    store = ForeignStore()
+    site = Site(place, store=store, freshness=0)
+    browser = await site.signed_in(provider="b")
+    if used:
+        await site.who(browser)
+    store.trouble = "raise"
+    answer = await browser.post("/logout")
+    assert browser.cookies == {}
+    if used:
+        host, query = destination(answer)
+        assert (host, query["id_token_hint"]) == ("b.example", id_token(iss="https://b.example", pad=""))
+    else:
+        assert answer.header("location") == "/bye"
 
 
 @in_both_places
