@@ -13,6 +13,7 @@ import pytest
 from authlib.deprecate import AuthlibDeprecationWarning
 
 from asgi_rp_logout import MemoryStore, RPLogoutMiddleware
+from asgi_rp_logout.checks import checked_store
 from demo.provider import Client, create_provider
 from tests.asgi import call, http_scope
 from tests.test_demo import Browser, asks_for_password
@@ -98,7 +99,7 @@ def test_every_option_is_in_the_table_with_its_default() -> None:
     actual = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     assert list(written) == list(actual)
     special = {"providers": "required", "store": "`MemoryStore()`", "session_lifetime": "14 days"}
-    assert isinstance(RPLogoutMiddleware(app=None, providers=[])._settings.store, MemoryStore)
+    assert isinstance(checked_store(actual["store"]), MemoryStore)
     assert actual["session_lifetime"] == 14 * 24 * 3600
     for name, default in actual.items():
         shown = f"`{default!r}`".replace("'", '"')
