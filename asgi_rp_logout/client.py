@@ -48,7 +48,7 @@ class Client(enum.Enum):
     FETCH = "fetch"
     """A script's own request or a frame, of this site: no cross-origin redirect reaches the user."""
     FOREIGN = "foreign"
-    """A subresource, or a frame or script of another site: it has no say in where the user goes."""
+    """A subresource, or a form, frame or script of another site: it has no say in where the user goes."""
 
 
 def client_of(method: str, headers: Headers) -> Client:
@@ -68,9 +68,10 @@ def _kind_of(method: str, said: _Said) -> Client:
         return _by_older_signs(method, said)
     mode, dest = _one(said, _MODE), _one(said, _DEST)
     if mode == b"navigate" and (dest == b"document" or _through_service_worker(said)):
-        # From another site as well: it is where the user now is. Lax cookies stay away from a cross-site POST, so the
-        # question there is one of evidence, which is asked elsewhere.
-        return Client.NAVIGATION
+        # A link on another site is a click of the user's. A form there may post itself, and a SameSite=None cookie
+        # would come along: so much evidence, and no wish.
+        forged = method not in ("GET", "HEAD") and _is_of_another_site(said)
+        return Client.FOREIGN if forged else Client.NAVIGATION
     if _is_of_another_site(said) or _is_subresource(mode, dest):
         return Client.FOREIGN
     if mode == b"navigate":
@@ -83,6 +84,11 @@ def _kind_of(method: str, said: _Said) -> Client:
 def is_prefetch(headers: Headers) -> bool:
     """Tell whether a request is a prefetch or prerender, by any of the headers that say so."""
     return _is_speculative(_hear(headers))
+
+
+def is_of_another_site(headers: Headers) -> bool:
+    """Tell whether a page of another site made the browser send this, by a link too; what cannot be told, is not."""
+    return _is_of_another_site(_hear(headers))
 
 
 def plays_deferred(method: str, headers: Headers) -> bool:

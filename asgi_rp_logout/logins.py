@@ -12,6 +12,7 @@ import anyio
 from starlette.requests import HTTPConnection
 
 from ._asgi import Message, Scope, logger
+from .client import is_of_another_site
 from .context import Context
 from .errors import StoreError
 from .ledger import Deadline, Ledger
@@ -92,7 +93,14 @@ async def echo_of(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Login
 
 
 def expire_cookies(settings: Settings, request: Request, claim: Claim, start: Message) -> Message:
-    """Expire every declared cookie and our own, and drop the application's lines that would set one again."""
+    """Expire every declared cookie and our own, and drop the application's lines that would set one again.
+
+    Nothing of the kind for a request that another site made and that brings no session: a form there comes without Lax
+    cookies, and the browser would delete them all the same.
+    """
+    brings_session = claim.cookies or claim.carried or request.session
+    if not brings_session and is_of_another_site(request.headers):
+        return start
     for cookies in (settings.session_cookies, settings.clear_cookies):
         start = without_cookies(start, cookies.sets)
         start = with_cookies(start, cookies.deletions(request.cookie_names() if cookies.cookies else ()))

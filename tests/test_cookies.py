@@ -315,3 +315,16 @@ def test_a_cookie_that_no_browser_would_have_stored_is_refused_by_its_value(give
 def test_deletions_are_sent_once_per_name() -> None:
     lines = CookieSet([Cookie("s")]).deletions(["s", "s.0", "s.0", "__Host-s", "t"])
     assert names(lines) == ["s", "__Host-s", "__Secure-s", "s.0"]
+
+
+@pytest.mark.parametrize("cookie", ["", "session=0123456789abcdef"])
+@pytest.mark.parametrize("site", ["cross-site", "same-origin"])
+async def test_a_form_of_another_site_that_brings_no_session_deletes_no_cookie(site: str, cookie: str) -> None:
+    """Lax cookies stay away from it, but the browser would obey the deletions of its answer."""
+    sent = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    headers = sent | ({"cookie": cookie} if cookie else {})
+    answer = await log_out(guarded(signs_out(), clear_site_data="storage"), headers=headers)
+    expired = bool(cookie) or site == "same-origin"
+    assert bool(answer.all("set-cookie")) is expired
+    assert bool(answer.all("clear-site-data")) is expired
+    assert went_to_provider(answer) is (bool(cookie) and site == "same-origin")
