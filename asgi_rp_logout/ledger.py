@@ -48,8 +48,9 @@ class Ledger:
         self._knows_sids = settings.frontchannel_path is not None
         self.ends = 0
         # A login's record must outlive every cookie that was renewed while it was in use, so it is kept a tenth longer
-        # than a session lives, and written again after a tenth.
+        # than a session lives, and written again after a tenth. What ends a login must outlive that record.
         self._slack = self.lifetime / 10
+        self._kept = self.lifetime + self._slack
         self._local = store if isinstance(store, MemoryStore) else None
         self._fresh_ends: OrderedDict[str, float] = OrderedDict()
         self._ended_at = 0.0
@@ -149,14 +150,14 @@ class Ledger:
 
     async def _write(self, handle: Handle, record: Record, deadline: Deadline) -> bool:
         if self._knows_sids and handle.sid_key:
-            await self._try(f"known:{handle.sid_key}", {}, self.lifetime + self._slack, deadline)
-        return await self._try(f"login:{handle.key}", record, self.lifetime + self._slack, deadline)
+            await self._try(f"known:{handle.sid_key}", {}, self._kept, deadline)
+        return await self._try(f"login:{handle.key}", record, self._kept, deadline)
 
     async def end(self, handle: Handle, verdict: Verdict | None, by: str, deadline: Deadline, **more: Any) -> None:
         """End a login for good: its tombstone, and two more minutes for what a second click needs."""
         await self._tombstone(f"ended:{handle.key}", {"by": by, "at": time.time(), **more}, deadline)
         if verdict is not None and verdict.record is not None:
-            await self._try(f"login:{handle.key}", verdict.record, SECOND_CLICK, deadline)
+            await self._try(f"login:{handle.key}", verdict.record, min(SECOND_CLICK, self._kept), deadline)
 
     async def bury(self, cookies: Iterable[SessionCookie], known: bool, deadline: Deadline, **more: Any) -> None:
         """End what session cookies stand for by their exact values; ``known`` says that a login was behind them."""
@@ -178,7 +179,7 @@ class Ledger:
         if earlier is not None and float(earlier[0] or earlier[1]) >= (at or received):
             return
         record = {**record, slot: [at, received, by]}
-        put = self.store.put(key, record, collection=COLLECTION, ttl=self.lifetime)
+        put = self.store.put(key, record, collection=COLLECTION, ttl=self._kept)
         await self._guarded(put, deadline, breaker=False)
         self._note_end(key)
 
@@ -208,10 +209,10 @@ class Ledger:
 
     async def _tombstone(self, key: str, record: Record, deadline: Deadline) -> None:
         self._note_end(key)
-        if not await self._try(key, record, self.lifetime, deadline):
+        if not await self._try(key, record, self._kept, deadline):
             if len(self._owed) >= _REMEMBERED:
                 self._owed.pop(next(iter(self._owed)))
-            self._owed[key] = (record, time.time() + self.lifetime)
+            self._owed[key] = (record, time.time() + self._kept)
 
     def _note_end(self, key: str) -> None:
         """Let no verdict from before this moment hold in this process."""
