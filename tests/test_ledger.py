@@ -10,6 +10,7 @@ import pytest
 
 from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, current_login
 from asgi_rp_logout.guard import STORE_DEADLINE, Deadline
+from asgi_rp_logout.verdict import before_key
 from tests.asgi import call, http_scope
 from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
 
@@ -118,6 +119,27 @@ async def test_the_record_of_a_login_in_use_is_written_anew(place: str, monkeypa
         assert (await browser.get("/")).body.count(b'"login":["a"') == 1
     now[:] = [now[0] + 111, now[1] + 111]
     assert (await browser.get("/")).body.count(b'"login":null') == 1
+
+
+@in_both_places
+@pytest.mark.parametrize("how", ["logout", "back-channel"])
+async def test_what_ended_a_login_is_known_for_as_long_as_any_copy_of_it_could_live(place: str, how: str) -> None:
+    """Cookies live as long as the session from when they were last set, and their age is counted in whole seconds."""
+    store, now = ForeignStore(), [1000.0]
+    store.inner._clock = lambda: now[0]
+    site = Site(place, store=store, freshness=0, session_lifetime=100)
+    browser = await site.signed_in()
+    copy = browser.copy()
+    if how == "logout":
+        await browser.post("/logout")
+    else:
+        key, later = before_key("https://a.example", sid="s1"), time.time() + 60
+        await ledger_of(site).end_before(key, "", at=later, received=later, by=how, deadline=Deadline())
+    now[0] += 100.9
+    assert await site.who(copy.copy()) == "anonymous"
+    now[0] += 9.2  # by now even the record of a login that was in use is gone
+    await store.get_many(store.names())
+    assert store.names("login:") == []
 
 
 # A store in trouble
