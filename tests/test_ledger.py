@@ -14,7 +14,7 @@ from asgi_rp_logout.verdict import before_key
 from tests.asgi import call, http_scope
 from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
 
-TROUBLES = pytest.mark.parametrize("trouble", ["raise", "hang", "short"])
+TROUBLES = pytest.mark.parametrize("trouble", ["raise", pytest.param("hang", marks=pytest.mark.slow), "short"])
 
 
 def ledger_of(site: Site) -> Any:

@@ -207,6 +207,7 @@ def test_a_dead_cookie_opens_a_websocket_for_an_anonymous_visitor(serve: Serve, 
         assert mine.recv(timeout=SOON) == "None None"
 
 
+@pytest.mark.slow
 @in_both_places
 def test_a_download_whose_length_is_known_is_let_through_to_its_end(serve: Serve, visitors: Any, place: str) -> None:
     alice = visitors(serve(make_app(place, MemoryStore())))
@@ -223,6 +224,7 @@ def test_a_download_whose_length_is_known_is_let_through_to_its_end(serve: Serve
     assert got == b"x" * 600
 
 
+@pytest.mark.slow
 @in_both_places
 def test_connections_survive_an_outage_of_the_store(
     serve: Serve, visitors: Any, redis_server: RedisServer, place: str
