@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable
@@ -378,6 +379,23 @@ async def test_marks_do_not_leak_from_one_request_into_the_next() -> None:
     guard = guarded(Starlette(routes=routes))
     assert went_to_provider(await log_out(guard, "/out"))
     assert (await log_out(guard, "/plain", headers={"cookie": "session=2"})).header("location") == "/bye"
+
+
+@pytest.mark.parametrize("given", ["request", "keyword"])
+async def test_a_thread_that_no_context_reached_is_marked_through_its_request(given: str) -> None:
+    """As with an executor of the application's own."""
+
+    @rp_logout
+    def in_a_bare_thread(request: Request) -> Response:
+        return RedirectResponse("/bye", 303)
+
+    async def endpoint(request: Request) -> Response:
+        args = (request,) if given == "request" else ()
+        call = functools.partial(in_a_bare_thread, *args, **({} if args else {"request": request}))
+        return await asyncio.get_running_loop().run_in_executor(None, call)
+
+    answer = await answer_of(Starlette(routes=[Route("/sign-out", endpoint, methods=["POST"])]), "bare")
+    assert went_to_provider(answer)
 
 
 async def test_outside_of_the_middleware_a_decorated_endpoint_answers_and_warns(log) -> None:

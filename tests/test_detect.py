@@ -147,9 +147,9 @@ async def test_the_marker_can_name_the_provider(name: str, in_list: bool, gone: 
 
 
 @pytest.mark.parametrize("value", ["local", "LOCAL", " local"])
-async def test_the_marker_local_logs_out_here_only(value: str) -> None:
+async def test_the_marker_local_logs_out_here_only(value: str, log) -> None:
     answer = await log_out(guarded(signs_out("/bye", (MARK, value))), "/anywhere")
-    assert (answer.header("location"), "session" in answer.expired()) == ("/bye", True)
+    assert (answer.header("location"), "session" in answer.expired(), log()) == ("/bye", True, [])
 
 
 async def test_the_marker_local_goes_before_the_path() -> None:

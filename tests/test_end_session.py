@@ -97,6 +97,7 @@ BAD = [
     "//id.example/end",
     "http://id.example/end",
     "http://localhost.example/end",
+    "http://notlocalhost/end",
     "http://127.0.0.1.example/end",
     "http://10.0.0.1/end",
     "http://2130706433/",

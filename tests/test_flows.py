@@ -167,11 +167,10 @@ def rig(serve, unused_port) -> Callable[..., Rig]:
     return make
 
 
-@pytest.mark.parametrize("path", ["/logout", "/bye"])
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_after_a_logout_the_provider_asks_for_the_password(kind: Kind, path: str, rig) -> None:
+@pytest.mark.parametrize(("name", "path"), [*((name, "/logout") for name in KINDS), ("a login source", "/bye")])
+def test_after_a_logout_the_provider_asks_for_the_password(name: str, path: str, rig) -> None:
     """By the path and by the decorator; nobody is asked to confirm, since the provider knows its own hint."""
-    made = rig(kind)
+    made = rig(KINDS[name])
     end = made.log_out(path)
     assert made.at_provider == [f"{made.issuer}/end_session"]
     assert (str(end.url), end.text) == (f"{made.url}/signed-out", "nobody")

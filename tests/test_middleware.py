@@ -19,7 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from asgi_rp_logout import Login, RPLogoutMiddleware, StaticProvider
+from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider
 from tests.apps import COOKIE, END, guarded, log_out, page, parameters, signs_out, went_to_provider
 from tests.asgi import Answer, call, http_scope
 from tests.places import Browser
@@ -287,8 +287,10 @@ async def test_nothing_but_a_navigation_of_this_site_plays_it(method: str, heade
 
 async def test_what_the_login_source_knew_is_played_with_its_hint_and_a_new_login_cancels_it() -> None:
     known: list[Login | None] = [Login("idp", id_token="a.b.c", refresh_token="s3cr3t")]
-    options: dict[str, Any] = {"login_source": lambda _: known[0]}
+    store = MemoryStore()
+    options: dict[str, Any] = {"login_source": lambda _: known[0], "store": store}
     browser = await after_fetch(**options)
+    assert "s3cr3t" not in str(store.entries["later"])  # nothing that the provider need not hear of waits in the store
     again = await after_fetch(**options)
     known[0] = None
     assert parameters(await browser.get("/", **NAVIGATION))["id_token_hint"] == "a.b.c"

@@ -64,7 +64,7 @@ async def test_a_decorator_is_heard_by_the_innermost() -> None:
 
 
 async def test_three_deep() -> None:
-    assert host(await log_out(guarded(nested(signs_out()), providers=[]))) == "inner"
+    assert host(await log_out(guarded(nested(signs_out())))) == "inner"
 
 
 async def test_what_is_no_logout_passes_through_both_unchanged() -> None:
