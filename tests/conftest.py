@@ -104,6 +104,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return made
 
 
+async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    await server.serve(sockets=[listener])
+    for connection in list(server.server_state.connections):  # of TLS clients that take no notice of a goodbye
+        connection.transport.abort()
+    await asyncio.sleep(0.01)
+
+
 @contextmanager
 def _served(
     app: ASGIApp,
@@ -119,7 +126,7 @@ def _served(
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))  # bound here, so that no other process can take the port in between
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+        thread = threading.Thread(target=lambda: asyncio.run(_serve(server, listener)), daemon=True)
         thread.start()
         while not server.started and thread.is_alive():
             time.sleep(0.01)
