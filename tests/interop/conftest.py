@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, sync_playwright
 
 HERE = Path(__file__).parent
 FLAGS = [
@@ -124,6 +124,30 @@ def new_page(browser: Browser, console_errors: list[str]) -> Iterator[Callable[.
 
         yield make
     assert console_errors == []
+
+
+@pytest.fixture(scope="module")
+def lenient_profile(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    """A profile on disk in which third-party cookies are allowed; in a fresh one of today's Chromium they are not."""
+    folder = tmp_path_factory.mktemp("profile")
+    (folder / "Default").mkdir()
+    preferences = {"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": False}}
+    (folder / "Default" / "Preferences").write_text(json.dumps(preferences))
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    with browser.browser_type.launch_persistent_context(
+        folder, executable_path=chromium, args=FLAGS, ignore_https_errors=True
+    ) as context:
+        context.set_default_timeout(PATIENCE * 1000)
+        yield context
+
+
+@pytest.fixture
+def lenient_page(lenient_profile: BrowserContext) -> Iterator[Page]:
+    """A tab without cookies, where third-party cookies are allowed."""
+    lenient_profile.clear_cookies()
+    page = lenient_profile.new_page()
+    yield page
+    page.close()
 
 
 def _answer_with_nothing(route: Route) -> None:
