@@ -31,7 +31,12 @@ provider.on('backchannel.success', (ctx, client, accountId, sid) => say('backcha
 provider.on('backchannel.error', (ctx, error, client) => say('backchannel.error', { client: client.clientId, error: String(error) }));
 provider.on('server_error', (ctx, error) => say('server_error', { error: String(error?.stack ?? error) }));
 
-// SameSite=None needs Secure, and browsers take a Secure cookie from a loopback address over http too.
-if (post) provider.use((ctx, next) => { ctx.cookies.secure = true; return next(); });
+// SameSite=None needs Secure, which the provider leaves out over http; browsers take it from a loopback address.
+const secured = (line) => (/samesite=none/.test(line) && !/; secure/.test(line) ? `${line}; secure` : line);
+provider.use(async (ctx, next) => {
+  await next();
+  const lines = ctx.response.get('set-cookie');
+  if (lines) ctx.set('set-cookie', [lines].flat().map(secured));
+});
 
 createServer(provider.callback()).listen(port, '127.0.0.1', () => say('ready', { issuer }));

@@ -1,0 +1,112 @@
+"""ID Tokens that make a URL too long for somebody on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from asgi_rp_logout import OIDCProvider
+from tests.interop.apps import CLIENT, client_metadata, create_app
+from tests.interop.conftest import NodeProvider, asks_for_password, confirm_logout, sign_in
+from tests.interop.scene import Scene, eventually, scene
+
+GROUPS = [f"/departments/{number}/members" for number in range(160)]
+
+
+@pytest.fixture(scope="module")
+def posting() -> Iterator[Scene]:
+    with scene({}, claims={"groups": GROUPS}, oidc={"post": True}) as here:
+        yield here
+
+
+def only_request(app: Scene) -> tuple[str, dict[str, str]]:
+    """Give the method and the parameters of the one request that the end-session endpoint got."""
+    (request,) = app.provider.requests
+    return request.method, dict(request.params)
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["by itself", "by its button"])
+def test_a_long_hint_is_posted_by_a_form(new_page, posting: Scene, scripts: bool) -> None:
+    page: Page = new_page(java_script_enabled=scripts)
+    posting.sign_in(page)
+    page.get_by_role("button", name="/logout", exact=True).click()
+    if not scripts:
+        expect(page.get_by_text("You are being signed out.")).to_be_visible()
+        assert posting.is_in_at_provider(page)
+        page.get_by_role("button", name="Continue").click()
+    page.wait_for_url(f"{posting.url}/")
+    expect(page.locator("#user")).to_have_text("nobody")
+
+    method, parameters = only_request(posting)
+    assert method == "POST"
+    assert len(parameters["id_token_hint"]) > 6000
+    assert parameters["post_logout_redirect_uri"] == f"{posting.url}/"
+    assert not posting.is_in_at_provider(page)
+    assert posting.next_login_asks(page)
+
+
+def test_without_post_a_long_hint_is_left_out_and_the_provider_asks(page: Page) -> None:
+    with scene({}, claims={"groups": GROUPS}) as app:
+        app.sign_in(page)
+        page.get_by_role("button", name="/logout", exact=True).click()
+        page.get_by_role("button", name="Yes, sign me out").click()
+        page.wait_for_url(f"{app.url}/")
+        assert only_request(app) == (
+            "GET",
+            {"client_id": CLIENT["client_id"], "post_logout_redirect_uri": f"{app.url}/"},
+        )
+        assert not app.is_in_at_provider(page)
+        assert app.next_login_asks(page)
+
+
+@pytest.fixture
+def node(serve, oidc_provider, unused_port) -> Any:
+    """Serve an application that uses a node-oidc-provider with ID Tokens of more than 16 KB, the limit of Node."""
+
+    def start(post: bool, **options: Any) -> tuple[str, NodeProvider]:
+        url = f"http://localhost:{(port := unused_port())}"
+        provider = oidc_provider(
+            [client_metadata(url)],
+            post=post,
+            claims={"openid": ["sub", "sid", "groups"], "email": ["email"]},
+            account={"groups": GROUPS * 3},
+        )
+        providers = [OIDCProvider(provider.issuer, CLIENT["client_id"], CLIENT["client_secret"], post=post)]
+        application = create_app(provider.issuer, rp_logout={"providers": providers, **options})
+        return serve(application, host="localhost", port=port), provider
+
+    return start
+
+
+def log_in_and_out(page: Page, url: str) -> None:
+    page.goto(f"{url}/login")
+    sign_in(page)
+    expect(page.locator("#user")).to_have_text("alice")
+    page.get_by_role("button", name="/logout", exact=True).click()
+
+
+@pytest.mark.parametrize("post", [True, False], ids=["posted", "left out"])
+def test_node_oidc_provider_never_gets_a_url_that_is_too_long(page: Page, node, post: bool) -> None:
+    url, provider = node(post)
+    with page.expect_request(lambda request: request.url.startswith(f"{provider.issuer}/session/end")) as sent:
+        log_in_and_out(page, url)
+    confirm_logout(page)
+    page.wait_for_url(f"{url}/")
+    assert sent.value.method == ("POST" if post else "GET")
+    assert ("id_token_hint" in (sent.value.post_data or "")) is post
+    assert "id_token_hint" not in sent.value.url
+
+    page.goto(f"{url}/login")
+    assert asks_for_password(page)
+
+
+def test_node_oidc_provider_answers_431_to_such_a_url(page: Page, node, console_errors: list[str]) -> None:
+    """The control: the limit is lifted."""
+    url, provider = node(False, max_url_length=1_000_000)
+    with page.expect_response(lambda response: response.url.startswith(f"{provider.issuer}/session/end")) as answered:
+        log_in_and_out(page, url)
+    assert answered.value.status == 431
+    assert "431" in eventually(page, lambda: console_errors.pop() if console_errors else None)
