@@ -91,14 +91,15 @@ def scene(
     certificate: Certificate | None = None,
     oidc: Mapping[str, Any] | None = None,
     claims: Mapping[str, Any] | None = None,
+    confirm: str = "without_hint",
     client: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Iterator[Scene]:
     """Serve the demo's provider on 127.0.0.1 and the application on localhost, which is another site.
 
     `rp_logout`: the options of the middleware, None for none; `routes`: more pages; `certificate` puts the application
-    on https; `oidc`: options of the OIDCProvider; `claims`: in the ID Token; `client`: more of the registration, with
-    paths of the application; `options` as `create_app` has them.
+    on https; `oidc`: options of the OIDCProvider; `claims`: in the ID Token; `confirm`: when the provider asks;
+    `client`: more of the registration, with paths of the application; `options` as `create_app` has them.
     """
     url = f"{'https' if certificate else 'http'}://localhost:{(port := _free_port())}"
     issuer = f"http://127.0.0.1:{(provider_port := _free_port())}"
@@ -108,7 +109,7 @@ def scene(
         post_logout_redirect_uris=[f"{url}{path}" for path in ("/", "/bye", "/signed-out")],
         **{name: f"{url}{path}" for name, path in (client or {}).items()},
     )
-    provider = create_provider(issuer, [registered], {"alice": "wonderland"}, claims=claims)
+    provider = create_provider(issuer, [registered], {"alice": "wonderland"}, claims=claims, confirm=confirm)
     providers = [OIDCProvider(issuer, CLIENT["client_id"], CLIENT["client_secret"], **(oidc or {}))]
     if rp_logout is not None:
         rp_logout = {"providers": providers, "logout_path": LOGOUT_PATHS, **rp_logout}
