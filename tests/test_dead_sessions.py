@@ -63,6 +63,8 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "percent-encoded": lambda value: f"%{ord(value[0]):02x}{value[1:]}",
     "percent-encoded whole": lambda value: "".join(f"%{ord(character):02X}" for character in value),
     "percent-encoded inside quotes": lambda value: f'"{quote(value, safe="")[:-1]}%{ord(value[-1]):02x}"',
+    "percent-encoded quotes": lambda value: f"%22\\{ord(value[0]):03o}{value[1:]}%22",
+    "percent-encoded twice": lambda value: f"%25{ord(value[0]):02x}{value[1:]}",
     "octal that spells percent": lambda value: f'"\\045{ord(value[0]):02x}{value[1:]}"',
     "with spaces around": lambda value: f"  {value}\t ",
     "with a space that is no ASCII": lambda value: f"\xa0{value}\xa0",

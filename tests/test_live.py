@@ -209,9 +209,15 @@ def test_a_dead_cookie_opens_a_websocket_for_an_anonymous_visitor(serve: Serve, 
 
 @pytest.mark.slow
 @in_both_places
-def test_a_download_whose_length_is_known_is_let_through_to_its_end(serve: Serve, visitors: Any, place: str) -> None:
+@pytest.mark.parametrize("beside", ["", "rp_later"])
+def test_a_download_whose_length_is_known_is_let_through_to_its_end(
+    serve: Serve, visitors: Any, place: str, beside: str
+) -> None:
+    """Also where the request has more about it: here a cookie of a deferred logout that there is not."""
     alice = visitors(serve(make_app(place, MemoryStore())))
     alice.sign_in()
+    if beside:
+        alice.http.cookies.set(beside, "nothing")
     got = b""
     with alice.http.stream("GET", "/download") as response, alice.socket() as mine:
         mine.recv(timeout=SOON)
@@ -286,7 +292,8 @@ async def test_no_task_is_left_when_the_last_connection_has_closed() -> None:
         if scope["path"] == "/login":
             remember_login(scope, id_token=id_token())
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        for piece in (b"x", b"y"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
         if scope["path"] == "/events":
             await go_on.wait()
         await send({"type": "http.response.body", "body": b"y"})
@@ -300,6 +307,7 @@ async def test_no_task_is_left_when_the_last_connection_has_closed() -> None:
         with anyio.fail_after(SOON):
             while not watch._connections:
                 await anyio.sleep(0.01)
+        assert len(watch._connections) == 1
         go_on.set()
     assert watch._connections == set()
     with anyio.fail_after(SOON):
