@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from ._asgi import Message, Send, logger
 from .client import Client, client_of
@@ -210,16 +211,16 @@ class Exchange:
     ) -> tuple[Message, Answer | None]:
         """Resolve, build and write the answer that takes this client to the provider. Raises ``ProviderError``."""
         way_back = plan_return(self.settings, self.request, target)
-        destination = await self._resolve(mark, login, way_back)
+        destination = await self._resolve(mark, login, way_back, location)
         if location is not None and same_endpoint(location, destination.url):
             return start, None  # the application goes there by itself
         if way_back.state is not None:
             start = await self._keep_trip(start, way_back)
         return start, answer_for(client, start, destination, as_json=self.settings.for_fetch == "json")
 
-    async def _resolve(self, mark: Mark, login: Login | None, way_back: Return) -> Destination:
-        scope = self.request.as_it_came()
-        destination = await resolve(self.settings, named=mark.provider, login=login, way_back=way_back, scope=scope)
+    async def _resolve(self, mark: Mark, login: Login | None, way_back: Return, location: str | None) -> Destination:
+        question: dict[str, Any] = {"named": mark.provider, "login": login, "way_back": way_back, "location": location}
+        destination = await resolve(self.settings, scope=self.request.as_it_came(), **question)
         self._asked = destination.provider
         return destination
 

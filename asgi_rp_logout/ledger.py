@@ -12,7 +12,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any, TypeVar
 
 import anyio
@@ -52,16 +51,12 @@ class Ledger:
         self._slack = self.lifetime / 10
         self._kept = self.lifetime + self._slack
         self._local = store if isinstance(store, MemoryStore) else None
+        self.is_local = self._local is not None  # nobody outside of this process can end a login
         self._fresh_ends: OrderedDict[str, float] = OrderedDict()
         self._ended_at = 0.0
         self._owed: dict[str, tuple[Record, float]] = {}
         self._asking: dict[Any, anyio.Event] = {}
         self._guard = Guard()
-
-    @property
-    def is_local(self) -> bool:
-        """Tell whether the store is in this process, so that nobody else can end a login."""
-        return self._local is not None
 
     @property
     def idle(self) -> bool:
@@ -165,6 +160,14 @@ class Ledger:
         for name in dict.fromkeys(cookie.digest for cookie in cookies if cookie.digest):
             await self._tombstone(f"{kind}:{name}", {"by": "buried", "at": time.time(), **more}, deadline)
 
+    async def lift(self, keys: Iterable[str], deadline: Deadline) -> None:
+        """Take back the tombstones under ``keys``, if there are any. Raises ``StoreError``."""
+        for key, record in (await self.read(keys, deadline)).items():
+            if record is not None:
+                self._owed.pop(key, None)
+                self._note_end(key)  # no verdict from before this moment holds
+                await self._guarded(self.store.delete(key, collection=COLLECTION), deadline, breaker=False)
+
     async def end_before(
         self, key: str, slot: str, *, at: float | None, received: float, by: str, deadline: Deadline
     ) -> None:
@@ -194,7 +197,7 @@ class Ledger:
     # -- one-time things -----------------------------------------------------------------------------------------
 
     async def put(self, key: str, record: Mapping[str, Any], ttl: float, deadline: Deadline) -> bool:
-        """Write a record that only helps; tell whether the store took it."""
+        """Write a record that only helps; tell whether it was taken."""
         return await self._try(key, dict(record), ttl, deadline)
 
     async def claim(self, key: str, deadline: Deadline) -> Record | None:
@@ -226,7 +229,7 @@ class Ledger:
                 del self._fresh_ends[oldest]
 
     async def _settle(self, deadline: Deadline) -> None:
-        for key, (record, until) in list(islice(self._owed.items(), _SETTLED_AT_ONCE)):
+        for key, (record, until) in list(itertools.islice(self._owed.items(), _SETTLED_AT_ONCE)):
             ttl = until - time.time()
             if ttl > 0 and not await self._try(key, record, ttl, deadline):
                 return

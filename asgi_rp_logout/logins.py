@@ -17,7 +17,8 @@ from .context import Context
 from .errors import StoreError
 from .ledger import Deadline, Ledger
 from .login import Login
-from .messages import headers_of, with_cookies, without_cookies
+from .messages import headers_of, set_cookies_of, value_set_by, with_cookies, without_cookies
+from .protocol.cookies import name_set_by, secret_digest
 from .providers.base import issuer_of, name_of
 from .request import HANDLE_IN_SESSION, Request
 from .settings import Settings
@@ -174,6 +175,23 @@ async def judge_again(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> V
         records = ledger.owed(verdict.claim.keys)
     now = judge(verdict.claim, records)
     return now if now.ended is not None else verdict
+
+
+async def lift_reissued(settings: Settings, ledger: Ledger, claim: Claim, start: Message, deadline: Deadline) -> None:
+    """Let a buried value live again that the application issues anew, to a request with nothing dead in it.
+
+    Session ids are random, but some applications derive theirs from the user: after a logout and a new login such a
+    user would find the door shut for as long as a session lives.
+    """
+    lines = [line for line in set_cookies_of(start) if settings.session_cookies.sets(line)]
+    digests = {secret_digest(name_set_by(line), value_set_by(line)) for line in lines}
+    digests -= {None, *(cookie.digest for cookie in claim.cookies)}
+    if not digests or ledger.idle:
+        return
+    try:
+        await ledger.lift([f"{kind}:{one}" for kind in ("buried", "invented") for one in digests], deadline)
+    except StoreError as error:
+        logger.warning("whether a session cookie was buried before cannot be told: %s", error)
 
 
 def renew_session(request: Request) -> None:

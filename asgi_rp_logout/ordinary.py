@@ -7,12 +7,12 @@ from .context import Context
 from .later import take
 from .ledger import Deadline, Ledger
 from .login import Login
-from .logins import forget, judge_again, looks_signed, remember, renew_session, writes_session
+from .logins import forget, judge_again, lift_reissued, looks_signed, remember, renew_session, writes_session
 from .messages import set_cookies_of, value_set_by, with_cookies, without_cookies
 from .protocol.cookies import name_set_by
 from .request import Request
 from .settings import Settings
-from .verdict import Verdict
+from .verdict import Claim, Verdict
 
 
 async def ordinary(
@@ -33,12 +33,14 @@ async def ordinary(
     if verdict.dead or verdict.ended is not None:
         return _dead(settings, request, verdict, start)
     sets_session = any(settings.session_cookies.sets(line) for line in set_cookies_of(start))
-    if claim.keys and not ledger.idle and (sets_session or writes_session(request)):
-        if (await judge_again(ledger, verdict, deadline)).ended is not None:
-            # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
-            renew_session(request)
-            return without_cookies(start, settings.session_cookies.sets)
-        if sets_session and verdict.live and claim.carried and claim.handle is not None:
+    writes = claim.keys and not ledger.idle and (sets_session or writes_session(request))
+    if writes and (await judge_again(ledger, verdict, deadline)).ended is not None:
+        # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
+        renew_session(request)
+        return without_cookies(start, settings.session_cookies.sets)
+    if sets_session:
+        await lift_reissued(settings, ledger, claim, start, deadline)
+        if verdict.live and claim.carried and claim.handle is not None:
             return with_cookies(start, [request.own.setting(request.own.login, claim.handle.text, ledger.lifetime)])
     return start
 
@@ -52,6 +54,7 @@ async def _remembering(
     start: Message,
     deadline: Deadline,
 ) -> Message:
+    await lift_reissued(settings, ledger, Claim(), start, deadline)
     lines = await remember(settings, ledger, request, verdict, login, deadline)
     if lines and not ledger.advised:
         signed = [line for line in set_cookies_of(start) if settings.session_cookies.sets(line)]

@@ -17,7 +17,7 @@ import anyio
 from .checks import checked_list
 from .errors import ProviderError, RPLogoutError
 from .login import Login
-from .protocol.end_session import FormPost
+from .protocol.end_session import FormPost, same_endpoint
 from .providers.base import Provider, StandardProvider, ask, issuer_of, name_of
 from .returns import Return
 from .settings import Settings
@@ -41,18 +41,26 @@ class Choice:
 
 
 async def resolve(
-    settings: Settings, *, named: str | None, login: Login | None, way_back: Return, scope: Mapping[str, Any]
+    settings: Settings,
+    *,
+    named: str | None,
+    login: Login | None,
+    way_back: Return,
+    scope: Mapping[str, Any],
+    location: str | None = None,
 ) -> Destination:
     """Find the provider and the URL, within ``provider_timeout``.
 
-    Takes the name that the application gave, if any; the login, if one is known; the way back; and the request's scope.
-    Raises ``ProviderError`` if there is no URL to send the browser to, with a message without secrets.
+    Takes the name that the application gave, if any; the login, if one is known; the way back; the request's scope; and
+    the application's own redirect target, which settles which one is meant if it leads to a candidate already. Raises
+    ``ProviderError`` if there is no URL to send the browser to, with a message without secrets.
     """
     try:
         with anyio.fail_after(settings.provider_timeout):
             providers = await list_providers(settings)
             choices = choose(providers, named, login)
-            return await _ask_choices(choices, settings, login, way_back, scope)
+            found = await _ask_choices(choices, settings, login, way_back, scope)
+        return _the_one(found, choices, location)
     except RPLogoutError:
         raise
     except TimeoutError as error:
@@ -109,7 +117,7 @@ def _home_of(login: Login, providers: Sequence[Provider]) -> Provider | None:
 
 async def _ask_choices(
     choices: Sequence[Choice], settings: Settings, login: Login | None, way_back: Return, scope: Mapping[str, Any]
-) -> Destination:
+) -> list[Destination]:
     found: list[Destination] = []
 
     async def ask_one(choice: Choice) -> None:
@@ -127,8 +135,13 @@ async def _ask_choices(
                     group.start_soon(ask_one, choice)
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-    if len(found) == 1:
-        return found[0]
+    return found
+
+
+def _the_one(found: Sequence[Destination], choices: Sequence[Choice], location: str | None) -> Destination:
+    meant = [one for one in found if location is not None and same_endpoint(location, one.url)] or found
+    if len(meant) == 1:
+        return meant[0]
     if found:
         raise ProviderError("several providers, and nothing tells which one signed the user in", code="ambiguous")
     if all(getattr(choice.provider, "local_only", False) for choice in choices):

@@ -139,8 +139,7 @@ def test_only_transport_opens_a_socket_and_only_jose_verifies_a_signature() -> N
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_no_module_is_longer_than_250_lines(module: str) -> None:
     lines = MODULES[module].read_text(encoding="utf-8").count("\n")
-    # The list of vendors is data: a function of a few lines for each.
-    assert lines <= (300 if module == "providers.presets" else 250), lines
+    assert lines <= 250, lines
 
 
 def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:

@@ -183,3 +183,10 @@ def test_the_form_posts_what_the_query_would_have_said() -> None:
     assert form.action == f"{END}?p=a%26b&flag&federated"
     assert dict(form.fields) == ALL
     assert dict(parse_qsl(urlsplit(url).query)) == {"p": "a&b", **dict(form.fields)}
+
+
+def test_no_state_goes_without_an_address_even_where_the_address_is_dropped_by_name() -> None:
+    """Ory Hydra refuses a state alone, also if it is the configuration that leaves the address out."""
+    values = {"post_logout_redirect_uri": "https://app.example.com/", "state": "x", "client_id": "dashboard"}
+    url = end_session_url("https://id.example.com/logout", values, rename={"post_logout_redirect_uri": None})
+    assert url == "https://id.example.com/logout?client_id=dashboard"

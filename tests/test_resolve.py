@@ -345,3 +345,13 @@ async def test_a_callable_is_asked_at_each_logout() -> None:
     registry.append(OIDCProvider("https://red.example", "r"))
     registry[0].discovery._document = {"issuer": "https://red.example", "end_session_endpoint": END}
     assert went_to_provider(await log_out(guard, headers={"cookie": "session=2"}))
+
+
+async def test_the_applications_own_redirect_settles_which_of_several_providers_is_meant(log: Any) -> None:
+    """It goes there by itself: its answer is left alone, and there is nothing to warn of."""
+    own = "https://blue.example/end?client_id=its-own"
+    guard = guarded(signs_out(own, ("x-rp-logout", "1")), providers=[RED, BLUE])
+    answer = await log_out(guard)
+    assert (answer.header("location"), log()) == (own, [])
+    elsewhere = await log_out(guarded(signs_out("/login", ("x-rp-logout", "1")), providers=[RED, BLUE]))
+    assert (elsewhere.header("location"), len(log())) == ("/login", 1)

@@ -89,7 +89,8 @@ def end_session_url(
         if (value := values.get(standard)) and (name := rename.get(standard, standard))
     ]
     # A state without an address to bring it back to means nothing, and is an error at Ory Hydra.
-    if not values.get("post_logout_redirect_uri"):
+    return_name = rename.get("post_logout_redirect_uri", "post_logout_redirect_uri")
+    if not values.get("post_logout_redirect_uri") or return_name is None:
         pairs = [pair for pair in pairs if pair[0] != rename.get("state", "state")]
     return append_parameters(endpoint, [*pairs, *(extra or {}).items()])
 
