@@ -59,7 +59,7 @@ def run() -> None:
             print("backchannel: left out, there is no redis-server")
             return
         env = {"BENCH_REDIS": url, "BENCH_KEY": idp.secret()}
-        ports = [stack.enter_context(serving("worker", env)) for _ in range(WORKERS)]
+        ports = [stack.enter_context(serving("worker", env)).port for _ in range(WORKERS)]
         taken = asyncio.run(_measure(ports, idp))
     values = [f"{percentile(taken, percent) * 1e3:.0f}" for percent in (50, 99, 100)]
     columns = ("logouts", "p50 ms", "p99 ms", "most ms", "target ms")

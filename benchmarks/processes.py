@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 
 def free_port() -> int:
@@ -21,9 +22,21 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+class Server(NamedTuple):
+    """Know a server of ours."""
+
+    port: int
+    pid: int
+
+    def cpu(self) -> float:
+        """Give the seconds of processor time that it has taken so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def running(command: list[str], port: int, env: Mapping[str, str] | None = None) -> Iterator[int]:
-    """Run a command until it listens on its port, and to the end of the block; give the port."""
+    """Run a command to the end of the block; give its process id once it listens on its port."""
     with tempfile.TemporaryDirectory() as folder:
         places = {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
         process = subprocess.Popen(
@@ -34,19 +47,19 @@ def running(command: list[str], port: int, env: Mapping[str, str] | None = None)
                 if process.poll() is not None:
                     raise RuntimeError(f"{command[0]} ended with {process.returncode}")
                 time.sleep(0.02)
-            yield port
+            yield process.pid
         finally:
             process.terminate()
             process.wait()
 
 
 @contextmanager
-def serving(app: str, env: Mapping[str, str] | None = None) -> Iterator[int]:
-    """Serve ``benchmarks.served:<app>`` in a process of its own; give the port."""
+def serving(app: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Serve ``benchmarks.served:<app>`` in a process of its own."""
     port = free_port()
     options = ["--port", str(port), "--no-access-log", "--log-level", "warning", "--lifespan", "off"]
-    with running([sys.executable, "-m", "uvicorn", f"benchmarks.served:{app}", *options], port, env):
-        yield port
+    with running([sys.executable, "-m", "uvicorn", f"benchmarks.served:{app}", *options], port, env) as pid:
+        yield Server(port, pid)
 
 
 @contextmanager

@@ -52,11 +52,11 @@ class _Browser:
 
 
 async def _opened(app: App, browsers: list[bytes]) -> list[_Browser]:
-    """Open a socket for each browser, fifty at a time: a Redis client has a hundred connections."""
+    """Open a socket for each browser, twenty at a time: a Redis client has a hundred connections."""
     sockets = []
-    for first in range(0, len(browsers), 50):
-        sockets += [_Browser(app, cookies) for cookies in browsers[first : first + 50]]
-        await asyncio.sleep(0.04)
+    for first in range(0, len(browsers), 20):
+        sockets += [_Browser(app, cookies) for cookies in browsers[first : first + 20]]
+        await asyncio.sleep(0.02)
     return sockets
 
 
