@@ -196,7 +196,8 @@ class Attendant:
                     return
                 show(context, verdict)
                 make_anonymous(request, verdict)
-                if verdict.live:
+                # While the store is down nobody can tell: whoever may be signed in is watched from now on.
+                if verdict.live or (not verdict.known and verdict.claim.handle is not None):
                     last = {"type": "websocket.close", "code": SIGNED_OUT, "reason": "signed out"}
                     connection = Connection(verdict.claim, send, last)
                     self._watch.add(connection)

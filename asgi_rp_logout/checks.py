@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import math
@@ -35,7 +36,9 @@ def refusing_unknown_options(init: Callable[P, None]) -> Callable[P, None]:
     def checked(*args: P.args, **options: P.kwargs) -> None:
         for name in options:
             if name not in known:
-                raise ConfigurationError(f"unknown option {name!r}: expected one of those in the README")
+                near = difflib.get_close_matches(name, known, n=1)
+                meant = f"{near[0]!r}, or another" if near else "one"
+                raise ConfigurationError(f"unknown option {name!r}: expected {meant} of those in the README")
         init(*args, **options)
 
     return checked
@@ -72,6 +75,10 @@ def checked_path(path: object, option: str) -> str:
     """Check a path that is compared with the route path of requests."""
     if not isinstance(path, str) or not _PATH.fullmatch(path):
         raise ConfigurationError(f"{option}={path!r}: expected a path such as '/logout', without query")
+    if any(mark in path for mark in "{}*"):
+        raise ConfigurationError(
+            f"{option}={path!r}: expected a whole path; paths are compared as they are, not as patterns"
+        )
     return path
 
 

@@ -89,14 +89,15 @@ class Exchange:
         if mark is not None and not self.context.handled:
             self.context.tell_outer()
             await self.log_out(mark, start)
-        elif self._on_logout_path and mark is None and await self._overtaken():
+        elif self._on_logout_path and mark is None and await self._overtaken(int(start["status"])):
             return
         else:
             parts = (self.settings, self.ledger, self.request, self.context, self.verdict)
             await self._send(await ordinary(*parts, start, self.deadline))
 
-    async def _overtaken(self) -> bool:
+    async def _overtaken(self, status: int) -> bool:
         """Answer a second click that came in before the first one had ended the login; tell whether it was one."""
+        logger.debug("%s %s, answered %d, was no logout", self.request.method, self.request.path, status)
         if self.verdict.ended is None and not self.ledger.idle:
             self.verdict = await judge_again(self.ledger, self.verdict, self.deadline)
             return self.is_second_click() and await self.second_click()
@@ -116,7 +117,9 @@ class Exchange:
         empty_session(self.request)
         start = expire_cookies(self.settings, self.request, self.verdict.claim, start)
         answer = None
-        if evidence and not stays:
+        if not evidence:
+            logger.debug("logged out here, and not at the provider: the request shows no session to end there")
+        elif not stays:
             try:
                 start, answer = await self._take_to_provider(mark, login, client, start, target, location)
             except RPLogoutError as error:

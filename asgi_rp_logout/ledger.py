@@ -98,12 +98,11 @@ class Ledger:
     async def _ask(self, key: object, claim: Claim, deadline: Deadline) -> Verdict:
         asked = time.monotonic()
         try:
-            records = await self.read(claim.keys, deadline)
+            verdict = judge(claim, await self.read(claim.keys, deadline))
         except StoreError as error:
             self._guard.complain("a login could not be looked up", error)
             verdict = judge(claim, self.owed(claim.keys))
             return verdict if verdict.ended is not None else replace(self.verdicts.get(key, verdict), known=False)
-        verdict = judge(claim, records)
         verdict.until = asked + self.freshness
         if verdict.live and claim.handle is not None:
             await self._renew(claim.handle, verdict, deadline)
@@ -216,6 +215,7 @@ class Ledger:
             if len(self._owed) >= _REMEMBERED:
                 self._owed.pop(next(iter(self._owed)))
             self._owed[key] = (record, time.time() + self._kept)
+        self._note_end(key)  # once more: somebody may have read the store just before it was written
 
     def _note_end(self, key: str) -> None:
         """Let no verdict from before this moment hold in this process."""

@@ -98,9 +98,16 @@ class Watch:
         if not any(records.values()):
             return
         for connection in connections:
-            if connection in self._connections and judge(connection.claim, records).ended is not None:
+            if connection in self._connections and _has_ended(connection.claim, records):
                 self._connections.discard(connection)
                 await connection.end()
+
+
+def _has_ended(claim: Claim, records: Mapping[str, Record | None]) -> bool:
+    try:
+        return judge(claim, records).ended is not None
+    except StoreError:  # a malformed record ends nobody's connection, and hides nobody else's end
+        return False
 
 
 def is_endless(headers: Iterable[tuple[bytes, bytes]]) -> bool:

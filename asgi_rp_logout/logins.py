@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import inspect
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 import anyio
@@ -131,7 +131,7 @@ async def remember(
 
     Gives the cookies to set: none if the handle went into the session.
     """
-    login = _with_issuer(settings, login)
+    login = _completed(settings, login)
     handle = Handle.new(login, time.time())
     with anyio.CancelScope(shield=True):
         if verdict.live and verdict.claim.handle is not None:
@@ -144,13 +144,19 @@ async def remember(
     return [request.own.setting(request.own.login, handle.text, ledger.lifetime)]
 
 
-def _with_issuer(settings: Settings, login: Login) -> Login:
-    """Fill in the issuer from the provider's name, so that a logout token can find a login without an ID Token."""
-    if login.iss is None and login.provider is not None and not callable(settings.providers):
-        for provider in settings.providers:
-            if name_of(provider) == login.provider:
-                record: dict[str, Any] = {name: getattr(login, name) for name in login.__slots__}
-                return Login(**{**record, "iss": issuer_of(provider)})
+def _completed(settings: Settings, login: Login) -> Login:
+    """Fill in the issuer from the provider's name, or the name from the issuer.
+
+    A logout token names an issuer, and finds a login without an ID Token by that alone.
+    """
+    if callable(settings.providers):
+        return login
+    known: dict[str, Any] = {name: getattr(login, name) for name in login.__slots__}
+    for provider in settings.providers:
+        if login.provider is None and login.iss is not None and issuer_of(provider) == login.iss:
+            return Login(**{**known, "provider": name_of(provider)})
+        if login.iss is None and login.provider is not None and name_of(provider) == login.provider:
+            return Login(**{**known, "iss": issuer_of(provider)})
     return login
 
 
@@ -168,12 +174,10 @@ async def judge_again(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> V
     """Give the verdict of this moment: a login may have ended while the application was at work on the request."""
     if verdict.ended is not None or not verdict.claim.keys:
         return verdict
-    records: Mapping[str, Record | None]
     try:
-        records = await ledger.read(verdict.claim.keys, deadline)
+        now = judge(verdict.claim, await ledger.read(verdict.claim.keys, deadline))
     except StoreError:
-        records = ledger.owed(verdict.claim.keys)
-    now = judge(verdict.claim, records)
+        now = judge(verdict.claim, ledger.owed(verdict.claim.keys))
     return now if now.ended is not None else verdict
 
 

@@ -61,8 +61,8 @@ async def _remembering(
         if any(looks_signed(value_set_by(line)) for line in signed):
             ledger.advised = True
             logger.warning(
-                "the session lives in a signed cookie: put RPLogoutMiddleware inside the session middleware, or a copy "
-                "of the cookie made before its last change will work after the logout"
+                "the session lives in a signed cookie: put RPLogoutMiddleware inside the session middleware, or keep "
+                "the session on the server; else a copy of the cookie as it was before works after the logout"
             )
     if verdict.claim.later is not None:
         # Whoever has just signed in does not want the logout of before.

@@ -96,7 +96,12 @@ def choose(providers: Sequence[Provider], named: str | None, login: Login | None
     if home is not None:
         return [Choice(home, own=True)]
     if login is not None and (login.provider is not None or login.iss is not None):
-        raise ProviderError("the login's own provider is not in the list", code="unknown_provider")
+        known = ", ".join(repr(issuer_of(provider) or name_of(provider)) for provider in providers)
+        wanted = login.iss or login.provider
+        raise ProviderError(
+            f"the login's own provider, {wanted!r}, is not in the list: {known or 'it is empty'}",
+            code="unknown_provider",
+        )
     if not providers:
         raise ProviderError("there are no providers", code="no_provider")
     return [Choice(provider, own=False) for provider in providers]

@@ -12,9 +12,10 @@ import anyio
 from ._asgi import logger
 from .errors import ProviderError
 from .login import Login
-from .providers.base import Provider, call, keywords_of, name_of
+from .providers.base import Provider, call, issuer_of, keywords_of, name_of
 from .resolve import choose, list_providers
 from .settings import Settings
+from .transport import revoke_refresh_token
 
 AFTER_DEADLINE = 5.0
 """Seconds for everything that is done after one response."""
@@ -54,7 +55,9 @@ async def after_logout(settings: Settings, login: Login, asked: Provider | None)
     Takes the login that ended (an empty one if nothing is known of it) and the provider that the browser was sent to.
     """
     with anyio.move_on_after(AFTER_DEADLINE, shield=True) as scope:
-        await tell(settings.on_logout, LogoutEvent("logout", login.provider, login.iss, login.sub, login.sid))
+        its_own = asked is not None and (login.iss is None or issuer_of(asked) in (login.iss, None))
+        name = login.provider or (name_of(asked) if its_own else None)
+        await tell(settings.on_logout, LogoutEvent("logout", name, login.iss, login.sub, login.sid))
         if login.id_token or login.refresh_token:
             await _revoke(settings, login, asked)
         refresh = getattr(asked, "refresh", None)
@@ -96,22 +99,8 @@ async def _home_of(settings: Settings, login: Login, asked: Provider | None) -> 
 
 
 async def revoke_token(provider: Any, token: str) -> None:
-    """Revoke a refresh token at its provider, with Authlib's client (RFC 7009, section 2.1). Raises ``ProviderError``.
-
-    The grant's access tokens die with it. 200 means revoked or unknown; the body says nothing (section 2.2).
-    """
+    """Revoke a refresh token at its provider (RFC 7009, section 2.1). Raises ``ProviderError``."""
     endpoint = await provider.revocation_endpoint()
     if endpoint is None:
         raise ProviderError(f"{name_of(provider)} has no revocation endpoint", code="no_revocation")
-    # Imported here: Authlib's client is heavy, and tells every importer which HTTP library it would rather have.
-    from authlib.integrations.httpx_client import AsyncOAuth2Client  # noqa: PLC0415
-
-    client: Any = AsyncOAuth2Client(
-        provider.client_id,
-        provider.client_secret,
-        token_endpoint_auth_method="client_secret_basic" if provider.client_secret else "none",
-    )
-    async with client:
-        response = await client.revoke_token(endpoint, token=token, token_type_hint="refresh_token")  # noqa: S106
-    if response.status_code != 200:
-        raise ProviderError(f"{name_of(provider)} answered {response.status_code} to a revocation", code="revocation")
+    await revoke_refresh_token(endpoint, provider.client_id, provider.client_secret, token)

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import StoreError
 from .login import Login, unverified_claims
 from .store import Record
 
@@ -150,7 +151,18 @@ class Verdict:
 
 
 def judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
-    """Say what the records mean for a request. Takes the claim and the records by key."""
+    """Say what the records mean for a request.
+
+    Takes the claim and the records by key. Raises ``StoreError`` for a record of another shape than ours, such as
+    another version of this package may have written.
+    """
+    try:
+        return _judge(claim, records)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise StoreError(f"a record is malformed: {type(error).__name__}", code="record") from error
+
+
+def _judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
     verdict = Verdict(claim)
     if claim.handle is not None:
         _judge_handle(verdict, claim.handle, records)

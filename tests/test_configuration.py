@@ -16,6 +16,7 @@ APP = page()
 GOOD_PROVIDER = StaticProvider(END, name="idp")
 OIDC = OIDCProvider("https://op.example", "rp")
 NO_PATH = ["logout", "", "//logout", "/logout?x=1", "/logout#x", "/log out", "/logout\n", "/log\\out", 7, b"/logout"]
+PATTERNS = ["/auth/{x}/logout", "/a/*"]  # compared as they are, these would never match
 
 
 class NoStore:
@@ -25,7 +26,7 @@ class NoStore:
 
 BAD: dict[str, list[Any]] = {
     "providers": [None, "idp", b"idp", 7, GOOD_PROVIDER, StaticProvider],
-    "logout_path": [*NO_PATH, None, ["/a", "b"]],
+    "logout_path": [*NO_PATH, *PATTERNS, None, ["/a", "b"]],
     "marker_header": ["", "X Bye", "X-Bye:", "X-Bye\r\n", "Xé", 7, "Location", "set-cookie", "Content-Type"],
     "session_cookie": ["", "a b", "a;b", "__Host-", 7, None, ["s", 7], [b"s"]],
     "clear_cookies": ["", "a=b", 7, None, ["s", None]],
@@ -131,6 +132,16 @@ def test_providers_are_the_only_option_that_must_be_given() -> None:
     for name, parameter in inspect.signature(RPLogoutMiddleware.__init__).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             assert (parameter.default is parameter.empty) is (name == "providers"), name
+
+
+def test_a_near_miss_is_told_what_it_missed() -> None:
+    with pytest.raises(ConfigurationError, match="'logout_paths': expected 'logout_path'"):
+        RPLogoutMiddleware(APP, providers=[OIDC], logout_paths="/bye")  # type: ignore[call-arg]
+
+
+def test_a_discovery_document_is_no_issuer() -> None:
+    with pytest.raises(ConfigurationError, match="expected the issuer itself"):
+        OIDCProvider("https://op.example/.well-known/openid-configuration", "rp")
 
 
 @pytest.mark.parametrize("option", ["logout_paths", "provider", "session_cookies", "timeout"])

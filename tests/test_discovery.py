@@ -305,3 +305,14 @@ async def test_a_request_that_is_no_logout_asks_no_provider() -> None:
     assert provider.asked == []
     await call(guard, http_scope("/logout", "POST", {"cookie": "session=1"}))
     assert len(provider.asked) == 1
+
+
+async def test_a_start_that_finds_no_provider_is_not_held_against_it() -> None:
+    """Nobody has waited for that fetch yet, and the first logout asks anew."""
+    provider = Provider(lambda: httpx.Response(503))
+    oidc = OIDCProvider(ISSUER, "rp")
+    oidc.discovery = provider.discovery()
+    with pytest.raises(ProviderError):
+        await oidc.warm()
+    provider.answer = document()
+    assert (await oidc.discovery.metadata())["issuer"] == ISSUER

@@ -352,7 +352,7 @@ async def test_the_hook_is_told_who_and_no_token() -> None:
     for source, headers in ((lambda _: login, SIGNED_IN), (None, SIGNED_IN), (None, {})):
         await log_out(guarded(signs_out(), on_logout=events.append, login_source=source), headers=headers)
     told = [(event.how, event.provider, event.iss, event.sub, event.sid) for event in events]
-    assert told == [("logout", "idp", "https://id.example", "alice", "s1"), ("logout", None, None, None, None)]
+    assert told == [("logout", "idp", "https://id.example", "alice", "s1"), ("logout", "idp", None, None, None)]
     assert not any(secret in repr(events) for secret in SECRETS)
 
 

@@ -366,7 +366,8 @@ async def test_the_user_of_a_provider_that_is_not_in_the_list_goes_to_none(place
     browser = await site.signed_in(provider="b")
     answer = await browser.post("/logout")
     assert (answer.header("location"), browser.cookies) == ("/bye", {})
-    assert log() == ["logged out here, but not at the provider: the login's own provider is not in the list"]
+    (line,) = log()
+    assert "the login's own provider, 'https://b.example', is not in the list: 'https://a.example'" in line
 
 
 @in_both_places
@@ -524,3 +525,18 @@ async def test_outside_of_a_signed_session_one_warning_says_where_the_middleware
     await Site("outside").signed_in()
     await Site(INSIDE).signed_in()
     assert len(log()) == 1
+
+
+async def test_a_login_knows_its_provider_by_the_issuer_alone() -> None:
+    """The hook and the page are told a name, though the application named none."""
+    events: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/login":
+            remember_login(scope, iss="https://b.example", sub="alice")
+        await RedirectResponse("/", 303)(scope, receive, send)
+
+    browser = Browser(RPLogoutMiddleware(app, providers=providers(), on_logout=events.append))
+    await browser.get("/login")
+    await browser.post("/logout")
+    assert [(event.how, event.provider, event.iss) for event in events] == [("logout", "b", "https://b.example")]

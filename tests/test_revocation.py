@@ -97,9 +97,9 @@ async def test_without_a_refresh_token_nobody_is_asked(serve: Serve, log: Any) -
 
 
 FAILURES: dict[str, tuple[Callable[[RevocationServer], object], str]] = {
-    "an error": (lambda server: setattr(server, "status", 400), "idp answered 400 to a revocation"),
-    "an outage": (lambda server: setattr(server, "status", 503), "idp answered 503 to a revocation"),
-    "a redirect": (lambda server: setattr(server, "status", 307), "idp answered 307 to a revocation"),
+    "an error": (lambda server: setattr(server, "status", 400), "answered 400, not 200"),
+    "an outage": (lambda server: setattr(server, "status", 503), "answered 503, not 200"),
+    "a redirect": (lambda server: setattr(server, "status", 307), "answered 307, not 200"),
     "no endpoint": (lambda server: setattr(server, "endpoint", False), "idp has no revocation endpoint"),
 }
 
@@ -110,7 +110,9 @@ async def test_a_failure_is_logged_and_never_shown(serve: Serve, log: Any, fail:
     fail(server)
     answer = await log_out(make_app(OIDCProvider(serve(server.app), "rp", name="idp", revoke="refresh_token")))
     assert (answer.status_code, answer.content) == (303, b"")
-    assert log() == [f"a token was not revoked: {sentence}"]
+    (line,) = log()
+    assert line.startswith("a token was not revoked: ")
+    assert line.endswith(sentence)
     assert REFRESH not in "".join(log(logging.DEBUG))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asgi_rp_logout import Login
+from asgi_rp_logout import Login, StoreError
 from asgi_rp_logout.verdict import (
     FRONT_CHANNEL,
     Claim,
@@ -179,3 +179,12 @@ def test_an_end_is_fresh_for_two_minutes_and_says_where_it_led() -> None:
     assert (verdict.local, verdict.named, verdict.wanted) == (True, "b", "/bye")
     assert (verdict.just_ended(NOW + 60 + 119), verdict.just_ended(NOW + 60 + 121)) == (True, False)
     assert not judge(Claim.of(HANDLE, ()), {f"login:{HANDLE.key}": RECORD}).just_ended(NOW)
+
+
+@pytest.mark.parametrize("record", [{"at": "yesterday"}, {"at": None}, {"at": [], "by": 7}])
+def test_a_malformed_record_is_a_fault_of_the_store(record: dict[str, Any]) -> None:
+    """Another version may have written it; no request may break on it."""
+    handle = Handle.new(Login(sub="alice"), 1000.0)
+    with pytest.raises(StoreError) as refused:
+        judge(Claim.of(handle, ()), {f"ended:{handle.key}": record})
+    assert refused.value.code == "record"

@@ -26,6 +26,8 @@ def checked_issuer(issuer: str) -> str:
         raise ConfigurationError(
             f"issuer={issuer!r}: expected an https URL (http on a loopback host) without user, query and fragment"
         ) from error
+    if "/.well-known/" in issuer:
+        raise ConfigurationError(f"issuer={issuer!r}: expected the issuer itself, which its discovery document names")
     if urlsplit(issuer).query or "?" in issuer or "#" in issuer:
         raise ConfigurationError(f"issuer={issuer!r}: expected a URL without query and fragment")
     return issuer

@@ -95,6 +95,8 @@ async def call(function: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
     try:
         if inspect.iscoroutinefunction(function):
             return await function(**taken)
+        if isinstance(getattr(function, "__self__", None), StandardProvider):
+            return function(**taken)  # our own sync ones compute, and wait for nothing: no thread for them
         result = await _threads.run(functools.partial(function, **taken))
         return await result if inspect.isawaitable(result) else result
     except asyncio.CancelledError as error:

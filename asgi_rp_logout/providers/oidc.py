@@ -55,6 +55,14 @@ class Discovery:
         async with self._fetching:
             return self._document or await self._fetch()
 
+    async def warm(self) -> None:
+        """Fetch the document ahead of need: a failure is not remembered, for nobody has waited for it yet."""
+        try:
+            await self.metadata()
+        except ProviderError:
+            self._failure = None
+            raise
+
     async def refresh(self) -> None:
         """Fetch a stale document anew; never raises for a provider that fails."""
         if self.stale:
@@ -150,7 +158,7 @@ class OIDCProvider(StandardProvider):
 
     async def warm(self) -> None:
         """Fetch the discovery document before it is needed. Raises ``ProviderError``."""
-        await self.discovery.metadata()
+        await self.discovery.warm()
 
     async def refresh(self) -> None:
         """Fetch the discovery document anew if it is stale."""
