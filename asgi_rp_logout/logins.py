@@ -102,11 +102,13 @@ def expire_cookies(settings: Settings, request: Request, claim: Claim, start: Me
     brings_session = claim.cookies or claim.carried or request.session
     if not brings_session and is_of_another_site(request.headers):
         return start
+    seen, lines = request.cookie_names(), []
     for cookies in (settings.session_cookies, settings.clear_cookies):
-        start = without_cookies(start, cookies.sets)
-        start = with_cookies(start, cookies.deletions(request.cookie_names() if cookies.cookies else ()))
-    if claim.carried:
-        start = with_cookies(start, [request.own.deletion(request.own.login)])
+        lines += cookies.deletions(seen)
+    lines += [request.own.deletion(request.own.login)] if claim.carried else []
+    declared = (settings.session_cookies, settings.clear_cookies)
+    kept = without_cookies(start, lambda line: any(cookies.sets(line) for cookies in declared))
+    start = with_cookies(kept, lines)
     # Never "cookies" where we may set one of our own: browsers obey it after Set-Cookie, and it takes them all.
     ours = settings.callback_path is not None or settings.for_fetch == "defer"
     names = [name for name in settings.clear_site_data if not (ours and name in ("cookies", "*"))]

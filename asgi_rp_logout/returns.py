@@ -74,6 +74,8 @@ def own_target(settings: Settings, request: Request, location: str | None) -> st
     """Give the application's own redirect target as a path on this origin; None if it is none."""
     if location is None:
         return None
+    if location[:1] == "/" != location[1:2]:
+        return local_path(location, own=())  # no origin in it to compare
     bases = (request.base(settings.public_url), request.base(None))
     origins = {origin for base in bases if base is not None and (origin := origin_of(base)) is not None}
     return local_path(location, own=origins, current_path=request.full_path)

@@ -54,11 +54,15 @@ async def after_logout(settings: Settings, login: Login, asked: Provider | None)
 
     Takes the login that ended (an empty one if nothing is known of it) and the provider that the browser was sent to.
     """
+    stale = asked is not None and getattr(asked, "stale", hasattr(asked, "refresh"))
+    revokes = settings.may_revoke and (login.id_token or login.refresh_token)
+    if settings.on_logout is None and not revokes and not stale:
+        return
     with anyio.move_on_after(AFTER_DEADLINE, shield=True) as scope:
         its_own = asked is not None and (login.iss is None or issuer_of(asked) in (login.iss, None))
         name = login.provider or (name_of(asked) if its_own else None)
         await tell(settings.on_logout, LogoutEvent("logout", name, login.iss, login.sub, login.sid))
-        if login.id_token or login.refresh_token:
+        if revokes:
             await _revoke(settings, login, asked)
         refresh = getattr(asked, "refresh", None)
         if inspect.iscoroutinefunction(refresh):

@@ -58,6 +58,11 @@ class Settings:
     on_logout: Callable[..., Any] | None
     http_client: httpx.AsyncClient | None
 
+    @property
+    def may_revoke(self) -> bool:
+        """Tell whether any provider may want a token revoked."""
+        return callable(self.providers) or any(getattr(one, "revoke", None) is not None for one in self.providers)
+
     def __post_init__(self) -> None:
         endpoints = [self.callback_path, self.backchannel_path, self.frontchannel_path]
         owned = [path for path in endpoints if path is not None]

@@ -54,6 +54,8 @@ class Handle:
     made: float
     sid_key: str
     sub_key: str
+    key: str
+    """What follows the colon in the keys of this login."""
 
     @classmethod
     def new(cls, login: Login, now: float) -> Handle:
@@ -64,18 +66,15 @@ class Handle:
         sid = digest(login.iss, "sid", login.sid) if login.iss and login.sid else ""
         sub = digest(login.iss, "sub", login.sub) if login.iss and login.sub else ""
         text = f"{secrets.token_urlsafe(32)}.{int(at)}.{int(now * 1000)}.{sid}.{sub}"
-        return cls(text, float(int(at)), int(now * 1000) / 1000, sid, sub)
+        return cls(text, float(int(at)), int(now * 1000) / 1000, sid, sub, digest(text))
 
     @classmethod
     def parse(cls, text: object) -> Handle | None:
         """Read a handle that a browser or a session brought; None if it is none."""
         match = _HANDLE.fullmatch(text) if isinstance(text, str) else None
-        return cls(match[0], float(match[1]), int(match[2]) / 1000, match[3], match[4]) if match else None
-
-    @property
-    def key(self) -> str:
-        """What follows the colon in the keys of this login."""
-        return digest(self.text)
+        if match is None:
+            return None
+        return cls(match[0], float(match[1]), int(match[2]) / 1000, match[3], match[4], digest(match[0]))
 
     def keys(self) -> list[str]:
         """Give the keys to read: the record, the tombstone, the not-before times."""

@@ -85,14 +85,20 @@ class Cookie:
         return "; ".join(parts).encode("ascii")
 
 
+def _pattern(cookies: Sequence[Cookie]) -> re.Pattern[str]:
+    names = "|".join(re.escape(name) for cookie in cookies for name in cookie.names())
+    # A chunk is the whole name, a separator and a number. Matching by prefix would take "session_hint" along.
+    return re.compile(rf"(?:{names})(?:(?:\.|__?)[0-9]{{1,3}})?")
+
+
 class CookieSet:
     """Answer which of a request's or a response's cookies belong to the declared ones."""
 
     def __init__(self, cookies: Sequence[Cookie]) -> None:
         self.cookies = tuple(cookies)
-        names = "|".join(re.escape(name) for cookie in cookies for name in dict.fromkeys(cookie.names()))
-        # A chunk is the whole name, a separator and a number. Matching by prefix would take "session_hint" along.
-        self._pattern = re.compile(rf"(?:{names})(?:(?:\.|__?)[0-9]{{1,3}})?") if names else None
+        self._patterns = [_pattern([cookie]) for cookie in cookies]
+        self._lines = [{name: cookie.deletion(name) for name in cookie.names()} for cookie in cookies]
+        self._pattern = _pattern(cookies) if cookies else None
 
     def has(self, name: str) -> bool:
         """Tell whether ``name`` is one of the cookies, under a prefix or as a chunk too."""
@@ -100,12 +106,11 @@ class CookieSet:
 
     def deletions(self, seen: Iterable[str] = ()) -> list[bytes]:
         """Give the Set-Cookie values that expire all of them; ``seen`` are the names in the request, for the chunks."""
-        seen = sorted(set(seen))
+        chunks = sorted({name for name in seen if self.has(name)})
         lines: list[bytes] = []
-        for cookie in self.cookies:
-            own = CookieSet([cookie]) if len(self.cookies) > 1 else self
-            names = dict.fromkeys((*cookie.names(), *(name for name in seen if own.has(name))))
-            lines += [cookie.deletion(name) for name in names]
+        for cookie, pattern, known in zip(self.cookies, self._patterns, self._lines, strict=True):
+            lines += known.values()
+            lines += [cookie.deletion(name) for name in chunks if name not in known and pattern.fullmatch(name)]
         return lines
 
     def sets(self, line: bytes) -> bool:

@@ -10,11 +10,12 @@ Two rules hold for every URL that a browser is sent to, whoever wrote it:
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from ..errors import ProviderError
 
@@ -92,12 +93,21 @@ def end_session_url(
     return_name = rename.get("post_logout_redirect_uri", "post_logout_redirect_uri")
     if not values.get("post_logout_redirect_uri") or return_name is None:
         pairs = [pair for pair in pairs if pair[0] != rename.get("state", "state")]
-    return append_parameters(endpoint, [*pairs, *(extra or {}).items()])
+    return _appended(_checked_endpoint(endpoint), [*pairs, *(extra or {}).items()])
 
 
 def append_parameters(url: str, pairs: list[tuple[str, str]]) -> str:
     """Append to the query of ``url`` the pairs whose names are not in it yet, each name once."""
-    parts = urlsplit(checked_url(url))
+    return _appended(checked_url(url), pairs)
+
+
+@functools.lru_cache(maxsize=64)
+def _checked_endpoint(url: str) -> str:
+    return checked_url(url)  # the same few, at every logout
+
+
+def _appended(url: str, pairs: list[tuple[str, str]]) -> str:
+    parts = urlsplit(url)
     present = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     pieces = [parts.query] if parts.query else []
     for name, value in pairs:
@@ -108,10 +118,9 @@ def append_parameters(url: str, pairs: list[tuple[str, str]]) -> str:
 
 
 def _encode(name: str, value: str) -> str:
-    if not value:
-        return quote(name, safe="")
     # %20 and not "+": some providers read a query as a path is read. An unpaired surrogate becomes "?".
-    return urlencode({name: value}, quote_via=quote, safe="", errors="replace")
+    encoded = quote(name, safe="", errors="replace")
+    return f"{encoded}={quote(value, safe='', errors='replace')}" if value else encoded
 
 
 def same_endpoint(url: str, other: str) -> bool:

@@ -40,6 +40,9 @@ _REFUSED = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]|\A | \Z")
 _PATH_SAFE = "/%:@!$&'()*+,;=-._~"
 _QUERY_SAFE = _PATH_SAFE + "?"
 
+# What most targets look like: no reader finds anything in it but a path and a query of this origin.
+_PLAIN = re.compile(r"/(?:[a-z0-9_-]+/)*[a-z0-9_-]*(?:\?[a-z0-9_=&-]*)?", re.ASCII | re.IGNORECASE)
+
 _DELIMITERS = frozenset("/\\.:?#@%;")
 # Slashes, backslashes and full stops to the eye, or to IDNA, that compatibility normalisation (NFKC) leaves alone.
 _LOOKALIKES = frozenset("\u2044\u2215\u29f8\u2571\u27cb\u2216\u29f5\u29f9\u2572\u27cd\u3002")
@@ -101,6 +104,8 @@ def local_path(target: str, *, own: Collection[Origin], current_path: str = "/")
     """
     if not target or len(target) > MAX_TARGET:
         return None
+    if _PLAIN.fullmatch(target):
+        return target
     text = _as_text(target)
     if _REFUSED.search(text):
         return None

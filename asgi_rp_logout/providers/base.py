@@ -93,7 +93,7 @@ async def call(function: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
     if takes_all(function):
         taken = dict(offered)
     try:
-        if inspect.iscoroutinefunction(function):
+        if is_async(function):
             return await function(**taken)
         if isinstance(getattr(function, "__self__", None), StandardProvider):
             return function(**taken)  # our own sync ones compute, and wait for nothing: no thread for them
@@ -117,11 +117,17 @@ def takes_all(function: Callable[..., Any]) -> bool:
     return _signature(getattr(function, "__func__", function))[1]
 
 
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether ``function`` is a coroutine function."""
+    return _signature(getattr(function, "__func__", function))[2]
+
+
 @functools.lru_cache(maxsize=256)
-def _signature(function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
+def _signature(function: Callable[..., Any]) -> tuple[frozenset[str], bool, bool]:
     parameters = inspect.signature(function).parameters.values()
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    return frozenset(named), any(p.kind is p.VAR_KEYWORD for p in parameters)
+    any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return frozenset(named), any_keyword, inspect.iscoroutinefunction(function)
 
 
 async def ask(provider: Provider, offered: Mapping[str, Any]) -> str | None:

@@ -156,6 +156,11 @@ class OIDCProvider(StandardProvider):
         """Give the provider's revocation endpoint, or None if it has none."""
         return (await self.discovery.metadata()).get("revocation_endpoint")
 
+    @property
+    def stale(self) -> bool:
+        """Tell whether there is something to refresh."""
+        return self.discovery.stale
+
     async def warm(self) -> None:
         """Fetch the discovery document before it is needed. Raises ``ProviderError``."""
         await self.discovery.warm()
