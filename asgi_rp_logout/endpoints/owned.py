@@ -111,6 +111,8 @@ async def _providers(settings: Settings) -> tuple[Any, ...]:
 async def _tell(
     settings: Settings, providers: tuple[Any, ...], how: How, iss: str, sub: str | None, sid: str | None
 ) -> None:
+    if settings.on_logout is None:
+        return
     name = next((name_of(provider) for provider in providers if issuer_of(provider) == iss), None)
     # The provider has its answer by now: an application's slow hook must not turn a logout into a failed one.
     with anyio.move_on_after(AFTER_DEADLINE, shield=True):
