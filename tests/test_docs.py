@@ -64,10 +64,10 @@ def test_the_starlette_example_logs_out_at_the_provider(serve: Callable[..., str
     serve(app, host="localhost", port=int(address.rpartition(":")[2]))
     browser = Browser()
     page = browser.sign_in(browser.get(f"{address}/login"))
-    assert page.text == "Hello, alice"
+    assert page.text.startswith("Hello!")
     page = browser.post(f"{address}/logout", {})
     assert any(url.startswith(f"{issuer}/end_session") for url in browser.visited)
-    assert page.text == "Hello, stranger"
+    assert page.text == '<a href="/login">Log in</a>'
     assert asks_for_password(browser.get(f"{address}/login"))
 
 
