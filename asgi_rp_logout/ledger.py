@@ -82,6 +82,8 @@ class Ledger:
         """
         if not claim.keys:
             return self._keep(key, Verdict(claim))
+        if self.is_local:
+            return await self._ask(key, claim, deadline)
         # A page asks for its twenty pictures at once: one of them asks the store, the others wait for its answer.
         while self.freshness and (asking := self._asking.get(key)) is not None:
             await asking.wait()

@@ -144,7 +144,9 @@ async def _ask_choices(
 
 
 def _the_one(found: Sequence[Destination], choices: Sequence[Choice], location: str | None) -> Destination:
-    meant = [one for one in found if location is not None and same_endpoint(location, one.url)] or found
+    meant = found
+    if len(found) > 1 and location is not None:
+        meant = [one for one in found if same_endpoint(location, one.url)]
     if len(meant) == 1:
         return meant[0]
     if found:

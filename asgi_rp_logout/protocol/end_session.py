@@ -93,28 +93,29 @@ def end_session_url(
     return_name = rename.get("post_logout_redirect_uri", "post_logout_redirect_uri")
     if not values.get("post_logout_redirect_uri") or return_name is None:
         pairs = [pair for pair in pairs if pair[0] != rename.get("state", "state")]
-    return _appended(_checked_endpoint(endpoint), [*pairs, *(extra or {}).items()])
+    return _appended(*_known_endpoint(endpoint), [*pairs, *(extra or {}).items()])
 
 
 def append_parameters(url: str, pairs: list[tuple[str, str]]) -> str:
     """Append to the query of ``url`` the pairs whose names are not in it yet, each name once."""
-    return _appended(checked_url(url), pairs)
+    return _appended(*_read_endpoint(url), pairs)
 
 
-@functools.lru_cache(maxsize=64)
-def _checked_endpoint(url: str) -> str:
-    return checked_url(url)  # the same few, at every logout
+def _read_endpoint(url: str) -> tuple[str, frozenset[str]]:
+    url = checked_url(url)
+    return url, frozenset(name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True))
 
 
-def _appended(url: str, pairs: list[tuple[str, str]]) -> str:
-    parts = urlsplit(url)
-    present = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    pieces = [parts.query] if parts.query else []
+_known_endpoint = functools.lru_cache(maxsize=64)(_read_endpoint)  # the same few, at every logout
+
+
+def _appended(url: str, present: frozenset[str], pairs: list[tuple[str, str]]) -> str:
+    added: dict[str, str] = {}
     for name, value in pairs:
         if name not in present:
-            present.add(name)
-            pieces.append(_encode(name, value))
-    return urlunsplit(parts._replace(query="&".join(pieces)))
+            added.setdefault(name, _encode(name, value))
+    glue = "" if not added or url.endswith(("?", "&")) else "&" if "?" in url else "?"
+    return url + glue + "&".join(added.values())
 
 
 def _encode(name: str, value: str) -> str:
