@@ -70,18 +70,23 @@ class RPLogoutMiddleware:
         if scope["type"] != "http":
             await self._not_http(scope, receive, send)
             return
-        context = Context()
+        attendant, context = self._attendant, Context()
         outer = scope.get(SCOPE_KEY)
         if outer is not None:
             context.outer = outer
         scope[SCOPE_KEY] = context
         token = current.set(context)
         try:
-            answer = self._attendant.glance(scope, send, context)
+            path = scope["path"]
+            answer: Send | None
+            if attendant.entries or path in attendant.paths or scope.get("root_path") or "session" in scope:
+                answer = attendant.glance(scope, send, context)
+            else:  # nobody is remembered in this process, and this is no path of ours
+                answer = attendant.scanning(send, context, (scope, path, None, None, None))
             if answer is not None:
                 await self.app(scope, receive, answer)
             else:
-                await self._attendant.attend(scope, receive, send, context)
+                await attendant.attend(scope, receive, send, context)
         except Exception:
             if context.connection is None or not context.connection.ended:
                 raise
@@ -90,7 +95,7 @@ class RPLogoutMiddleware:
             if outer is not None:
                 scope[SCOPE_KEY] = outer
             if context.matters:
-                await self._attendant.finish(context)
+                await attendant.finish(context)
 
     async def _not_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
