@@ -210,15 +210,22 @@ def covering(record: Record | None, handle: Handle) -> list[Any] | None:
 
     A record maps the digest of the subject that a logout token named beside the sid, or an empty string where it named
     none, to ``[the token's iat, its receipt, what brought it]``. A login of another subject is not meant. A
-    front-channel request has no iat: only our own clock can be asked.
+    front-channel request has no iat.
     """
     for sub_key, entry in (record or {}).items():
-        at, received = entry[0], float(entry[1])
         meant = not sub_key or not handle.sub_key or sub_key in (FRONT_CHANNEL, handle.sub_key)
-        before = handle.made <= received
-        if meant and (before if at is None else handle.at < at or (handle.at == at and before)):
+        if meant and _was_made_before(handle, entry[0], float(entry[1])):
             return list(entry)
     return None
+
+
+def _was_made_before(handle: Handle, iat: float | None, received: float) -> bool:
+    here = handle.made <= received
+    if iat is None:
+        return here
+    # By the provider's clock it was made up to the iat, and by ours before the token came. One of the two is enough
+    # only if it leaves no doubt: a login that was still on its way then has an older iat, whichever clock is ahead.
+    return (here and handle.at <= iat) or handle.at < min(iat, received)
 
 
 def login_record(login: Login, handle: Handle, now: float) -> Record:

@@ -128,6 +128,37 @@ def test_a_sid_with_a_subject_ends_the_logins_of_that_subject_only(slot: str, en
     assert (covering(both, HANDLE) is not None) is ends
 
 
+SKEW = {
+    # the provider's clock ahead of ours | iat of the login, when we remembered it | iat of the token, when it came
+    "long before": (0, 1000, 1001.0, 2000, 2000.5, True),
+    "the login came after the token, and is older": (0, 1000, 1003.0, 1001, 1002.0, True),
+    "the login came after the token, in the same second": (0, 1001, 1001.9, 1001, 1001.5, False),
+    "the login came before the token, in the same second": (0, 1001, 1001.1, 1001, 1001.5, True),
+    "a new login": (0, 1010, 1010.5, 1001, 1001.5, False),
+    "just before": (30, 1000, 1001.0, 1010, 1010.5, True),
+    "just before, by a clock that is behind": (-30, 1000, 1001.0, 1010, 1010.5, True),
+    "a new login, by a clock that is ahead": (30, 1011, 1011.0, 1010, 1010.5, False),
+    "a new login, by a clock that is behind": (-30, 1011, 1011.0, 1010, 1010.5, False),
+}
+
+
+@pytest.mark.parametrize(("ahead", "iat", "made", "token_iat", "received", "ends"), SKEW.values(), ids=SKEW.keys())
+def test_clocks_that_differ_change_nothing(
+    ahead: int, iat: int, made: float, token_iat: int, received: float, ends: bool
+) -> None:
+    """The times of logins and of logout tokens are the provider's; only their order with what comes in here is ours."""
+    handle = Handle.new(Login("a", id_token(iat=iat + ahead)), made)
+    assert (covering({"": [token_iat + ahead, received, "back-channel"]}, handle) is not None) is ends
+
+
+def test_a_token_from_the_future_ends_nothing_that_comes_after_it() -> None:
+    """Within the leeway an iat may lie ahead of its receipt: a login made in between lives."""
+    token = {"": [1030, 1000.0, "back-channel"]}
+    assert covering(token, Handle.new(Login("a", id_token(iat=1005)), 1005.5)) is None
+    assert covering(token, Handle.new(Login("a", sub="alice"), 1005.5)) is None
+    assert covering(token, Handle.new(Login("a", sub="alice"), 999.5)) is not None
+
+
 def test_a_login_whose_record_is_gone_still_ends() -> None:
     verdict = judge(Claim.of(HANDLE, (cookie("x"),)), {f"ended:{HANDLE.key}": TOMBSTONE})
     assert (verdict.ended, verdict.live, verdict.dead) == ("logout", False, (cookie("x"),))

@@ -72,13 +72,12 @@ async def end_by_token(ledger: Ledger, token: LogoutToken, received: float) -> N
     With a sid it is that one session, and only if the subject beside it is the login's; without, it is every session
     of the subject. Never more than was there when the token was made, and never later than its receipt.
     """
-    at = min(token.iat, received)
     if token.sid is not None:
         key = before_key(token.iss, sid=token.sid)
         slot = digest(token.iss, "sub", token.sub) if token.sub is not None else ""
     else:
         key, slot = before_key(token.iss, sub=token.sub), ""
-    await ledger.end_before(key, slot, at=at, received=received, by="back-channel", deadline=Deadline())
+    await ledger.end_before(key, slot, at=token.iat, received=received, by="back-channel", deadline=Deadline())
 
 
 async def end_by_frame(ledger: Ledger, iss: str, sid: str, received: float) -> bool:
