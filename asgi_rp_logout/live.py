@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
+import time
 from collections.abc import Awaitable, Iterable, Mapping
 
 from ._asgi import Message, Send, logger
@@ -24,6 +26,12 @@ TRY_AGAIN_LATER = 1013
 """The close code of a WebSocket whose login cannot be looked up (the registry of WebSocket close codes)."""
 
 _BATCH = 1000
+
+_NEWS = "ends:last"
+"""The store's key of the latest news that some login has ended."""
+
+_EVERYBODY_AFTER = 5.0
+"""Seconds after which all connections are looked at without news: news may get lost, tombstones do not."""
 
 
 class ConnectionEndedError(OSError):
@@ -54,39 +62,60 @@ class Connection:
             logger.debug("a connection was gone before it could be ended: %s", type(error).__name__)
 
 
+async def announce(ledger: Ledger, deadline: Deadline) -> None:
+    """Tell every worker that some login has ended, once its tombstone is written: none need ask for each."""
+    if not ledger.is_local:
+        await ledger.put(_NEWS, {"id": secrets.token_urlsafe(9)}, ledger.lifetime, deadline)
+
+
 class Watch:
     """Watch over the live connections of one process."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._connections: set[Connection] = set()
+        self._new: set[Connection] = set()
         self._task: asyncio.Task[None] | None = None
         self._interval = max(ledger.freshness, 0.25)
 
     def add(self, connection: Connection) -> None:
         """Begin to watch a connection."""
         self._connections.add(connection)
+        self._new.add(connection)
         if self._task is None or self._task.done():
             try:
                 self._task = asyncio.get_running_loop().create_task(self._look_on())
             except RuntimeError:  # another event loop than asyncio's
                 self._connections.clear()
+                self._new.clear()
 
     def discard(self, connection: Connection) -> None:
         """Watch a connection no longer."""
         self._connections.discard(connection)
 
     async def _look_on(self) -> None:
-        seen = -1
+        seen: object = None
+        looked_at = float("-inf")
         while self._connections:
             await asyncio.sleep(self._interval)
-            # With a store in this process nothing can have ended unless somebody ended it here.
-            if self._ledger.is_local and self._ledger.ends == seen:
-                continue
-            seen = self._ledger.ends
-            connections = iter(tuple(self._connections))
+            news, now = await self._news(), time.monotonic()
+            # A connection is opened on a verdict that may be a little old, so it is looked at once by itself.
+            new, self._new = self._new & self._connections, set()
+            if news != seen or now - looked_at > _EVERYBODY_AFTER:
+                seen, looked_at, new = news, now, self._connections
+            connections = iter(tuple(new))
             while batch := tuple(itertools.islice(connections, _BATCH)):
                 await self._end_the_dead(batch)
+
+    async def _news(self) -> object:
+        """Give something that is different once a login has ended somewhere."""
+        ends = self._ledger.ends
+        if self._ledger.is_local:
+            return ends
+        try:
+            return ends, (await self._ledger.read([_NEWS], Deadline()))[_NEWS]
+        except StoreError:
+            return object()
 
     async def _end_the_dead(self, connections: tuple[Connection, ...]) -> None:
         keys = {key for connection in connections for key in connection.claim.keys if not key.startswith("login:")}

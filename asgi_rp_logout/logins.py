@@ -16,6 +16,7 @@ from .client import is_of_another_site
 from .context import Context
 from .errors import StoreError
 from .ledger import Deadline, Ledger
+from .live import announce
 from .login import Login
 from .messages import headers_of, set_cookies_of, value_set_by, with_cookies, without_cookies
 from .protocol.cookies import name_set_by, secret_digest
@@ -72,6 +73,7 @@ async def end_login(
         if claim.handle is not None and vouched:
             await ledger.end(claim.handle, verdict, "logout", deadline, **word)
         await ledger.bury(claim.cookies, known, deadline, **word)
+        await announce(ledger, deadline)
         echo = next((cookie.digest for cookie in claim.cookies if cookie.digest), None)
         if login is not None and claim.handle is None and echo is not None:
             record = login_record(login, Handle.new(login, time.time()), time.time())
@@ -138,6 +140,7 @@ async def remember(
     with anyio.CancelScope(shield=True):
         if verdict.live and verdict.claim.handle is not None:
             await ledger.end(verdict.claim.handle, None, "replaced", deadline, local=True)
+            await announce(ledger, deadline)
         await ledger.remember(handle, login, deadline)
     session = request.live_session()
     if session is not None:

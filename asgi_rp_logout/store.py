@@ -7,6 +7,7 @@ it is. Values are small JSON objects. A key begins with the kind of thing it nam
     buried:   a session cookie's value after a logout   invented: the same, of a logout without a remembered login
     before:   the time up to which logins of an (iss, sid) or (iss, sub) have ended
     trip:     where a browser wants to go after the provider        later:    a logout that waits for a navigation
+    ends:     that some login has ended just now
     echo:     what a second click within two minutes needs      known:    a sid that somebody signed in with
 
 What follows the colon is a digest. No key shows a token, a cookie value or a subject.

@@ -9,6 +9,7 @@ import anyio
 
 from .._asgi import Receive, Send, logger
 from ..ledger import Deadline, Ledger
+from ..live import announce
 from ..protocol.logout_token import LogoutToken
 from ..providers.base import issuer_of, name_of
 from ..request import Request
@@ -77,7 +78,9 @@ async def end_by_token(ledger: Ledger, token: LogoutToken, received: float) -> N
         slot = digest(token.iss, "sub", token.sub) if token.sub is not None else ""
     else:
         key, slot = before_key(token.iss, sub=token.sub), ""
-    await ledger.end_before(key, slot, at=token.iat, received=received, by="back-channel", deadline=Deadline())
+    deadline = Deadline()
+    await ledger.end_before(key, slot, at=token.iat, received=received, by="back-channel", deadline=deadline)
+    await announce(ledger, deadline)
 
 
 async def end_by_frame(ledger: Ledger, iss: str, sid: str, received: float) -> bool:
@@ -91,6 +94,7 @@ async def end_by_frame(ledger: Ledger, iss: str, sid: str, received: float) -> b
         return False
     key = before_key(iss, sid=sid)
     await ledger.end_before(key, FRONT_CHANNEL, at=None, received=received, by="front-channel", deadline=deadline)
+    await announce(ledger, deadline)
     return True
 
 
