@@ -100,10 +100,10 @@ class Watch:
             await asyncio.sleep(self._interval)
             news, now = await self._news(), time.monotonic()
             # A connection is opened on a verdict that may be a little old, so it is looked at once by itself.
-            new, self._new = self._new & self._connections, set()
+            due, self._new = self._new & self._connections, set()
             if news != seen or now - looked_at > _EVERYBODY_AFTER:
-                seen, looked_at, new = news, now, self._connections
-            connections = iter(tuple(new))
+                seen, looked_at, due = news, now, self._connections
+            connections = iter(tuple(due))
             while batch := tuple(itertools.islice(connections, _BATCH)):
                 await self._end_the_dead(batch)
 

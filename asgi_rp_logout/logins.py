@@ -104,11 +104,9 @@ def expire_cookies(settings: Settings, request: Request, claim: Claim, start: Me
     brings_session = claim.cookies or claim.carried or request.session
     if not brings_session and is_of_another_site(request.headers):
         return start
-    seen, lines = request.cookie_names(), []
-    for cookies in (settings.session_cookies, settings.clear_cookies):
-        lines += cookies.deletions(seen)
+    seen, declared = request.cookie_names(), (settings.session_cookies, settings.clear_cookies)
+    lines = [line for cookies in declared for line in cookies.deletions(seen)]
     lines += [request.own.deletion(request.own.login)] if claim.carried else []
-    declared = (settings.session_cookies, settings.clear_cookies)
     kept = without_cookies(start, lambda line: any(cookies.sets(line) for cookies in declared))
     start = with_cookies(kept, lines)
     # Never "cookies" where we may set one of our own: browsers obey it after Set-Cookie, and it takes them all.

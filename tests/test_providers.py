@@ -13,7 +13,7 @@ import pytest
 from authlib.integrations.starlette_client import OAuth
 
 from asgi_rp_logout import AuthlibProvider, ConfigurationError, Login, OIDCProvider, ProviderError, StaticProvider
-from asgi_rp_logout.providers.base import OwnThreads
+from asgi_rp_logout.providers.base import OwnThreads, ask
 from demo.provider import Client, create_provider
 from tests.apps import END, guarded, log_out, parameters, signs_out, went_to_provider
 
@@ -181,6 +181,21 @@ async def test_a_sync_method_runs_in_a_thread_of_its_own() -> None:
 
 
 # Threads: a method that hangs keeps one, and they are bounded
+
+
+async def test_a_sync_method_that_overrides_one_of_ours_runs_in_a_thread_too() -> None:
+    """Ours only compute; what is written on top of them may wait for anything."""
+
+    class Waiting(StaticProvider):
+        thread: int | None = None
+
+        def get_end_session_url(self, **given: Any) -> str:
+            self.thread = threading.get_ident()
+            return super().get_end_session_url()
+
+    provider = Waiting(END)
+    assert await ask(provider, {}) == END
+    assert provider.thread not in (None, threading.get_ident())
 
 
 async def test_hung_methods_take_no_more_threads_than_the_limit() -> None:

@@ -11,7 +11,6 @@ of these readings.
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 from collections.abc import Collection
@@ -228,7 +227,6 @@ def without_query(path_or_url: str) -> str:
     return re.split("[?#]", path_or_url, maxsplit=1)[0]
 
 
-@functools.lru_cache(maxsize=256)
 def public_base(*, public_url: str | None, scheme: str, host: str | None, root_path: str) -> str | None:
     """Give the URL that this application has for browsers, without a slash at its end.
 

@@ -86,6 +86,9 @@ class OwnThreads:
 
 _threads = OwnThreads()
 
+_WITHOUT_WAITING = frozenset(f"{__package__}.{name}" for name in ("static", "shapes"))
+"""Modules whose sync methods only compute, and need no thread; a subclass of somebody else's may do anything."""
+
 
 async def call(function: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
     """Call a provider's method with the keyword arguments that its signature takes, out of ``offered``."""
@@ -95,8 +98,8 @@ async def call(function: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
     try:
         if is_async(function):
             return await function(**taken)
-        if isinstance(getattr(function, "__self__", None), StandardProvider):
-            return function(**taken)  # our own sync ones compute, and wait for nothing: no thread for them
+        if getattr(function, "__module__", None) in _WITHOUT_WAITING:
+            return function(**taken)
         result = await _threads.run(functools.partial(function, **taken))
         return await result if inspect.isawaitable(result) else result
     except asyncio.CancelledError as error:
