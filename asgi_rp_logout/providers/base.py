@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 
 from ..errors import ConfigurationError, ProviderError
+from ..login import Login
 from ..protocol.end_session import (
     STANDARD_PARAMETERS,
     FormPost,
@@ -26,6 +27,9 @@ from ..protocol.end_session import (
     checked_url,
     end_session_url,
 )
+
+Values = Mapping[str, str | None]
+"""The parameters of a logout request, by their standard names."""
 
 _THREADS = 16
 """Worker threads for the sync methods of all providers together; a method that hangs keeps its thread."""
@@ -187,10 +191,17 @@ class StandardProvider:
             if not isinstance(name, str) or not name or not isinstance(value, str):
                 raise ConfigurationError(f"extra={{{name!r}: ...}}: expected names and values that are strings")
 
-    def url(self, endpoint: str, values: Mapping[str, str | None]) -> str:
+    def url(self, endpoint: str, values: Values) -> str:
         """Build the URL of a logout request at ``endpoint``."""
         own = {"client_id": self.client_id} if self.client_id else {}
         return end_session_url(endpoint, {**values, **own}, rename=self.rename, extra=self.extra)
+
+    def adapted(self, values: Values, login: Login | None) -> Values:
+        """Give the parameters as this vendor wants them; raise ``ProviderError`` for a request it would refuse.
+
+        What follows the specification has nothing to adapt. ``login`` is known only if it is this provider's own.
+        """
+        return values
 
     def form(self, url: str) -> FormPost:
         """Turn a URL built here into a form to post."""
@@ -200,7 +211,7 @@ class StandardProvider:
 
 def standard_values(
     id_token_hint: str | None, post_logout_redirect_uri: str | None, state: str | None, logout_hint: str | None
-) -> dict[str, str | None]:
+) -> Values:
     """Gather the parameters that a logout hands to a provider under their standard names."""
     return {
         "id_token_hint": id_token_hint,

@@ -12,6 +12,7 @@ import httpx
 from .._asgi import logger
 from ..errors import ConfigurationError, ProviderError
 from ..jose import TokenVerifier
+from ..login import Login
 from ..protocol.discovery import (
     FAILURE_REMEMBERED_FOR,
     FRESH_FOR,
@@ -145,12 +146,16 @@ class OIDCProvider(StandardProvider):
         post_logout_redirect_uri: str | None = None,
         state: str | None = None,
         logout_hint: str | None = None,
+        login: Login | None = None,
     ) -> str | None:
         """Give the URL of this logout, or None if the provider has no end-session endpoint."""
-        metadata = await self.discovery.metadata()
-        endpoint = metadata.get("end_session_endpoint")
-        values = standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint)
+        values = self.adapted(standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint), login)
+        endpoint = await self.end_session_endpoint()
         return self.url(endpoint, values) if endpoint else None
+
+    async def end_session_endpoint(self) -> str | None:
+        """Give the provider's end-session endpoint, or None if it has none."""
+        return (await self.discovery.metadata()).get("end_session_endpoint")
 
     async def revocation_endpoint(self) -> str | None:
         """Give the provider's revocation endpoint, or None if it has none."""

@@ -7,7 +7,6 @@ way leads back, is not made: ``ProviderError`` then leaves the logout a local on
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -15,12 +14,12 @@ from ..errors import ConfigurationError, ProviderError
 from ..login import Login, unverified_claims
 from ..protocol.end_session import STANDARD_PARAMETERS, checked_url
 from ..protocol.return_to import origin_of
-from .base import StandardProvider, standard_values
+from .base import StandardProvider, Values
 from .oidc import OIDCProvider
 from .static import StaticProvider
 
 
-def demand(values: Mapping[str, str | None], names: tuple[str, ...]) -> None:
+def demand(values: Values, names: tuple[str, ...]) -> None:
     """Raise ``ProviderError`` if the vendor would refuse a request for lack of one of ``names``."""
     for name in names:
         if not values.get(name):
@@ -34,75 +33,49 @@ class ReturnOnlyWithHint(OIDCProvider):
     page if nothing is sent at all.
     """
 
-    async def get_end_session_url(
-        self,
-        *,
-        id_token_hint: str | None = None,
-        post_logout_redirect_uri: str | None = None,
-        state: str | None = None,
-        logout_hint: str | None = None,
-    ) -> str | None:
-        """Give the URL of this logout, or None if the provider has no end-session endpoint."""
-        if id_token_hint:
-            return await super().get_end_session_url(
-                id_token_hint=id_token_hint,
-                post_logout_redirect_uri=post_logout_redirect_uri,
-                state=state,
-                logout_hint=logout_hint,
-            )
-        return (await self.discovery.metadata()).get("end_session_endpoint")
+    def url(self, endpoint: str, values: Values) -> str:
+        """Build the URL of a logout request at ``endpoint``."""
+        return super().url(endpoint, values) if values.get("id_token_hint") else endpoint
 
 
-class AllOrNothing(OIDCProvider):
+class AtEndpoint(OIDCProvider):
+    """Send the request to an endpoint that is known without discovery, if ``endpoint`` is given."""
+
+    def __init__(self, issuer: str, client_id: str, *, endpoint: str | None = None, **options: Any) -> None:
+        super().__init__(issuer, client_id, **options)
+        self.endpoint = endpoint
+
+    async def end_session_endpoint(self) -> str | None:
+        """Give the endpoint."""
+        return self.endpoint or await super().end_session_endpoint()
+
+
+class AllOrNothing(AtEndpoint):
     """Send the standard request to an endpoint that refuses it if anything in ``needs`` is missing.
 
-    ``endpoint``: where it is known without discovery. A state that is needed is invented if there is none to return.
+    A state that is needed is invented if there is none to return.
     """
 
-    def __init__(
-        self, issuer: str, client_id: str, *, needs: tuple[str, ...] = (), endpoint: str | None = None, **options: Any
-    ) -> None:
+    def __init__(self, issuer: str, client_id: str, *, needs: tuple[str, ...] = (), **options: Any) -> None:
         super().__init__(issuer, client_id, **options)
         self.needs = needs
-        self.endpoint = endpoint
 
-    async def get_end_session_url(
-        self,
-        *,
-        id_token_hint: str | None = None,
-        post_logout_redirect_uri: str | None = None,
-        state: str | None = None,
-        logout_hint: str | None = None,
-    ) -> str | None:
-        """Give the URL of this logout. Raises ``ProviderError`` if something is missing."""
+    def adapted(self, values: Values, login: Login | None) -> Values:
+        """Invent a state if need be. Raises ``ProviderError`` if something is missing."""
         if "state" in self.needs:
-            state = state or secrets.token_urlsafe(24)
-        values = standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint)
+            values = {**values, "state": values.get("state") or secrets.token_urlsafe(24)}
         demand(values, self.needs)
-        endpoint = self.endpoint or (await self.discovery.metadata()).get("end_session_endpoint")
-        return self.url(endpoint, values) if endpoint else None
+        return values
 
 
-class SessionHint(OIDCProvider):
+class SessionHint(AtEndpoint):
     """Name the session by its ``sid`` in ``logout_hint`` where there is no ID Token to hint with."""
 
-    def __init__(self, issuer: str, client_id: str, *, endpoint: str, **options: Any) -> None:
-        super().__init__(issuer, client_id, **options)
-        self.endpoint = endpoint
-
-    async def get_end_session_url(
-        self,
-        *,
-        id_token_hint: str | None = None,
-        post_logout_redirect_uri: str | None = None,
-        state: str | None = None,
-        logout_hint: str | None = None,
-        login: Login | None = None,
-    ) -> str:
-        """Give the URL of this logout."""
-        if not id_token_hint and login is not None:
-            logout_hint = logout_hint or login.sid
-        return self.url(self.endpoint, standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint))
+    def adapted(self, values: Values, login: Login | None) -> Values:
+        """Add the hint."""
+        if values.get("id_token_hint") or values.get("logout_hint") or login is None:
+            return values
+        return {**values, "logout_hint": login.sid}
 
 
 class Demanding(StaticProvider):
@@ -112,57 +85,32 @@ class Demanding(StaticProvider):
         super().__init__(end_session_endpoint, **options)
         self.shortest_state = shortest_state
 
-    def get_end_session_url(
-        self,
-        *,
-        id_token_hint: str | None = None,
-        post_logout_redirect_uri: str | None = None,
-        state: str | None = None,
-        logout_hint: str | None = None,
-    ) -> str:
-        """Give the URL of this logout. Raises ``ProviderError`` without a return address."""
-        if state and len(state) < self.shortest_state:
-            state = None
-        values = standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint)
+    def adapted(self, values: Values, login: Login | None) -> Values:
+        """Leave a short state out. Raises ``ProviderError`` without a return address."""
         demand(values, ("post_logout_redirect_uri",))
-        return self.url(self.endpoint, values)
+        return values if len(values.get("state") or "") >= self.shortest_state else {**values, "state": None}
 
 
 class LoginHintClaim(StaticProvider):
     """Name the user by the ID Token's ``login_hint`` claim in ``logout_hint``, which spares them an account picker."""
 
-    def get_end_session_url(
-        self,
-        *,
-        id_token_hint: str | None = None,
-        post_logout_redirect_uri: str | None = None,
-        state: str | None = None,
-        logout_hint: str | None = None,
-    ) -> str:
-        """Give the URL of this logout."""
-        if not logout_hint and id_token_hint:
-            claim = unverified_claims(id_token_hint).get("login_hint")
-            logout_hint = claim if isinstance(claim, str) else None
-        return self.url(self.endpoint, standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint))
+    def adapted(self, values: Values, login: Login | None) -> Values:
+        """Add the hint."""
+        token = values.get("id_token_hint")
+        if values.get("logout_hint") or not token:
+            return values
+        claim = unverified_claims(token).get("login_hint")
+        return {**values, "logout_hint": claim if isinstance(claim, str) else None}
 
 
 class SessionId(StaticProvider):
     """Name the session by its ``sid`` in ``session_id``, which must be there."""
 
-    def get_end_session_url(
-        self,
-        *,
-        id_token_hint: str | None = None,
-        post_logout_redirect_uri: str | None = None,
-        state: str | None = None,
-        logout_hint: str | None = None,
-        login: Login | None = None,
-    ) -> str:
-        """Give the URL of this logout. Raises ``ProviderError`` for a login without ``sid``."""
-        values = standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint)
+    def adapted(self, values: Values, login: Login | None) -> Values:
+        """Add the session's id. Raises ``ProviderError`` for a login without one."""
         named = {"session_id": login.sid if login is not None else None, **values}
         demand(named, ("session_id",))
-        return self.url(self.endpoint, named)
+        return named
 
 
 class LocalOnly(StandardProvider):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import ConfigurationError, ProviderError
+from ..login import Login
 from ..protocol.end_session import checked_url
 from .base import StandardProvider, standard_values
 
@@ -52,6 +53,8 @@ class StaticProvider(StandardProvider):
         post_logout_redirect_uri: str | None = None,
         state: str | None = None,
         logout_hint: str | None = None,
+        login: Login | None = None,
     ) -> str:
         """Give the URL of this logout."""
-        return self.url(self.endpoint, standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint))
+        values = standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint)
+        return self.url(self.endpoint, self.adapted(values, login))
