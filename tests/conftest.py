@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from starlette.types import ASGIApp
 
 import asgi_rp_logout
+from demo.serving import Server
 
 INTEROP = Path(__file__).parent / "interop"
 
@@ -104,13 +104,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return made
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    await server.serve(sockets=[listener])
-    for connection in list(server.server_state.connections):  # of TLS clients that take no notice of a goodbye
-        connection.transport.abort()
-    await asyncio.sleep(0.01)
-
-
 @contextmanager
 def _served(
     app: ASGIApp,
@@ -121,12 +114,11 @@ def _served(
     **options: Any,
 ) -> Iterator[str]:
     tls = {"ssl_certfile": certificate.cert, "ssl_keyfile": certificate.key} if certificate else {}
-    defaults = {"log_config": None, "ws": "websockets-sansio", "timeout_graceful_shutdown": 2}
-    server = uvicorn.Server(uvicorn.Config(app, **(defaults | tls | options)))
+    server = Server(app, **({"log_config": None, "timeout_graceful_shutdown": 2} | tls | options))
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))  # bound here, so that no other process can take the port in between
-        thread = threading.Thread(target=lambda: asyncio.run(_serve(server, listener)), daemon=True)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
         thread.start()
         while not server.started and thread.is_alive():
             time.sleep(0.01)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -13,6 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from demo.serving import Server
 from tests.asgi import call, http_scope
 
 
@@ -68,6 +72,33 @@ def test_serve_runs_two_apps_at_once_and_runs_their_lifespan(serve) -> None:
 def test_serve_speaks_https_with_the_certificate(serve, certificate) -> None:
     url = serve(make_app(), host="localhost", certificate=certificate)
     assert httpx.get(f"{url}/echo", verify=certificate.client_context()).json()[1] == f"{url}/echo"
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+@pytest.mark.parametrize("after", range(8))
+async def test_a_server_that_stops_leaves_no_connection_open(before: int, after: int) -> None:
+    """Whatever turn of the event loop a client comes in at: in some of them, asyncio would lose its connection."""
+    with socket.socket() as listener, ExitStack() as clients:
+        listener.bind(("127.0.0.1", 0))
+        server = Server(make_app(), log_config=None, timeout_graceful_shutdown=1)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await server.ready.wait()
+        come = [clients.enter_context(socket.create_connection(listener.getsockname()))]
+        for _ in range(before):
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(server.shutdown([listener]))
+        for _ in range(after):
+            await asyncio.sleep(0)
+        if listener.fileno() >= 0:
+            come.append(clients.enter_context(socket.create_connection(listener.getsockname())))
+        await stopping
+        serving.cancel()
+        for client in come:
+            client.settimeout(2)
+            try:
+                assert client.recv(1) == b""
+            except ConnectionResetError:
+                pass
 
 
 def test_a_killed_redis_comes_back_empty_on_the_same_port(redis_server) -> None:
