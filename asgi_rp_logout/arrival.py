@@ -60,7 +60,7 @@ class Arrivals:
         verdict = self._ledger.cached(key)
         if verdict is not None:
             return verdict
-        claim = claim_of([raw.decode("latin-1")], request.own, self._settings.session_cookies)
+        claim = claim_of(request.cookies, request.own, self._settings.session_cookies)
         return await self._ledger.look_up(key, claim, deadline)
 
     async def fresh_verdict(self, request: Request, deadline: Deadline) -> Verdict:

@@ -33,7 +33,7 @@ class Attendant:
         self._ledger = Ledger(settings)
         self._arrivals = Arrivals(settings, self._ledger)
         self._watch = Watch(self._ledger)
-        self._endpoints = owned_endpoints(settings, self._ledger)
+        self._endpoints = owned_endpoints(settings, self._ledger, self._arrivals)
         self.paths = frozenset((*settings.logout_paths, *self._endpoints))
         # What is truthy here is worth a look at the cookies: an empty MemoryStore of our own knows nothing of anybody.
         store = settings.store

@@ -91,6 +91,12 @@ def is_of_another_site(headers: Headers) -> bool:
     return _is_of_another_site(_hear(headers))
 
 
+def is_in_frame(headers: Headers) -> bool:
+    """Tell whether a browser shows the answer in a frame, as far as it says where: no image and no prefetch is."""
+    said = _hear(headers)
+    return not _is_speculative(said) and (not _has_fetch_metadata(said) or _one(said, _DEST) in _FRAMES)
+
+
 def plays_deferred(method: str, headers: Headers) -> bool:
     """Tell whether a request may be answered with the redirect that an earlier fetch left behind.
 

@@ -48,8 +48,9 @@ class Guard:
             raise StoreError("the store failed a moment ago", code="breaker")
         began = time.monotonic()
         try:
-            with anyio.fail_after(deadline.left()):
+            with anyio.move_on_after(deadline.left()):
                 return await call
+            raise TimeoutError
         except Exception as error:
             self._broken_until = time.monotonic() + BREAKER_OPEN
             raise StoreError(f"the store failed: {type(error).__name__}", code="store") from error

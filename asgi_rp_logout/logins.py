@@ -56,11 +56,19 @@ def has_evidence(settings: Settings, request: Request, verdict: Verdict, login: 
 
 
 async def end_login(
-    ledger: Ledger, request: Request, verdict: Verdict, login: Login | None, word: Record, deadline: Deadline
+    ledger: Ledger,
+    request: Request,
+    verdict: Verdict,
+    login: Login | None,
+    word: Record,
+    deadline: Deadline,
+    *,
+    by: str = "logout",
 ) -> None:
     """End what the request's login was. Nothing after this can undo it, not even a browser that goes away.
 
     ``word`` is what a second click needs to know: ``local``, the ``provider`` named, and where ``to`` afterwards.
+    ``by`` says how it ended, as in ``Login.ended``.
     """
     if verdict.ended is not None:
         return
@@ -71,7 +79,7 @@ async def end_login(
     vouched = verdict.live or not verdict.known or HANDLE_IN_SESSION in (request.session or ())
     with anyio.CancelScope(shield=True):
         if claim.handle is not None and vouched:
-            await ledger.end(claim.handle, verdict, "logout", deadline, **word)
+            await ledger.end(claim.handle, verdict, by, deadline, **word)
         await ledger.bury(claim.cookies, known, deadline, **word)
         await announce(ledger, deadline)
         echo = next((cookie.digest for cookie in claim.cookies if cookie.digest), None)
@@ -104,7 +112,8 @@ def expire_cookies(settings: Settings, request: Request, claim: Claim, start: Me
     brings_session = claim.cookies or claim.carried or request.session
     if not brings_session and is_of_another_site(request.headers):
         return start
-    seen, declared = request.cookie_names(), (settings.session_cookies, settings.clear_cookies)
+    seen = [name for name, _ in request.cookies]
+    declared = (settings.session_cookies, settings.clear_cookies)
     lines = [line for cookies in declared for line in cookies.deletions(seen)]
     lines += [request.own.deletion(request.own.login)] if claim.carried else []
     kept = without_cookies(start, lambda line: any(cookies.sets(line) for cookies in declared))

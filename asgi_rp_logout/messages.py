@@ -1,4 +1,7 @@
-"""The start message of a response: read and amended, never rebuilt. It may lack its headers."""
+"""The start message of a response: read and amended, never rebuilt. It may lack its headers.
+
+``take_header`` reads it first, and makes a list of pairs of bytes of its headers; the other functions rely on that.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from ._asgi import Headers, Message
 
 
 def headers_of(start: Message) -> Headers:
-    """Give the headers as a new list of pairs."""
-    return [(bytes(name), bytes(value)) for name, value in start.get("headers", ())]
+    """Give the headers; an empty list if the message has none."""
+    headers: Headers = start.get("headers", [])
+    return headers
 
 
 def location_of(start: Message) -> str | None:
@@ -41,10 +45,9 @@ def without_cookies(start: Message, dropped: Callable[[bytes], bool]) -> Message
 
 def take_header(start: Message, name: bytes | None) -> tuple[str | None, Message]:
     """Take every header called ``name`` out; give the first one's value, decoded as latin-1, and the rest."""
-    headers = headers_of(start)
-    kept = [pair for pair in headers if pair[0].lower() != name]
-    if len(kept) == len(headers):
-        # The headers may have been an iterable that can be read only once, and has been by now.
-        return None, {**start, "headers": headers} if "headers" in start else start
-    value = next(value for key, value in headers if key.lower() == name)
-    return value.decode("latin-1"), {**start, "headers": kept}
+    if "headers" not in start:
+        return None, start
+    headers = [(bytes(key), bytes(value)) for key, value in start["headers"]]  # an iterable that is read once, maybe
+    found = [value for key, value in headers if key.lower() == name]
+    kept = [pair for pair in headers if pair[0].lower() != name] if found else headers
+    return found[0].decode("latin-1") if found else None, {**start, "headers": kept}

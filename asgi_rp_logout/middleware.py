@@ -45,6 +45,7 @@ class RPLogoutMiddleware:
         callback_path: str | None = None,
         backchannel_path: str | None = None,
         frontchannel_path: str | None = None,
+        frontchannel_session_required: bool = True,
         login_source: LoginSource | None = None,
         require_login: bool | None = None,
         store: Store | None = None,

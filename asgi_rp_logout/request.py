@@ -65,6 +65,7 @@ class Request:
     session: dict[str, Any] | None
     own: OwnCookies
     whole_path: str = field(init=False)
+    _cookies: list[tuple[str, str]] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         # Without a root_path the route path is the whole one, which the scope may have lost by now.
@@ -112,27 +113,29 @@ class Request:
             kept["session"] = self.session
         return {**self.scope, **kept}
 
-    def cookie_names(self) -> list[str]:
-        """Give the names of all cookies."""
-        return [name for name, _ in parse_cookies(header_values(self.headers, b"cookie"))]
+    @property
+    def cookies(self) -> list[tuple[str, str]]:
+        """Name and raw value of every cookie."""
+        if self._cookies is None:
+            self._cookies = parse_cookies(header_values(self.headers, b"cookie"))
+        return self._cookies
 
     def cookie(self, name: str) -> str | None:
         """Give the value of one of the middleware's own cookies."""
-        pairs = parse_cookies(header_values(self.headers, b"cookie"))
-        return next((value for key, value in pairs if key == name), None)
+        return next((value for key, value in self.cookies if key == name), None)
 
     def claim(self, session_cookies: CookieSet) -> Claim:
         """Gather everything in the request that says who it is."""
         in_session = Handle.parse(self.session.get(HANDLE_IN_SESSION)) if self.session else None
-        return claim_of(header_values(self.headers, b"cookie"), self.own, session_cookies, in_session)
+        return claim_of(self.cookies, self.own, session_cookies, in_session)
 
 
 def claim_of(
-    cookie_headers: list[str], own: OwnCookies, session_cookies: CookieSet, in_session: Handle | None = None
+    cookies: list[tuple[str, str]], own: OwnCookies, session_cookies: CookieSet, in_session: Handle | None = None
 ) -> Claim:
-    """Gather what Cookie headers say of a login; a handle in the session goes before one in a cookie."""
+    """Gather what cookies say of a login; a handle in the session goes before one in a cookie."""
     sessions, handle, later, carried = [], in_session, None, False
-    for name, value in parse_cookies(cookie_headers):
+    for name, value in cookies:
         if name == own.login:
             carried = True
             handle = handle or Handle.parse(value)

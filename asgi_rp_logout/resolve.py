@@ -56,15 +56,14 @@ async def resolve(
     ``ProviderError`` if there is no URL to send the browser to, with a message without secrets.
     """
     try:
-        with anyio.fail_after(settings.provider_timeout):
+        with anyio.move_on_after(settings.provider_timeout):
             providers = await list_providers(settings)
             choices = choose(providers, named, login)
             found = await _ask_choices(choices, settings, login, way_back, scope)
-        return _the_one(found, choices, location)
+            return _the_one(found, choices, location)
+        raise ProviderError(f"no answer within {settings.provider_timeout:g} s", code="timeout")
     except RPLogoutError:
         raise
-    except TimeoutError as error:
-        raise ProviderError(f"no answer within {settings.provider_timeout:g} s", code="timeout") from error
     except Exception as error:
         # The message is the provider's own, and may hold whatever it was called with.
         raise ProviderError(f"a provider raised {type(error).__name__}", code="raised") from error

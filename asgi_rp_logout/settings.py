@@ -45,6 +45,7 @@ class Settings:
     callback_path: str | None
     backchannel_path: str | None
     frontchannel_path: str | None
+    frontchannel_session_required: bool
     login_source: LoginSource | None
     require_login: bool
     store: Store
@@ -69,6 +70,8 @@ class Settings:
         for path in owned:
             if owned.count(path) > 1 or path in self.logout_paths:
                 raise ConfigurationError(f"path {path!r} is given twice: expected a path of its own for each purpose")
+        if self.frontchannel_path is None and not self.frontchannel_session_required:
+            raise ConfigurationError("frontchannel_session_required=False: expected a frontchannel_path along with it")
         if callable(self.providers):
             return
         if self.backchannel_path and not any(hasattr(one, "verify_logout_token") for one in self.providers):
@@ -89,9 +92,11 @@ def checked_settings(options: dict[str, Any]) -> Settings:
         name: None if get(name) is None else checked_path(get(name), name)
         for name in ("callback_path", "backchannel_path", "frontchannel_path")
     }
-    require_login = get("require_login")
+    require_login, session_required = get("require_login"), get("frontchannel_session_required")
     if not isinstance(require_login, bool | None):
         raise ConfigurationError(f"require_login={require_login!r}: expected True, False or None")
+    if not isinstance(session_required, bool):
+        raise ConfigurationError(f"frontchannel_session_required={session_required!r}: expected True or False")
     if not isinstance(get("http_client"), httpx.AsyncClient | None):
         raise ConfigurationError(f"http_client={get('http_client')!r}: expected an httpx.AsyncClient or None")
     return Settings(
@@ -102,6 +107,7 @@ def checked_settings(options: dict[str, Any]) -> Settings:
         clear_cookies=checked_cookies(get("clear_cookies"), "clear_cookies"),
         post_logout_redirect_uri=checked_return(get("post_logout_redirect_uri")),
         public_url=checked_public_url(get("public_url")),
+        frontchannel_session_required=session_required,
         login_source=checked_callable(get("login_source"), "login_source"),
         require_login=get("login_source") is not None if require_login is None else require_login,
         store=checked_store(get("store")),

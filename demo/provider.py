@@ -369,9 +369,11 @@ class Endpoints:
             if http is None:
                 http = await stack.enter_async_context(httpx.AsyncClient(timeout=3, trust_env=False))
             await asyncio.gather(*[self._tell(http, client, session) for client in clients])
-        by_frame = {"iss": self.provider.issuer, "sid": session.sid}
+        named = {"iss": self.provider.issuer, "sid": session.sid}
         return [
-            _extend(client.frontchannel_logout_uri, by_frame) for client in clients if client.frontchannel_logout_uri
+            _extend(client.frontchannel_logout_uri, named if client.frontchannel_logout_session_required else {})
+            for client in clients
+            if client.frontchannel_logout_uri
         ]
 
     async def _tell(self, http: httpx.AsyncClient, client: Client, session: Session) -> None:

@@ -35,6 +35,7 @@ class Client:
     post_logout_redirect_uris: Sequence[str] = ()
     backchannel_logout_uri: str | None = None
     frontchannel_logout_uri: str | None = None
+    frontchannel_logout_session_required: bool = True
 
 
 @dataclass

@@ -49,6 +49,7 @@ BAD: dict[str, list[Any]] = {
     "callback_path": NO_PATH,
     "backchannel_path": NO_PATH,
     "frontchannel_path": NO_PATH,
+    "frontchannel_session_required": [False, None, 1, "yes"],  # False alone would open what is not there
     "login_source": ["me", 7, {}],
     "require_login": ["yes", 1, 0],
     "store": ["redis://", 7, {}, NoStore(), MemoryStore],
@@ -82,6 +83,7 @@ GOOD: dict[str, list[Any]] = {
     "callback_path": [None, "/cb"],
     "backchannel_path": [None, "/cb"],
     "frontchannel_path": [None, "/cb"],
+    "frontchannel_session_required": [True],
     "login_source": [None, print],
     "require_login": [None, True, False],
     "store": [None, MemoryStore()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -108,6 +111,12 @@ def test_the_page_may_be_framed_by_its_issuer_only(issuer: str | None, ancestors
         (b"cache-control", b"no-store"),
         (b"content-security-policy", f"default-src 'none'; frame-ancestors {ancestors}".encode()),
     ]
+
+
+def test_the_page_that_names_nobody_may_be_framed_by_every_issuer() -> None:
+    policy = dict(frame_headers("https://a.example/x", None, "https://b.example", "https://a.example/y"))
+    assert policy[b"content-security-policy"].endswith(b"frame-ancestors https://a.example https://b.example")
+    assert frame_headers() == frame_headers(None)
 
 
 # The endpoint
@@ -247,6 +256,119 @@ async def test_a_frame_ends_the_session_that_it_names_and_an_invented_one_writes
     assert (await call(app, http_scope("/", headers=header))).body == b"nobody"
     assert named.messages == invented.messages
     assert named.headers[:-1] == frame_headers(ISSUER)
+
+
+# Without a session's name
+
+
+class Place:
+    """An application that remembers its login, in one of the two places, and what it was told."""
+
+    def __init__(self, inside: bool, **options: Any) -> None:
+        self.told: list[Any] = []
+        routes = [Route("/login", self.login), Route("/", self.home)]
+        defaults: dict[str, Any] = {"frontchannel_session_required": False, "session_cookie": "session"}
+        ours = Middleware(
+            RPLogoutMiddleware,
+            providers=[OIDCProvider(ISSUER, "rp"), OIDCProvider("https://second.example", "rp")],
+            frontchannel_path="/frontchannel",
+            freshness=0,
+            on_logout=self.told.append,
+            **(defaults | options),
+        )
+        sessions = [Middleware(SessionMiddleware, "secret")] if inside else []
+        self.app = Starlette(routes=routes, middleware=[*sessions, ours])
+        self.inside = inside
+
+    async def login(self, request: Request) -> Response:
+        remember_login(request, iss=ISSUER, sub="alice", sid="known")
+        response = PlainTextResponse("welcome")
+        if self.inside:
+            request.session["user"] = "alice"
+        else:
+            response.set_cookie("session", secrets.token_urlsafe())
+        return response
+
+    async def home(self, request: Request) -> Response:
+        login = current_login(request)
+        user = request.session.get("user") if self.inside else request.cookies.get("session") and "alice"
+        return PlainTextResponse(f"{user or 'nobody'} {(login.ended or login.sub) if login is not None else 'nobody'}")
+
+    async def sign_in(self) -> str:
+        cookies = (await call(self.app, http_scope("/login"))).cookies()
+        return "; ".join(f"{name}={value}" for name, value in cookies.items())
+
+    async def get(self, path: str, cookies: str, **headers: str) -> Answer:
+        sent = {"cookie": cookies} if cookies else {}
+        return await call(self.app, http_scope(path, headers=sent | headers))
+
+
+FRAME = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
+EVERYBODY = frame_headers(ISSUER, "https://second.example")
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("headers", [FRAME, {}])
+async def test_where_no_session_is_required_a_frame_ends_the_login_of_its_browser(
+    inside: bool, headers: dict[str, str]
+) -> None:
+    place = Place(inside)
+    mine, another = await place.sign_in(), await place.sign_in()
+    answer = await place.get("/frontchannel", mine, **headers)
+    assert (answer.status, answer.body) == (200, PAGE)
+    assert set(EVERYBODY) < set(answer.headers)
+    assert "session" in answer.expired()
+    assert (await place.get("/", mine)).body == b"nobody front-channel"
+    assert (await place.get("/", another)).body == b"alice alice"
+    assert [(event.how, event.iss, event.sub, event.sid) for event in place.told] == [
+        ("front-channel", ISSUER, "alice", "known")
+    ]
+    await place.get("/frontchannel", mine, **headers)
+    assert len(place.told) == 1
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
+        {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"},
+        {**FRAME, "sec-fetch-dest": "document"},
+        {**FRAME, "sec-purpose": "prefetch"},
+    ],
+)
+async def test_what_is_shown_in_no_frame_ends_nobody(inside: bool, headers: dict[str, str]) -> None:
+    place = Place(inside)
+    cookies = await place.sign_in()
+    answer = await place.get("/frontchannel", cookies, **headers)
+    assert (answer.status, answer.body, answer.headers[:-1]) == (200, PAGE, EVERYBODY)
+    assert (await place.get("/", cookies)).body == b"alice alice"
+    assert place.told == []
+
+
+async def test_such_a_frame_empties_the_session_around_us() -> None:
+    session = {"user": "alice"}
+    ours = Place(inside=False).app.build_middleware_stack()
+    await call(ours, {**http_scope("/frontchannel", headers=FRAME), "session": session})
+    assert session == {}
+
+
+@pytest.mark.parametrize("inside", [True, False])
+async def test_a_frame_without_cookies_ends_nobody_and_expires_nothing(inside: bool) -> None:
+    place = Place(inside)
+    answer = await place.get("/frontchannel", "", **FRAME)
+    assert (answer.status, answer.headers[:-1]) == (200, EVERYBODY)
+    assert place.told == []
+
+
+@pytest.mark.parametrize("inside", [True, False])
+async def test_a_frame_that_names_no_session_ends_nobody_by_default(inside: bool) -> None:
+    place = Place(inside, frontchannel_session_required=True)
+    cookies = await place.sign_in()
+    answer = await place.get("/frontchannel", cookies, **FRAME)
+    assert answer.headers[:-1] == frame_headers()
+    assert (await place.get("/", cookies)).body == b"alice alice"
+    assert place.told == []
 
 
 # The log

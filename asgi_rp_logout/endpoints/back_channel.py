@@ -42,22 +42,22 @@ async def back_channel(
         await respond(send, 405, [*NO_STORE, (b"allow", b"POST")])
         return
     try:
-        with anyio.fail_after(DEADLINE):
+        with anyio.move_on_after(DEADLINE) as limit:
             body = await read_body(receive)
-        if body is None:
-            return
-        # A deadline of its own: a sender who dawdles must not leave too little time for the one fetch of keys in 30 s.
-        # Shielded: once the token is here, a provider that hangs up must not stop its own logout half way.
-        with anyio.fail_after(DEADLINE, shield=True):
+            if body is None:
+                return
+            # Anew: a sender who dawdles must not leave too little time for the one fetch of keys in 30 s. And shielded:
+            # once the token is here, a provider that hangs up must not stop its own logout half way.
+            limit.deadline, limit.shield = anyio.current_time() + DEADLINE, True
             text = parse_form(body, next(iter(header_values(scope["headers"], b"content-type")), ""))
             await end(await _verify(text, providers, received), received)
+        if limit.cancelled_caught:
+            raise TimeoutError
     except RPLogoutError as error:
         await _refuse(send, error.code, str(error))
     except TimeoutError:
         await _refuse(send, "deadline", f"not done within {DEADLINE:.0f} seconds")
-    except (
-        Exception
-    ) as error:  # a store or provider of somebody else's; its message may hold anything, its type does not
+    except Exception as error:  # of somebody else's store or provider; its message may hold anything, its type not
         await _refuse(send, "failed", f"stopped by {type(error).__name__}")
     else:
         await respond(send, 200, NO_STORE)

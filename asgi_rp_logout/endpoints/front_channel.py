@@ -2,21 +2,23 @@
 
 The request is unsigned and comes without cookies where browsers partition them, so nothing here looks at cookies: the
 session is found by its issuer and sid. The answer is the same page whether or not that session is known: it cannot be
-used to ask.
+used to ask. Only a provider that names no session, and for which the operator has said so, is answered by the cookies.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
-from .._asgi import Receive, Scope, Send, respond
+from .._asgi import Headers, Receive, Scope, Send, respond
 from ..errors import LogoutTokenError, RPLogoutError
 from ..protocol.front_channel import frame_headers, read_front_channel
 from ._common import DEADLINE, refusals
+
+T = TypeVar("T")
 
 PAGE = b"<!doctype html><title>Logout</title>"
 
@@ -28,41 +30,47 @@ async def front_channel(
     *,
     providers: Sequence[Any],
     end: Callable[[str, str, float], Awaitable[bool]],
+    end_of_browser: Callable[[], Awaitable[Headers]] | None = None,
     now: Callable[[], float] = time.time,
 ) -> None:
     """Answer one front-channel logout request (Front-Channel Logout 1.0, section 3).
 
     Takes the request, the providers (those with an ``issuer``), and ``end``, which ends the logins of an issuer and
-    sid, given the time of receipt in seconds since 1970, and writes only for a sid that is known. Sends an empty page;
-    400 with the same page for a request that makes no sense. Raises nothing. Never revokes tokens: the request proves
-    nothing.
+    sid, given the time of receipt in seconds since 1970, and writes only for a sid that is known. ``end_of_browser``,
+    if requests without a sid count, ends the login of the browser that asks, and gives headers for the answer. Sends an
+    empty page; 400 with the same page for a request that makes no sense. Raises nothing. Never revokes tokens: the
+    request proves nothing.
     """
     received = now()
+    issuers = [getattr(provider, "issuer", None) for provider in providers]
     if scope["method"] != "GET":
         await respond(send, 405, [(b"cache-control", b"no-store"), (b"allow", b"GET")])
         return
     try:
         named = read_front_channel(scope.get("query_string", b""))
-        if named is None:  # from anywhere, about nobody: an image on any page could sign the user out
-            await respond(send, 200, frame_headers(None), PAGE)
-            return
-        iss, sid = named
-        if not any(getattr(provider, "issuer", None) == iss for provider in providers):
+        if named is not None and named[0] not in issuers:
             raise LogoutTokenError("the iss is of no provider that is configured here", code="iss")
     except LogoutTokenError as error:
         refusals.log("front-channel", error.code, str(error))
-        await respond(send, 400, frame_headers(None), PAGE)
+        await respond(send, 400, frame_headers(), PAGE)
         return
-    await _end(end, iss, sid, received)
-    await respond(send, 200, frame_headers(iss), PAGE)
+    if named is not None:
+        await _within_deadline(end(*named, received))
+        await respond(send, 200, frame_headers(named[0]), PAGE)
+    elif end_of_browser is not None:
+        more = await _within_deadline(end_of_browser())
+        await respond(send, 200, [*frame_headers(*issuers), *(more or ())], PAGE)
+    else:  # from anywhere, about nobody: an image on any page could sign the user out
+        await respond(send, 200, frame_headers(), PAGE)
 
 
-async def _end(end: Callable[[str, str, float], Awaitable[bool]], iss: str, sid: str, received: float) -> None:
+async def _within_deadline(ending: Awaitable[T]) -> T | None:
     # A failure shows in the log and not on the page, where only a known sid can cause one.
     try:
         with anyio.fail_after(DEADLINE, shield=True):
-            await end(iss, sid, received)
+            return await ending
     except RPLogoutError as error:
         refusals.log("front-channel", error.code, str(error))
     except Exception as error:  # a store of somebody else's; its message may hold anything, its type does not
         refusals.log("front-channel", "failed", f"stopped by {type(error).__name__}")
+    return None

@@ -7,9 +7,14 @@ from typing import Any
 
 import anyio
 
-from .._asgi import Receive, Send, logger
+from .._asgi import Headers, Receive, Send, logger
+from ..arrival import Arrivals
+from ..client import is_in_frame
 from ..ledger import Deadline, Ledger
 from ..live import announce
+from ..login import Login
+from ..logins import empty_session, end_login, expire_cookies
+from ..messages import headers_of
 from ..protocol.logout_token import LogoutToken
 from ..providers.base import issuer_of, name_of
 from ..request import Request
@@ -25,46 +30,69 @@ from .front_channel import front_channel
 Endpoint = Callable[[Request, Receive, Send], Awaitable[None]]
 
 
-def owned_endpoints(settings: Settings, ledger: Ledger) -> dict[str, Endpoint]:
+def owned_endpoints(settings: Settings, ledger: Ledger, arrivals: Arrivals) -> dict[str, Endpoint]:
     """Give the endpoints by their path, as far as they are switched on."""
-
-    async def answer_callback(request: Request, receive: Receive, send: Send) -> None:
-        await callback(settings, ledger, request, send)
-
-    async def answer_back_channel(request: Request, receive: Receive, send: Send) -> None:
-        providers = await _providers(settings)
-
-        ended: list[LogoutToken] = []
-
-        async def end(token: LogoutToken, received: float) -> None:
-            await end_by_token(ledger, token, received)
-            ended.append(token)
-
-        await back_channel(request.scope, receive, send, providers=providers, end=end)
-        for token in ended:
-            await _tell(settings, providers, "back-channel", token.iss, token.sub, token.sid)
-
-    async def answer_front_channel(request: Request, receive: Receive, send: Send) -> None:
-        providers = await _providers(settings)
-
-        ended: list[tuple[str, str]] = []
-
-        async def end(iss: str, sid: str, received: float) -> bool:
-            known = await end_by_frame(ledger, iss, sid, received)
-            if known:
-                ended.append((iss, sid))
-            return known
-
-        await front_channel(request.scope, receive, send, providers=providers, end=end)
-        for iss, sid in ended:
-            await _tell(settings, providers, "front-channel", iss, None, sid)
-
+    owned = Owned(settings, ledger, arrivals)
     pairs = (
-        (settings.callback_path, answer_callback),
-        (settings.backchannel_path, answer_back_channel),
-        (settings.frontchannel_path, answer_front_channel),
+        (settings.callback_path, owned.callback),
+        (settings.backchannel_path, owned.back_channel),
+        (settings.frontchannel_path, owned.front_channel),
     )
     return {path: endpoint for path, endpoint in pairs if path is not None}
+
+
+class Owned:
+    """Answer what comes to the middleware's own paths."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, arrivals: Arrivals) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._arrivals = arrivals
+
+    async def callback(self, request: Request, receive: Receive, send: Send) -> None:
+        """Send the browser on to the page that it wanted."""
+        await callback(self._settings, self._ledger, request, send)
+
+    async def back_channel(self, request: Request, receive: Receive, send: Send) -> None:
+        """Take a logout token, and tell the application."""
+        providers = await _providers(self._settings)
+        ended: list[Login] = []
+
+        async def end(token: LogoutToken, received: float) -> None:
+            await end_by_token(self._ledger, token, received)
+            ended.append(Login(iss=token.iss, sub=token.sub, sid=token.sid))
+
+        await back_channel(request.scope, receive, send, providers=providers, end=end)
+        await self._tell(providers, "back-channel", ended)
+
+    async def front_channel(self, request: Request, receive: Receive, send: Send) -> None:
+        """Show the page for a provider's frame, and tell the application."""
+        providers = await _providers(self._settings)
+        ended: list[Login] = []
+
+        async def end(iss: str, sid: str, received: float) -> bool:
+            known = await end_by_frame(self._ledger, iss, sid, received)
+            ended.extend([Login(iss=iss, sid=sid)] if known else [])
+            return known
+
+        async def end_of_browser() -> Headers:
+            login, headers = await end_by_browser(self._settings, self._ledger, self._arrivals, request)
+            ended.extend([login] if login is not None else [])
+            return headers
+
+        unnamed = None if self._settings.frontchannel_session_required else end_of_browser
+        await front_channel(request.scope, receive, send, providers=providers, end=end, end_of_browser=unnamed)
+        await self._tell(providers, "front-channel", ended)
+
+    async def _tell(self, providers: tuple[Any, ...], how: How, ended: list[Login]) -> None:
+        if self._settings.on_logout is None:
+            return
+        for one in ended:
+            names = [name_of(provider) for provider in providers if one.iss and issuer_of(provider) == one.iss]
+            name = names[0] if names else None
+            # The provider has its answer by now: an application's slow hook must not turn a logout into a failed one.
+            with anyio.move_on_after(AFTER_DEADLINE, shield=True):
+                await tell(self._settings.on_logout, LogoutEvent(how, name, one.iss, one.sub, one.sid))
 
 
 async def end_by_token(ledger: Ledger, token: LogoutToken, received: float) -> None:
@@ -98,6 +126,27 @@ async def end_by_frame(ledger: Ledger, iss: str, sid: str, received: float) -> b
     return True
 
 
+async def end_by_browser(
+    settings: Settings, ledger: Ledger, arrivals: Arrivals, request: Request
+) -> tuple[Login | None, Headers]:
+    """End the login of the browser that shows the frame, if it has one here (Front-Channel Logout 1.0, section 2).
+
+    Gives what is known of the login, None if there was none that lived, and headers that expire the cookies.
+    """
+    deadline = Deadline()
+    verdict = await arrivals.fresh_verdict(request, deadline)
+    if not is_in_frame(request.headers) or not (verdict.live or verdict.claim.cookies or request.session):
+        return None, []
+    headers = headers_of(expire_cookies(settings, request, verdict.claim, {"headers": []}))
+    if verdict.ended is not None:
+        return None, headers
+    login = verdict.login if verdict.live else None
+    word = {"local": True, "provider": None, "to": None}
+    await end_login(ledger, request, verdict, login, word, deadline, by="front-channel")
+    empty_session(request)
+    return login or Login(), headers
+
+
 async def _providers(settings: Settings) -> tuple[Any, ...]:
     try:
         providers = await list_providers(settings)
@@ -109,14 +158,3 @@ async def _providers(settings: Settings) -> tuple[Any, ...]:
         if issuer_of(provider) is None:
             await warm(provider)
     return providers
-
-
-async def _tell(
-    settings: Settings, providers: tuple[Any, ...], how: How, iss: str, sub: str | None, sid: str | None
-) -> None:
-    if settings.on_logout is None:
-        return
-    name = next((name_of(provider) for provider in providers if issuer_of(provider) == iss), None)
-    # The provider has its answer by now: an application's slow hook must not turn a logout into a failed one.
-    with anyio.move_on_after(AFTER_DEADLINE, shield=True):
-        await tell(settings.on_logout, LogoutEvent(how, name, iss, sub, sid))

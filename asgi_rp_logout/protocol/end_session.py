@@ -57,6 +57,12 @@ def checked_url(url: object, what: str = "the end-session URL") -> str:
     """
     if not isinstance(url, str) or not _VISIBLE_ASCII.fullmatch(url) or "\\" in url:
         raise ProviderError(f"{what} is not an absolute URL of visible ASCII characters", code="url")
+    endpoint, mark, query = url.partition("#")[0].partition("?")
+    return _checked_endpoint(endpoint, what) + (mark + query if query else "")
+
+
+@functools.lru_cache(maxsize=64)  # the same few, at every logout
+def _checked_endpoint(url: str, what: str) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -66,7 +72,7 @@ def checked_url(url: object, what: str = "the end-session URL") -> str:
         raise ProviderError(f"{what} has no host, or names a user", code="url")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise ProviderError(f"{what} is neither https nor http on a loopback host", code="url")
-    return urlunsplit(parts._replace(fragment=""))
+    return urlunsplit(parts)
 
 
 def end_session_url(
@@ -126,6 +132,8 @@ def _encode(name: str, value: str) -> str:
 
 def same_endpoint(url: str, other: str) -> bool:
     """Tell whether two URLs lead to the same endpoint, whatever their queries."""
+    if url[:1] == "/":
+        return False  # it names no scheme
     try:
         one, two = urlsplit(url), urlsplit(other)
         return (one.scheme, one.hostname, one.port, one.path) == (two.scheme, two.hostname, two.port, two.path)

@@ -17,6 +17,7 @@ MAX_QUERY = 4096
 
 # What may stand in a Content-Security-Policy source without ending the directive.
 _HOST = re.compile(r"[a-z0-9.-]+|\[[0-9a-f:.]+\]")
+_NOBODY = "'none'"
 
 
 def read_front_channel(query: bytes) -> tuple[str, str] | None:
@@ -38,13 +39,14 @@ def read_front_channel(query: bytes) -> tuple[str, str] | None:
     return iss, sid
 
 
-def frame_headers(issuer: str | None) -> list[tuple[bytes, bytes]]:
+def frame_headers(*issuers: str | None) -> list[tuple[bytes, bytes]]:
     """Give the headers of the page that the provider shows in a frame.
 
-    Takes the issuer that may frame it, or None for nobody. Never stored (Front-Channel Logout 1.0, section 2), loads
-    nothing, and has no ``X-Frame-Options``, which could not name the provider.
+    Takes the issuers that may frame it; without one that has an origin, nobody may. Never stored (Front-Channel Logout
+    1.0, section 2), loads nothing, and has no ``X-Frame-Options``, which could not name the provider.
     """
-    policy = f"default-src 'none'; frame-ancestors {_origin(issuer)}"
+    origins = dict.fromkeys(origin for issuer in issuers if (origin := _origin(issuer)) is not None)
+    policy = f"default-src 'none'; frame-ancestors {' '.join(origins) or _NOBODY}"
     return [
         (b"content-type", b"text/html; charset=utf-8"),
         (b"cache-control", b"no-store"),
@@ -52,14 +54,13 @@ def frame_headers(issuer: str | None) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _origin(issuer: str | None) -> str:
-    nobody = "'none'"
+def _origin(issuer: str | None) -> str | None:
     try:
         parts = urlsplit(issuer or "")
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        return nobody
+        return None
     host = f"[{host}]" if ":" in host else host
     if parts.scheme not in ("https", "http") or not _HOST.fullmatch(host):
-        return nobody
+        return None
     return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")

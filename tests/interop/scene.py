@@ -107,7 +107,7 @@ def scene(
         **CLIENT,
         redirect_uris=[f"{url}/callback"],
         post_logout_redirect_uris=[f"{url}{path}" for path in ("/", "/bye", "/signed-out")],
-        **{name: f"{url}{path}" for name, path in (client or {}).items()},
+        **{name: f"{url}{more}" if isinstance(more, str) else more for name, more in (client or {}).items()},
     )
     provider = create_provider(issuer, [registered], {"alice": "wonderland"}, claims=claims, confirm=confirm)
     providers = [OIDCProvider(issuer, CLIENT["client_id"], CLIENT["client_secret"], **(oidc or {}))]

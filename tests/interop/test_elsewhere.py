@@ -58,6 +58,31 @@ def test_a_front_channel_logout_ends_the_session_whether_or_not_its_cookie_comes
     other_tab.close()
 
 
+@pytest.fixture(scope="module")
+def app_without_sids(certificate: Certificate) -> Iterator[Scene]:
+    """The same with a provider whose frame names no session."""
+    options: dict[str, Any] = {"certificate": certificate, "same_site": "none"}
+    rp_logout = {"frontchannel_path": "/frontchannel", "frontchannel_session_required": False, "freshness": 0}
+    client = {"frontchannel_logout_uri": "/frontchannel", "frontchannel_logout_session_required": False}
+    with scene(rp_logout, client=client, **options) as here:
+        yield here
+
+
+@pytest.mark.parametrize("third_party_cookies", ["blocked", "allowed"])
+def test_a_frame_that_names_no_session_ends_the_one_whose_cookie_comes_along(
+    request: pytest.FixtureRequest, app_without_sids: Scene, third_party_cookies: str
+) -> None:
+    app, blocked = app_without_sids, third_party_cookies == "blocked"
+    page: Page = request.getfixturevalue("page" if blocked else "lenient_page")
+    app.sign_in(page)
+    page.goto(f"{app.issuer}/end_session")
+    page.get_by_role("button", name="Yes, sign me out").click()
+    frame = app.await_answer(page, "/frontchannel")
+    assert (frame.status, frame.headers["sec-fetch-dest"]) == (200, "iframe")
+    page.goto(app.url)
+    expect(page.locator("#user")).to_have_text("alice" if blocked else "nobody")
+
+
 def test_a_logout_from_one_application_ends_the_other_and_its_websocket(
     page: Page, serve, oidc_provider, unused_port
 ) -> None:
