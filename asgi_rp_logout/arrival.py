@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from . import journal
 from ._asgi import Headers, Scope, Send, respond
 from .ledger import Deadline, Ledger
 from .logins import renew_session
@@ -91,6 +92,8 @@ def raw_cookies(headers: Headers) -> bytes:
 
 def make_anonymous(request: Request, verdict: Verdict) -> None:
     """Take out of a request what is dead, so that the application sees somebody who is not signed in."""
+    if verdict.ended is not None or verdict.dead:
+        journal.is_anonymous(request, verdict)
     session = request.live_session() if verdict.ended is not None else None
     if session is not None:
         if verdict.ended == "replaced":

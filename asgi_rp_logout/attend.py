@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable
 from typing import Any
 
-from ._asgi import ASGIApp, Message, Receive, Scope, Send, respond, route_path
+from ._asgi import ASGIApp, Message, Receive, Scope, Send, logger, respond, route_path
 from .arrival import Arrivals, is_recognisable, make_anonymous, refuse_for_now
 from .client import is_prefetch, plays_deferred
 from .context import SCOPE_KEY, Context, current
@@ -79,7 +80,7 @@ class Attendant:
                 for name, _ in headers:
                     if len(name) in lengths and self._is_telling(name.lower(), verdict):
                         telling = True
-                if session is not None and self._is_telling(b"set-cookie", verdict):
+                if session is not None and (self._is_telling(b"set-cookie", verdict) or self._has_just_ended()):
                     # Starlette says so since 1.0; of any other session it has to be assumed.
                     telling = telling or getattr(scope.get("session"), "modified", True)
                 if verdict is not None and verdict.login is not None and is_endless(headers):
@@ -95,6 +96,9 @@ class Attendant:
         """Tell whether a header of the response may matter; a cookie does where a login could be behind it."""
         known = self.entries if verdict is None else verdict.claim.keys
         return name == self._marker or (name == b"set-cookie" and bool(known))
+
+    def _has_just_ended(self) -> bool:
+        return time.monotonic() - self._ledger.ended_at < 1
 
     async def attend(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         """Recognise who comes in, and answer or hand on."""
@@ -126,7 +130,8 @@ class Attendant:
 
     async def _log_out(self, request: Request, receive: Receive, send: Send, context: Context) -> None:
         if request.method == "GET" and is_prefetch(request.headers):
-            await respond(send, 503, [(b"cache-control", b"no-store")])  # a hover must log nobody out
+            logger.debug("GET %s is a prefetch, answered 503: a hover must log nobody out", request.path)
+            await respond(send, 503, [(b"cache-control", b"no-store")])
             return
         deadline = Deadline()
         verdict = await self._arrivals.fresh_verdict(request, deadline) if self.entries else None

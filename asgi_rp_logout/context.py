@@ -16,6 +16,11 @@ from .login import Login
 
 SCOPE_KEY = "asgi_rp_logout"
 
+_NOTHING = (
+    "there is nothing to remember: expected remember_login(request, token) with an id_token in the token, as there is "
+    "where the scope has 'openid', or parts such as sub= and iss="
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -108,7 +113,7 @@ def remember_login(
             raise RPLogoutError(f"{name} is a {type(value).__name__}: expected text", code="token")
     login = Login(**parts)
     if login == Login():
-        raise RPLogoutError("there is nothing to remember: expected a token or its parts", code="token")
+        raise RPLogoutError(_NOTHING, code="token")
     context.remembered, context.forgotten, context.asked = login, False, True
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from urllib.parse import urljoin, urlsplit
+
 from .context import Mark
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+_MOVED = frozenset((301, 307, 308, 409))
+"""What sends the same request elsewhere; 409 is Inertia's, after a new version of the page's scripts."""
 
 
 def detect(status: int, method: str, *, on_logout_path: bool, marker: str | None, mark: Mark | None) -> Mark | None:
@@ -25,11 +30,14 @@ def detect(status: int, method: str, *, on_logout_path: bool, marker: str | None
     return None
 
 
-def _read_marker(value: str) -> Mark:
+def _read_marker(value: str) -> Mark | None:
+    """Read the marker header's value: None if it says that this is no logout."""
     value = value.strip()
     word = value.lower()
     if word in ("", "1", "true"):
         return Mark()
+    if word in ("0", "false"):
+        return None
     return Mark(local=True) if word == "local" else Mark(provider=value)
 
 
@@ -38,3 +46,19 @@ def _is_logout_answer(status: int, method: str) -> bool:
     if method == "GET":
         return status in _REDIRECTS
     return method in _CHANGING and (200 <= status < 300 or status in _REDIRECTS)
+
+
+def only_moves(status: int, location: str, *, host: str | None, paths: Iterable[str]) -> bool:
+    """Tell whether a redirect only moves the request: to https, or to its path with or without the last slash.
+
+    Takes the request's Host header and the paths by which browsers may know its own. Frameworks and proxies answer so
+    before the application has seen anything.
+    """
+    if status not in _MOVED:
+        return False
+    try:
+        ours, there = urlsplit(f"//{host}").hostname, urlsplit(urljoin(next(iter(paths), "/"), location))
+        same_host = there.hostname in (None, ours)
+    except ValueError:
+        return False
+    return same_host and there.path.rstrip("/") in {path.rstrip("/") for path in paths}

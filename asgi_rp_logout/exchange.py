@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
 
+from . import journal
 from ._asgi import Message, Send, logger
 from .client import Client, client_of
 from .context import Context, Mark
@@ -15,13 +15,13 @@ from .later import defer
 from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import ask_login_source, echo_of, empty_session, end_login, expire_cookies, has_evidence, judge_again
-from .messages import location_of, take_header, with_cookies
+from .messages import status_of, take_header, target_of, with_cookies
 from .ordinary import ordinary
 from .protocol.end_session import same_endpoint
 from .providers.base import Provider
 from .request import Request
-from .resolve import Destination, resolve
-from .returns import TRIP_LIFETIME, Return, own_target, plan_return
+from .resolve import resolve
+from .returns import TRIP_LIFETIME, Return, is_moved, own_target, plan_return
 from .revoke import after_logout
 from .rewrite import Answer, answer_for, turbo_reload
 from .settings import Settings
@@ -56,6 +56,7 @@ class Exchange:
         self._answered = False
         self._ended: Login | None = None
         self._asked: Provider | None = None
+        self._failed = False
 
     async def recall(self) -> None:
         """Step 0, on a logout path: learn who this is before the application forgets."""
@@ -79,13 +80,9 @@ class Exchange:
     async def _start(self, start: Message) -> None:
         marker, start = take_header(start, self.settings.marker)
         start = with_cookies(start, self.also)
-        mark = detect(
-            int(start["status"]),
-            self.request.method,
-            on_logout_path=self._on_logout_path,
-            marker=marker,
-            mark=self.context.mark,
-        )
+        on_path = self._on_logout_path and not is_moved(self.settings, self.request, start)
+        status, method = status_of(start), self.request.method
+        mark = detect(status, method, on_logout_path=on_path, marker=marker, mark=self.context.mark)
         if mark is not None and not self.context.handled:
             self.context.tell_outer()
             await self.log_out(mark, start)
@@ -97,7 +94,7 @@ class Exchange:
 
     async def _overtaken(self, status: int) -> bool:
         """Answer a second click that came in before the first one had ended the login; tell whether it was one."""
-        logger.debug("%s %s, answered %d, was no logout", self.request.method, self.request.path, status)
+        journal.no_logout(self.request, status)
         if self.verdict.ended is None and not self.ledger.idle:
             self.verdict = await judge_again(self.ledger, self.verdict, self.deadline)
             return self.is_second_click() and await self.second_click()
@@ -110,7 +107,7 @@ class Exchange:
         evidence = has_evidence(self.settings, self.request, self.verdict, login)
         stays = mark.local or client in (Client.FOREIGN, Client.PREFETCH)
         self._ended = login if login is not None else Login() if evidence else None
-        location = location_of(start)
+        location = target_of(start)
         target = own_target(self.settings, self.request, location)
         word = {"local": stays, "provider": mark.provider, "to": target}
         await end_login(self.ledger, self.request, self.verdict, login, word, self.deadline)
@@ -118,8 +115,10 @@ class Exchange:
         start = expire_cookies(self.settings, self.request, self.verdict.claim, start)
         answer = None
         if not evidence:
-            logger.debug("logged out here, and not at the provider: the request shows no session to end there")
-        elif not stays:
+            journal.no_session(self.settings)
+        elif stays:
+            journal.stays_here(mark)
+        elif not self._failed:
             try:
                 start, answer = await self._take_to_provider(mark, login, client, start, target, location)
             except RPLogoutError as error:
@@ -159,6 +158,7 @@ class Exchange:
             _, answer = await self.go(mark, login, client, start, target)
         except RPLogoutError as error:
             _report(error)
+            self._failed = True  # said once, and not tried again for this request
             return False
         if answer is not None:
             await self.answer(answer)
@@ -196,10 +196,12 @@ class Exchange:
     ) -> tuple[Message, Answer | None]:
         for_fetch = self.settings.for_fetch
         if client is Client.FETCH and for_fetch == "local":
+            journal.stays_here(Mark(local=True))
             return start, None
         if client is Client.TURBO_VISIT or (client is Client.FETCH and for_fetch == "defer"):
             lines = await defer(self.ledger, self.request, mark, login, target, self.deadline)
             start = with_cookies(start, lines)
+            journal.waits()
             return start, turbo_reload(start) if lines and client is Client.TURBO_VISIT else None
         return await self.go(mark, login, client, start, target, location)
 
@@ -214,18 +216,17 @@ class Exchange:
     ) -> tuple[Message, Answer | None]:
         """Resolve, build and write the answer that takes this client to the provider. Raises ``ProviderError``."""
         way_back = plan_return(self.settings, self.request, target)
-        destination = await self._resolve(mark, login, way_back, location)
+        scope, named = self.request.as_it_came(), mark.provider
+        destination = await resolve(
+            self.settings, named=named, login=login, way_back=way_back, scope=scope, location=location
+        )
+        self._asked = destination.provider
+        journal.goes_on(destination.provider, client, login)
         if location is not None and same_endpoint(location, destination.url):
             return start, None  # the application goes there by itself
         if way_back.state is not None:
             start = await self._keep_trip(start, way_back)
         return start, answer_for(client, start, destination, as_json=self.settings.for_fetch == "json")
-
-    async def _resolve(self, mark: Mark, login: Login | None, way_back: Return, location: str | None) -> Destination:
-        question: dict[str, Any] = {"named": mark.provider, "login": login, "way_back": way_back, "location": location}
-        destination = await resolve(self.settings, scope=self.request.as_it_came(), **question)
-        self._asked = destination.provider
-        return destination
 
     async def _keep_trip(self, start: Message, way_back: Return) -> Message:
         """Keep where the browser goes from the callback, for this browser alone."""

@@ -53,7 +53,7 @@ class Ledger:
         self._local = store if isinstance(store, MemoryStore) else None
         self.is_local = self._local is not None  # nobody outside of this process can end a login
         self._fresh_ends: OrderedDict[str, float] = OrderedDict()
-        self._ended_at = 0.0
+        self.ended_at = float("-inf")  # by the monotonic clock
         self._owed: dict[str, tuple[Record, float]] = {}
         self._asking: dict[Any, anyio.Event] = {}
         self._guard = Guard()
@@ -71,7 +71,7 @@ class Ledger:
         if verdict is None or verdict.until < time.monotonic():
             return None
         asked = verdict.until - self.freshness
-        if self._ended_at > asked and any(self._fresh_ends.get(name, asked) > asked for name in verdict.claim.keys):
+        if self.ended_at > asked and any(self._fresh_ends.get(name, asked) > asked for name in verdict.claim.keys):
             return None
         return verdict
 
@@ -223,7 +223,7 @@ class Ledger:
         """Let no verdict from before this moment hold in this process."""
         now = time.monotonic()
         self.ends += 1
-        self._ended_at = self._fresh_ends[key] = now
+        self.ended_at = self._fresh_ends[key] = now
         self._fresh_ends.move_to_end(key)
         # No verdict is older than ``freshness``. Two that are go for each one that comes, so they cannot pile up.
         for oldest in tuple(itertools.islice(self._fresh_ends, 2)):

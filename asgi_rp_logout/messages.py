@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 
 from ._asgi import Headers, Message
 
+_TARGETS = frozenset((b"location", b"hx-redirect", b"hx-location", b"x-inertia-location"))
+
 
 def headers_of(start: Message) -> Headers:
     """Give the headers; an empty list if the message has none."""
@@ -16,9 +18,16 @@ def headers_of(start: Message) -> Headers:
     return headers
 
 
-def location_of(start: Message) -> str | None:
-    """Give the redirect target, decoded as latin-1."""
-    return next((value.decode("latin-1") for name, value in headers_of(start) if name.lower() == b"location"), None)
+def status_of(start: Message) -> int:
+    """Give the status in HTTP's words: Inertia says 303 by a 409 with the target in a header of its own."""
+    status = int(start["status"])
+    inertia = status == 409 and any(name.lower() == b"x-inertia-location" for name, _ in headers_of(start))
+    return 303 if inertia else status
+
+
+def target_of(start: Message) -> str | None:
+    """Give the redirect target, HTTP's or that of a library in the page, decoded as latin-1."""
+    return next((value.decode("latin-1") for name, value in headers_of(start) if name.lower() in _TARGETS), None)
 
 
 def set_cookies_of(start: Message) -> list[bytes]:

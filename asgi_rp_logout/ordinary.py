@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+import time
+
+from . import journal
 from ._asgi import Message, logger
 from .context import Context
 from .later import take
@@ -9,8 +13,8 @@ from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import forget, judge_again, lift_reissued, looks_signed, remember, renew_session, writes_session
 from .messages import set_cookies_of, value_set_by, with_cookies, without_cookies
-from .protocol.cookies import name_set_by
-from .request import Request
+from .protocol.cookies import is_deletion, name_set_by
+from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings
 from .verdict import Claim, Verdict
 
@@ -38,11 +42,30 @@ async def ordinary(
         # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
         renew_session(request)
         return without_cookies(start, settings.session_cookies.sets)
+    if _deletes_session(settings, request, start):
+        journal.deletes_session(request)
+    if _begins(request) and time.monotonic() - ledger.ended_at < 1:
+        # A signed cookie is the same to the letter if the same is signed within the same second, and would be as dead
+        # as the one that a logout has just buried.
+        request.scope["session"][APART_IN_SESSION] = secrets.token_urlsafe(9)
     if sets_session:
         await lift_reissued(settings, ledger, claim, start, deadline)
         if verdict.live and claim.carried and claim.handle is not None:
             return with_cookies(start, [request.own.setting(request.own.login, claim.handle.text, ledger.lifetime)])
     return start
+
+
+def _begins(request: Request) -> bool:
+    """Tell whether a session without a login of ours is about to be written around us."""
+    session = request.live_session()
+    return bool(session and HANDLE_IN_SESSION not in session) and writes_session(request)
+
+
+def _deletes_session(settings: Settings, request: Request, start: Message) -> bool:
+    deleted = any(
+        settings.session_cookies.has(name_set_by(line)) and is_deletion(line) for line in set_cookies_of(start)
+    )
+    return deleted or bool(request.session and not request.live_session())
 
 
 async def _remembering(

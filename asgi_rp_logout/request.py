@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from ._asgi import Headers, Scope, header_values
 from .protocol.cookies import CookieSet, parse_cookies, secret_digest
@@ -19,11 +19,16 @@ from .protocol.return_to import public_base
 from .verdict import Claim, Handle, SessionCookie
 
 HANDLE_IN_SESSION = "_rp_login"
+APART_IN_SESSION = "_rp_apart"
 
 
 @functools.lru_cache(maxsize=256)  # a logout asks three times, each of them some 15 µs
 def _base(public_url: str | None, scheme: str, host: str | None, root_path: str) -> str | None:
     return public_base(public_url=public_url, scheme=scheme, host=host, root_path=root_path)
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/:@!$&'()*+,;=-._~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,11 @@ class Request:
     @property
     def full_path(self) -> str:
         """The path as browsers wrote it, percent-encoded, below the prefix that a proxy may have taken off."""
-        return self.root_path.rstrip("/") + quote(self.path, safe="/:@!$&'()*+,;=-._~")
+        return self.root_path.rstrip("/") + _quoted(self.path)
+
+    def paths(self, public_url: str | None) -> tuple[str, ...]:
+        """Give the paths by which browsers may know this request: below ``root_path``, or below the public URL's."""
+        return (self.full_path, urlsplit(public_url or "").path + _quoted(self.path))
 
     @property
     def scheme(self) -> str:

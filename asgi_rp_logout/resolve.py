@@ -70,18 +70,27 @@ async def resolve(
 
 
 async def list_providers(settings: Settings) -> tuple[Provider, ...]:
-    """Give the providers as they are now. Raises whatever a callable raises, and ``ConfigurationError``."""
+    """Give the providers as they are now. Raises ``ProviderError`` or ``ConfigurationError`` for a callable's fault."""
     if not callable(settings.providers):
         providers = tuple(settings.providers)
     else:
-        listed = settings.providers()
-        providers = checked_list(await listed if inspect.isawaitable(listed) else listed)
+        providers = await _listed(settings.providers)
     if settings.http_client is not None:
         for provider in providers:
             use: Callable[..., None] | None = getattr(provider, "use_http_client", None)
             if use is not None:
                 use(settings.http_client)
     return providers
+
+
+async def _listed(providers: Callable[[], Any]) -> tuple[Provider, ...]:
+    try:
+        listed = providers()
+        return checked_list(await listed if inspect.isawaitable(listed) else listed)
+    except RPLogoutError:
+        raise
+    except Exception as error:
+        raise ProviderError(f"the function given as providers raised {type(error).__name__}", code="raised") from error
 
 
 def choose(providers: Sequence[Provider], named: str | None, login: Login | None) -> list[Choice]:
@@ -149,7 +158,9 @@ def _the_one(found: Sequence[Destination], choices: Sequence[Choice], location: 
     if len(meant) == 1:
         return meant[0]
     if found:
-        raise ProviderError("several providers, and nothing tells which one signed the user in", code="ambiguous")
+        raise ProviderError(
+            "several providers, and nothing tells which one signed the user in: see remember_login()", code="ambiguous"
+        )
     if all(getattr(choice.provider, "local_only", False) for choice in choices):
         raise ProviderError("the provider has no logout, as configured", code="local_only")
     raise ProviderError("no provider has an end-session endpoint", code="no_endpoint")

@@ -7,6 +7,9 @@ import secrets
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from ._asgi import Message, logger
+from .detect import only_moves
+from .messages import target_of
 from .protocol.return_to import absolute_url, local_path, origin_of, without_query
 from .request import Request
 from .settings import Settings
@@ -79,6 +82,20 @@ def own_target(settings: Settings, request: Request, location: str | None) -> st
     bases = (request.base(settings.public_url), request.base(None))
     origins = {origin for base in bases if base is not None and (origin := origin_of(base)) is not None}
     return local_path(location, own=origins, current_path=request.full_path)
+
+
+def is_moved(settings: Settings, request: Request, start: Message) -> bool:
+    """Tell whether an answer only moves the request, and warn if that leads off the logout paths."""
+    location = target_of(start)
+    paths = request.paths(settings.public_url)
+    if location is None or not only_moves(int(start["status"]), location, host=request.host, paths=paths):
+        return False
+    target = request.path.rstrip("/") + ("/" if location.partition("?")[0].endswith("/") else "")
+    if target not in settings.logout_paths:
+        logger.warning(
+            "%s is only sent on to %s, which is no logout_path, so that it logs nobody out", paths[0], target
+        )
+    return True
 
 
 def default_target(settings: Settings, request: Request) -> str:

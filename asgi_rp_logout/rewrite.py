@@ -21,9 +21,14 @@ _REPLACED = frozenset(
         b"etag",
         b"last-modified",
         b"cache-control",
+        b"refresh",
+        b"hx-redirect",
+        b"hx-location",
+        b"hx-refresh",
+        b"x-inertia-location",
     )
 )
-"""Headers that spoke of the body or target that is no longer sent."""
+"""Headers that spoke of the body or target that is no longer sent; htmx obeys the application's before ours."""
 
 Answer = tuple[Message, bytes]
 

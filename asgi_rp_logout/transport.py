@@ -52,7 +52,9 @@ async def fetch_json(url: str, *, client: httpx.AsyncClient | None = None) -> di
     except TimeoutError as error:
         raise ProviderError(f"{where} did not answer within {seconds:.1f} s", code="fetch_timeout") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ProviderError(f"{where} cannot be reached: {type(error).__name__}", code="fetch_failed") from error
+        # What the connection failed at tells a name from a port from a certificate, and holds nothing of a request.
+        why = f" ({error.__cause__ or error})" if isinstance(error, httpx.ConnectError) else ""
+        raise ProviderError(f"{where} cannot be reached: {type(error).__name__}{why}", code="fetch_failed") from error
     except (ValueError, RecursionError) as error:
         raise ProviderError(f"{where} is not JSON", code="fetch_not_json") from error
     if not isinstance(document, dict):

@@ -9,7 +9,7 @@ from starlette.routing import Mount, Route
 
 from asgi_rp_logout.context import Mark
 from asgi_rp_logout.detect import detect
-from tests.apps import guarded, log_out, page, parameters, saying, signs_out, went_to_provider
+from tests.apps import COOKIE, END, guarded, log_out, page, parameters, saying, signs_out, went_to_provider
 
 REDIRECTS = [301, 302, 303, 307, 308]
 CHANGING = ["POST", "PUT", "PATCH", "DELETE"]
@@ -72,6 +72,87 @@ async def test_headers_may_be_any_iterable(path: str) -> None:
     start = {"type": "http.response.start", "status": 200, "headers": iter([(b"x-one", b"1"), (b"x-two", b"2")])}
     answer = await log_out(guarded(saying([start, {"type": "http.response.body"}])), path, "GET")
     assert answer.headers == [(b"x-one", b"1"), (b"x-two", b"2")]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("status", "location"),
+    [
+        (307, "/logout/"),  # FastAPI and Starlette, whose route has the slash
+        (301, "http://127.0.0.1/logout/"),
+        (308, "logout/?x=1"),
+        (307, "https://127.0.0.1/logout"),  # Starlette's HTTPSRedirectMiddleware
+        (301, "https://127.0.0.1:8443/logout"),
+        (307, "//127.0.0.1/logout"),
+    ],
+)
+async def test_a_redirect_that_only_moves_the_request_is_no_logout(method: str, status: int, location: str) -> None:
+    """To https, or to the path with or without the last slash: the application has not seen the request yet."""
+    app = signs_out(location, status=status)
+    assert (await log_out(guarded(app), method=method)).messages == (await log_out(app, method=method)).messages
+
+
+@pytest.mark.parametrize(
+    ("status", "location"),
+    [
+        (303, "/logout/"),  # "you are signed out", at nearly the same address
+        (302, "/logout"),
+        (307, "/"),
+        (307, "/logout/done"),
+        (308, "/x/logout"),
+        (307, "https://other.example/logout"),
+        (307, "http://[/logout"),
+        (307, ""),
+    ],
+)
+async def test_a_redirect_that_leads_on_is_a_logout(status: int, location: str) -> None:
+    answer = await log_out(guarded(signs_out(location, status=status)))
+    assert went_to_provider(answer) is (location != "")
+    assert "session" in answer.expired() or location == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "location", "options"),
+    [
+        ("/prefix/logout", "/prefix/logout/", {"root_path": "/prefix"}),
+        ("/logout", "/prefix/logout/", {"public_url": "https://app.example/prefix"}),
+        ("/logout/", "/logout", {"logout_path": "/logout/"}),
+        ("/a[b", "/a%5Bb/", {"logout_path": "/a[b"}),
+    ],
+)
+async def test_a_move_is_known_below_a_prefix_too(path: str, location: str, options: dict[str, str]) -> None:
+    root_path = options.pop("root_path", "")
+    answer = await log_out(guarded(signs_out(location, status=307), **options), path, root_path=root_path)
+    assert (answer.status, answer.header("location")) == (307, location)
+
+
+async def test_a_move_off_the_logout_paths_is_warned_of(log) -> None:
+    await log_out(guarded(signs_out("/logout/", status=307)))
+    assert log() == ["/logout is only sent on to /logout/, which is no logout_path, so that it logs nobody out"]
+    await log_out(guarded(signs_out("/logout/", status=307), logout_path=("/logout", "/logout/")))
+    await log_out(guarded(signs_out("https://127.0.0.1/logout", status=307)))
+    assert len(log()) == 1
+
+
+async def test_inertias_own_redirect_is_one() -> None:
+    """Inertia redirects to another site by a 409; after new scripts, the same 409 only loads the page once more."""
+    inertia = {"cookie": COOKIE, "x-inertia": "true", "accept": "text/html, application/xhtml+xml"}
+    app = guarded(page(409, [("X-Inertia-Location", "http://127.0.0.1/bye")]))
+    answer = await log_out(app, headers=inertia)
+    assert (answer.status, "session" in answer.expired()) == (409, True)
+    assert [value.partition(b"?")[0] for name, value in answer.headers if name == b"x-inertia-location"] == [
+        END.encode()
+    ]
+    assert b"post_logout_redirect_uri=http%3A%2F%2F127.0.0.1%2Fbye" in dict(answer.headers)[b"x-inertia-location"]
+
+    bare = page(409, [("X-Inertia-Location", "http://127.0.0.1/logout")])
+    assert (await log_out(guarded(bare), method="GET", headers=inertia)).messages == (
+        await log_out(bare, method="GET", headers=inertia)
+    ).messages
+    for status, method in ((409, "POST"), (200, "GET")):
+        other = page(status, [("X-Inertia-Location", "/bye")] if status == 200 else [])
+        answer = await log_out(guarded(other), method=method, headers=inertia)
+        assert (answer.status, answer.expired()) == (status, set())
 
 
 async def test_several_logout_paths_and_none() -> None:
@@ -155,6 +236,14 @@ async def test_the_marker_local_logs_out_here_only(value: str, log) -> None:
 async def test_the_marker_local_goes_before_the_path() -> None:
     assert not went_to_provider(await log_out(guarded(signs_out("/bye", (MARK, "local")))))
     assert went_to_provider(await log_out(guarded(signs_out("/bye"))))
+
+
+@pytest.mark.parametrize("value", ["0", "false", "False"])
+@pytest.mark.parametrize("path", ["/logout", "/anywhere"])
+async def test_the_marker_can_say_that_this_was_no_logout(value: str, path: str, log) -> None:
+    """A form that is shown once more with its errors, say, at the logout path."""
+    answer = await log_out(guarded(page(200, [(MARK, value)])), path)
+    assert (answer.status, answer.all("set-cookie"), answer.all(MARK), log()) == (200, [], [], [])
 
 
 @pytest.mark.parametrize(

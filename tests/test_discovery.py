@@ -75,6 +75,8 @@ def test_the_issuer_has_to_be_equal_in_every_character(issuer: object) -> None:
     with pytest.raises(ProviderError) as caught:
         checked_document(document(issuer=issuer), ISSUER)
     assert caught.value.code == "issuer_mismatch"
+    assert ISSUER in str(caught.value)
+    assert str(caught.value).endswith(repr(issuer))  # what to configure instead, if it is the right one
 
 
 @pytest.mark.parametrize("name", ["end_session_endpoint", "revocation_endpoint", "jwks_uri"])

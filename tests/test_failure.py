@@ -269,6 +269,15 @@ async def test_a_document_without_an_end_session_endpoint(serve, log) -> None:
 
 async def test_a_provider_that_nobody_listens_for(free_port: int, log) -> None:
     await logged_out_here(failing([OIDCProvider(f"http://127.0.0.1:{free_port}", "rp", name="idp")]), log)
+    assert "cannot be reached: ConnectError (" in log()[0]
+
+
+async def test_a_provider_whose_certificate_nobody_vouches_for_is_told_from_one_that_is_not_there(
+    serve, certificate, log
+) -> None:
+    issuer = serve(page(), certificate=certificate, lifespan="off")
+    await logged_out_here(failing([OIDCProvider(issuer, "rp", name="idp")]), log)
+    assert "CERTIFICATE_VERIFY_FAILED" in log()[0]
 
 
 async def test_a_provider_whose_port_takes_connections_and_says_nothing(log) -> None:

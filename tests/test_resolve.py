@@ -347,6 +347,14 @@ async def test_a_callable_is_asked_at_each_logout() -> None:
     assert went_to_provider(await log_out(guard, headers={"cookie": "session=2"}))
 
 
+@pytest.mark.parametrize("broken", [lambda: None, lambda: 1 / 0])
+async def test_a_callable_that_fails_is_said_to_have_failed_and_not_a_provider(broken: Any, log: Any) -> None:
+    answer = await log_out(guarded(signs_out(), providers=broken))
+    assert (answer.header("location"), "session" in answer.expired()) == ("/login", True)
+    (line,) = log()
+    assert "the function given as providers raised " in line
+
+
 async def test_the_applications_own_redirect_settles_which_of_several_providers_is_meant(log: Any) -> None:
     """It goes there by itself: its answer is left alone, and there is nothing to warn of."""
     own = "https://blue.example/end?client_id=its-own"

@@ -30,6 +30,11 @@ DROPPED = [
     ("cache-control", "public, max-age=60"),
     ("Cache-Control", "immutable"),
     ("X-RP-Logout", "1"),
+    ("Refresh", "0;url=/bye"),
+    ("HX-Redirect", "/bye"),  # htmx would join two of them, and go to neither
+    ("hx-location", "/bye"),
+    ("HX-Refresh", "true"),
+    ("x-inertia-location", "/bye"),
 ]
 KEPT = [
     ("set-cookie", "a=1"),
@@ -156,6 +161,26 @@ async def test_htmx_gets_a_header_that_it_obeys() -> None:
     assert (answer.status, answer.body, answer.header("location")) == (200, b"", None)
     assert (answer.header("hx-redirect") or "").startswith(END)
     assert (answer.header("cache-control"), answer.header("content-length")) == ("no-store", "0")
+
+
+@pytest.mark.parametrize("name", ["HX-Redirect", "hx-location"])
+async def test_htmx_returns_to_where_the_application_wanted_it(name: str) -> None:
+    """It answers with a header of htmx's, since it cannot redirect one either."""
+    headers = {**FETCH, "hx-request": "true"}
+    answer = await log_out(guarded(page(204, [(name, "/bye")])), headers=headers)
+    assert answer.status == 200
+    (url,) = answer.all("hx-redirect")
+    assert url.startswith(f"{END}?")
+    assert url.endswith("post_logout_redirect_uri=http%3A%2F%2F127.0.0.1%2Fbye")
+    as_json = await log_out(guarded(page(204, [(name, '{"path":"/bye"}')])), headers=headers)
+    assert as_json.all("hx-redirect") == [f"{END}?client_id=rp"]
+
+
+async def test_an_application_that_sends_htmx_to_the_provider_by_itself_is_left_alone() -> None:
+    app = guarded(page(204, [("HX-Redirect", f"{END}?own=1")]))
+    answer = await log_out(app, headers={**FETCH, "hx-request": "true"})
+    assert (answer.status, answer.all("hx-redirect")) == (204, [f"{END}?own=1"])
+    assert "session" in answer.expired()
 
 
 async def test_inertia_gets_a_conflict_with_the_address() -> None:

@@ -76,3 +76,38 @@ async def test_a_refusal_elsewhere_stays_a_refusal() -> None:
     first, second = await two_clicks(MemoryStore(), marked_paths=())
     assert (first.status, first.header("location")) == (303, "/bye")
     assert (second.status, second.body) == (401, b"who are you?")
+
+
+class Down:
+    """A provider that has gone down since the first click, and what it was asked."""
+
+    name = "acme"
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.up = True
+
+    async def get_end_session_url(self) -> str:
+        self.asked += 1
+        if not self.up:
+            raise OSError
+        return "https://id.example.com/logout"
+
+
+@pytest.mark.anyio
+async def test_a_second_click_that_cannot_go_there_warns_once_and_asks_once(log) -> None:
+    """The application answers it then, and its answer is a logout of its own."""
+
+    async def signs_out(scope: Any, receive: Any, send: Any) -> None:
+        await RedirectResponse("/bye", 303)(scope, receive, send)
+
+    provider = Down()
+    app = RPLogoutMiddleware(signs_out, providers=[provider])
+    scope = {"path": "/logout", "method": "POST", "headers": {"cookie": f"session={SESSION}"}}
+    first = await call(app, http_scope(**scope))
+    assert (str(first.header("location")).partition("?")[0], provider.asked) == ("https://id.example.com/logout", 1)
+    provider.up = False
+    second = await call(app, http_scope(**scope))
+    assert (second.status, second.header("location"), provider.asked) == (303, "/bye", 2)
+    assert "session" in second.expired()
+    assert len(log()) == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from urllib.parse import parse_qs
 
-from .._asgi import Send, respond
+from .._asgi import Send, logger, respond
 from ..errors import StoreError
 from ..ledger import Deadline, Ledger
 from ..protocol.return_to import local_path
@@ -23,7 +23,10 @@ async def callback(settings: Settings, ledger: Ledger, request: Request, send: S
     if request.method not in ("GET", "HEAD"):
         await respond(send, 405, [(b"allow", b"GET, HEAD"), (b"cache-control", b"no-store")])
         return
-    target = await _target(ledger, request) or default_target(settings, request)
+    target = await _target(ledger, request)
+    if target is None:
+        logger.debug("a browser came back from the provider without a state that is its own and unused")
+        target = default_target(settings, request)
     headers = [
         (b"location", target.encode("ascii")),
         (b"cache-control", b"no-store"),

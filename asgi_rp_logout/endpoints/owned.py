@@ -85,9 +85,10 @@ class Owned:
         await self._tell(providers, "front-channel", ended)
 
     async def _tell(self, providers: tuple[Any, ...], how: How, ended: list[Login]) -> None:
-        if self._settings.on_logout is None:
-            return
         for one in ended:
+            logger.debug("%s logout: a login at %s has ended", how, one.iss or "a provider")
+            if self._settings.on_logout is None:
+                continue
             names = [name_of(provider) for provider in providers if one.iss and issuer_of(provider) == one.iss]
             name = names[0] if names else None
             # The provider has its answer by now: an application's slow hook must not turn a logout into a failed one.

@@ -45,7 +45,8 @@ def checked_document(document: Mapping[str, Any], issuer: str) -> dict[str, str]
     our users, and their ID Tokens, anywhere. Absent endpoints are absent in the answer. Raises ``ProviderError``.
     """
     if document.get("issuer") != issuer:
-        raise ProviderError(f"the discovery document of {issuer} names another issuer", code="issuer_mismatch")
+        named = repr(document.get("issuer"))[:200]
+        raise ProviderError(f"the discovery document of {issuer} names another issuer, {named}", code="issuer_mismatch")
     metadata = {"issuer": issuer}
     for name in _ENDPOINTS:
         if document.get(name):
