@@ -74,7 +74,8 @@ def checked_list(providers: Iterable[Any]) -> tuple[Provider, ...]:
 def checked_path(path: object, option: str) -> str:
     """Check a path that is compared with the route path of requests."""
     if not isinstance(path, str) or not _PATH.fullmatch(path):
-        raise ConfigurationError(f"{option}={path!r}: expected a path such as '/logout', without query")
+        example = "/logout" if option == "logout_path" else f"/auth/{option.removesuffix('_path')}"
+        raise ConfigurationError(f"{option}={path!r}: expected a path such as {example!r}, without query")
     if any(mark in path for mark in "{}*"):
         raise ConfigurationError(
             f"{option}={path!r}: expected a whole path; paths are compared as they are, not as patterns"

@@ -22,6 +22,16 @@ BREAKER_OPEN = 1.0
 """Seconds after a failure in which reads are not even tried."""
 
 
+_ENDED_HERE = "the end of a login could not be written: until it can, only this process knows of it"
+NOT_WRITTEN = {
+    "login": "a login could not be remembered",
+    **dict.fromkeys(("ended", "buried", "invented"), _ENDED_HERE),
+    "later": "the logout of a fetch could not be kept for the next page",
+    "trip": "where a browser wants to go after the provider could not be kept",
+}
+"""What it means that a record of one kind could not be written."""
+
+
 @dataclass(slots=True)
 class Deadline:
     """Share one deadline among the store calls of a request; what the application does in between does not count."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import anyio
 
 from .errors import StoreError
-from .guard import Deadline, Guard
+from .guard import NOT_WRITTEN, Deadline, Guard
 from .login import Login
 from .settings import Settings
 from .store import COLLECTION, MemoryStore, Record
@@ -241,7 +241,7 @@ class Ledger:
         try:
             await self._guarded(self.store.put(key, record, collection=COLLECTION, ttl=ttl), deadline, breaker=False)
         except StoreError as error:
-            self._guard.complain(f"a record ({key.partition(':')[0]}) could not be written", error)
+            self._guard.complain(NOT_WRITTEN.get(key.partition(":")[0], "a record could not be written"), error)
             return False
         return True
 
