@@ -117,7 +117,7 @@ class Ledger:
         records = await self._guarded(self._get_many(keys), deadline, breaker=True)
         if self._owed:
             await self._settle(deadline)
-        return records | owed
+        return {**records, **owed} if owed else records
 
     def owed(self, keys: Iterable[str]) -> dict[str, Record]:
         """Give the tombstones among ``keys`` that the store has not taken yet; they count here all the same."""
@@ -217,7 +217,8 @@ class Ledger:
             if len(self._owed) >= _REMEMBERED:
                 self._owed.pop(next(iter(self._owed)))
             self._owed[key] = (record, time.time() + self._kept)
-        self._note_end(key)  # once more: somebody may have read the store just before it was written
+        if self._local is None:
+            self._note_end(key)  # once more: somebody may have read the store just before it was written
 
     def _note_end(self, key: str) -> None:
         """Let no verdict from before this moment hold in this process."""

@@ -11,8 +11,8 @@ from .context import Context
 from .later import take
 from .ledger import Deadline, Ledger
 from .login import Login
-from .logins import forget, judge_again, lift_reissued, looks_signed, remember, renew_session, writes_session
-from .messages import set_cookies_of, value_set_by, with_cookies, without_cookies
+from .logins import forget, judge_again, lift_reissued, remember, renew_session, writes_session
+from .messages import looks_signed, set_cookies_of, value_set_by, with_cookies, without_cookies
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings

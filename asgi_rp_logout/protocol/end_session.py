@@ -126,8 +126,13 @@ def _appended(url: str, present: frozenset[str], pairs: list[tuple[str, str]]) -
 
 def _encode(name: str, value: str) -> str:
     # %20 and not "+": some providers read a query as a path is read. An unpaired surrogate becomes "?".
-    encoded = quote(name, safe="", errors="replace")
+    encoded = _encoded_name(name)
     return f"{encoded}={quote(value, safe='', errors='replace')}" if value else encoded
+
+
+@functools.lru_cache(maxsize=64)
+def _encoded_name(name: str) -> str:
+    return quote(name, safe="", errors="replace")
 
 
 def same_endpoint(url: str, other: str) -> bool:
