@@ -16,7 +16,7 @@ from .later import take
 from .ledger import Deadline, Ledger
 from .live import SIGNED_OUT, TRY_AGAIN_LATER, Connection, Watch, is_endless, watching
 from .logins import ask_login_source, show
-from .request import Request, readable_session
+from .request import Request, session_as_it_is
 from .settings import Settings
 from .store import MemoryStore
 from .verdict import Verdict
@@ -53,8 +53,7 @@ class Attendant:
             return None
         session = verdict = None
         if "session" in scope:
-            readable = readable_session(scope)
-            session = dict(readable) if readable is not None else None
+            session = session_as_it_is(scope)
         if self.entries:
             key = self._arrivals.key(scope, session)
             if key is not None:
@@ -120,9 +119,7 @@ class Attendant:
                 await self._hand_on(request, receive, send, context, verdict, deadline)
 
     def _arrived(self, scope: Scope) -> Request:
-        session = readable_session(scope)
-        kept = dict(session) if session is not None else None
-        return self._keep(scope, route_path(scope), scope.get("root_path", ""), kept)
+        return self._keep(scope, route_path(scope), scope.get("root_path", ""), session_as_it_is(scope))
 
     def _keep(self, scope: Scope, path: str, root_path: str, session: dict[str, Any] | None) -> Request:
         own = self._arrivals.own_cookies(scope, root_path)

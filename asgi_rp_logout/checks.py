@@ -25,7 +25,7 @@ _ABSOLUTE = re.compile(r"https?://[^\s/?#@\\]+[^\s\\\x00-\x1f\x7f]*")
 _RESERVED_HEADERS = frozenset(
     {"location", "set-cookie", "content-length", "content-type", "transfer-encoding", "cookie"}
 )
-_DIRECTIVES = ("cache", "cookies", "storage", "executionContexts", "clientHints", "prefetchCache", "*")
+DIRECTIVES = ("cache", "cookies", "storage", "executionContexts", "clientHints", "prefetchCache", "*")
 
 
 def refusing_unknown_options(init: Callable[P, None]) -> Callable[P, None]:
@@ -65,6 +65,8 @@ def checked_list(providers: Iterable[Any]) -> tuple[Provider, ...]:
         if not callable(getattr(provider, "get_end_session_url", None)):
             raise ConfigurationError(f"provider {type(provider).__name__}: expected a method get_end_session_url()")
         name = name_of(provider)
+        if name is not None and name.lower() in ("local", "1", "true", "0", "false"):
+            raise ConfigurationError(f"provider name {name!r}: expected another one, since the marker header says it")
         if name in names:
             raise ConfigurationError(f"provider name {name!r} is given twice: expected unique names")
         names |= {name} if name else set()
@@ -151,6 +153,13 @@ def checked_number(value: object, option: str, *, least: float, unit: str) -> fl
     return value
 
 
+def checked_length(value: object, option: str, *, least: int) -> int:
+    """Check a whole number of bytes."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{option}={value!r}: expected a whole number of bytes, {least} or more")
+    return value
+
+
 def checked_choice(value: object, option: str, choices: tuple[str, ...]) -> Any:
     """Check one of a few words."""
     if value not in choices:
@@ -184,5 +193,5 @@ def checked_directives(value: object) -> tuple[str, ...]:
         raise ConfigurationError(f"clear_site_data={value!r}: expected names such as 'storage'")
     checked = tuple(directives)
     for name in checked:
-        checked_choice(name, "clear_site_data", _DIRECTIVES)
+        checked_choice(name, "clear_site_data", DIRECTIVES)
     return checked

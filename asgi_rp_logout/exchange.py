@@ -112,7 +112,8 @@ class Exchange:
         word = {"local": stays, "provider": mark.provider, "to": target}
         await end_login(self.ledger, self.request, self.verdict, login, word, self.deadline)
         empty_session(self.request)
-        start = expire_cookies(self.settings, self.request, self.verdict.claim, start)
+        waits = self.settings.defers(client)
+        start = expire_cookies(self.settings, self.request, self.verdict.claim, start, waits=waits)
         answer = None
         if not evidence:
             journal.no_session(self.settings)
@@ -194,11 +195,10 @@ class Exchange:
         target: str | None,
         location: str | None,
     ) -> tuple[Message, Answer | None]:
-        for_fetch = self.settings.for_fetch
-        if client is Client.FETCH and for_fetch == "local":
+        if client is Client.FETCH and self.settings.for_fetch == "local":
             journal.stays_here(Mark(local=True))
             return start, None
-        if client is Client.TURBO_VISIT or (client is Client.FETCH and for_fetch == "defer"):
+        if self.settings.defers(client):
             lines = await defer(self.ledger, self.request, mark, login, target, self.deadline)
             start = with_cookies(start, lines)
             journal.waits()

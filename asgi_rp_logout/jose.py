@@ -4,8 +4,9 @@ Everything that comes in is hostile: anybody can post to the back-channel endpoi
 
 1. One algorithm, pinned at construction. What the token's header says is compared, never obeyed.
 2. The cheap checks come first: size, form, algorithm; a token that fails them costs no fetch and no signature.
-3. Keys are fetched at most once in ``REFETCH_AFTER`` seconds, whatever arrives and however the fetch ends: an unknown
-   ``kid`` is free to invent, and must not become a way to make this server call another one.
+3. Keys are fetched anew for a token that none of them fits at most once in ``REFETCH_AFTER`` seconds, and so are keys
+   that could not be had, whatever arrives and however the fetch ends: an unknown ``kid`` is free to invent, and must
+   not become a way to make this server call another one.
 4. Keys that are at hand go on serving when the provider cannot be reached.
 """
 
@@ -31,7 +32,7 @@ MAX_KEYS = 8
 """Keys that are tried on one token. Providers publish two or three."""
 
 REFETCH_AFTER = 30.0
-"""Seconds between two fetches of the keys, successful or not."""
+"""Seconds between two fetches of the keys for the same reason, successful or not."""
 
 KEYS_FRESH = 3600.0
 """Seconds after which keys are fetched again, so that one that the provider has withdrawn does not live on here."""
@@ -100,6 +101,7 @@ class TokenVerifier:
         self._keys: list[Key] = []
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
+        self._refetched_at: float | None = None
         self._failure: Exception | None = None
 
     async def verify(self, token: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -112,8 +114,10 @@ class TokenVerifier:
         if len(token) > MAX_TOKEN:
             raise LogoutTokenError(f"the token is longer than {MAX_TOKEN} characters", code="too_large")
         parsed, kid = self._parse(self._decrypt(token))
+        before = self._fetched_at
         keys: list[Key] = [self._secret] if self._secret is not None else await self._keys_for(kid)
-        if not self._is_signed_by(keys, parsed) and not await self._is_signed_by_newer_keys(parsed, kid):
+        fresh = self._secret is not None or self._fetched_at != before  # there is nothing newer to be had
+        if not self._is_signed_by(keys, parsed) and (fresh or not await self._is_signed_by_newer_keys(parsed, kid)):
             code = "signature" if keys else "kid"
             raise LogoutTokenError("the signature is of no key of the provider", code=code)
         return parsed.headers(), _claims(parsed)
@@ -156,10 +160,8 @@ class TokenVerifier:
 
     async def _is_signed_by_newer_keys(self, parsed: jws.CompactSignature, kid: str | None) -> bool:
         # The provider may have changed its keys, even under the same kid, as servers in development do.
-        if self._secret is not None:
-            return False
         before = self._keys
-        await self._fetch()
+        await self._fetch(again=True)
         return self._keys is not before and self._is_signed_by(self._select(kid), parsed)
 
     async def _keys_for(self, kid: str | None) -> list[Key]:
@@ -176,12 +178,13 @@ class TokenVerifier:
         named = [key for key in self._keys if key.kid == kid]
         return (named or [key for key in self._keys if key.kid is None])[:MAX_KEYS]
 
-    async def _fetch(self) -> None:
+    async def _fetch(self, *, again: bool = False) -> None:
         async with self._lock:
             # Whoever waited here for another's fetch finds it done.
-            if self._tried_at is not None and self._clock() - self._tried_at < REFETCH_AFTER:
+            last, now = self._refetched_at if again else self._tried_at, self._clock()
+            if last is not None and now - last < REFETCH_AFTER:
                 return
-            self._tried_at = self._clock()
+            self._tried_at, self._refetched_at = now, now if again else self._refetched_at
             # Shielded: senders that hang up must not be able to spend the one fetch of 30 seconds for nothing.
             seconds = min(2 * FETCH_TIMEOUT, anyio.current_effective_deadline() - anyio.current_time())
             try:
@@ -210,7 +213,7 @@ class TokenVerifier:
 
 
 def _secret_key(algorithm: str, client_secret: str | None) -> OctKey | None:
-    if algorithm not in HMAC | ASYMMETRIC:
+    if not isinstance(algorithm, str) or algorithm not in HMAC | ASYMMETRIC:
         accepted = ", ".join(sorted(HMAC | ASYMMETRIC))
         raise ConfigurationError(f"algorithm={algorithm!r} cannot be pinned; accepted: {accepted}")
     if algorithm in ASYMMETRIC:

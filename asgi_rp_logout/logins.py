@@ -12,6 +12,7 @@ import anyio
 from starlette.requests import HTTPConnection
 
 from ._asgi import Message, Scope, logger
+from .checks import DIRECTIVES
 from .client import is_of_another_site
 from .context import Context
 from .errors import StoreError
@@ -108,9 +109,12 @@ async def echo_of(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Login
     return login_from(record) if record is not None else None
 
 
-def expire_cookies(settings: Settings, request: Request, claim: Claim, start: Message) -> Message:
+def expire_cookies(
+    settings: Settings, request: Request, claim: Claim, start: Message, *, waits: bool = False
+) -> Message:
     """Expire every declared cookie and our own, and drop the application's lines that would set one again.
 
+    ``waits`` says that the answer sets the cookie of a deferred logout, which Clear-Site-Data must not take along.
     Nothing of the kind for a request that another site made and that brings no session: a form there comes without Lax
     cookies, and the browser would delete them all the same.
     """
@@ -123,9 +127,9 @@ def expire_cookies(settings: Settings, request: Request, claim: Claim, start: Me
     lines += [request.own.deletion(request.own.login)] if claim.carried else []
     kept = without_cookies(start, lambda line: any(cookies.sets(line) for cookies in declared))
     start = with_cookies(kept, lines)
-    # Never "cookies" where we may set one of our own: browsers obey it after Set-Cookie, and it takes them all.
-    ours = settings.callback_path is not None or settings.for_fetch == "defer"
-    names = [name for name in settings.clear_site_data if not (ours and name in ("cookies", "*"))]
+    names = settings.clear_site_data
+    if waits:  # browsers obey it after Set-Cookie, and "cookies" takes them all
+        names = tuple(name for name in (DIRECTIVES if "*" in names else names) if name not in ("cookies", "*"))
     if names:
         value = ", ".join(f'"{name}"' for name in names).encode("ascii")
         start = {**start, "headers": [*headers_of(start), (b"clear-site-data", value)]}

@@ -155,6 +155,15 @@ def claim_of(
     return Claim.of(handle, tuple(sessions), later, carried=carried)
 
 
+def session_as_it_is(scope: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Give a shallow copy of the session, None if there is none that can be read by now."""
+    session = readable_session(scope)
+    try:
+        return dict(session) if session is not None else None
+    except Exception:  # of a session that is read half by now
+        return None
+
+
 def readable_session(scope: Mapping[str, Any]) -> MutableMapping[str, Any] | None:
     """Give the session if a session middleware stands around us and its session can be read by now.
 

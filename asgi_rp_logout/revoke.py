@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import anyio
+import httpx
 
 from ._asgi import logger
 from .errors import ProviderError
@@ -76,7 +77,7 @@ async def _revoke(settings: Settings, login: Login, asked: Provider | None) -> N
         provider = await _home_of(settings, login, asked)
         how = getattr(provider, "revoke", None)
         if how == "refresh_token" and login.refresh_token:
-            await revoke_token(provider, login.refresh_token)
+            await revoke_token(provider, login.refresh_token, settings.http_client)
         elif how is not None and how != "refresh_token":
             offered = {"refresh_token": login.refresh_token, "id_token": login.id_token, "login": login}
             if login.refresh_token or "refresh_token" not in keywords_of(how.revoke_session):
@@ -102,9 +103,9 @@ async def _home_of(settings: Settings, login: Login, asked: Provider | None) -> 
     return None
 
 
-async def revoke_token(provider: Any, token: str) -> None:
+async def revoke_token(provider: Any, token: str, client: httpx.AsyncClient | None) -> None:
     """Revoke a refresh token at its provider (RFC 7009, section 2.1). Raises ``ProviderError``."""
     endpoint = await provider.revocation_endpoint()
     if endpoint is None:
         raise ProviderError(f"{name_of(provider)} has no revocation endpoint", code="no_revocation")
-    await revoke_refresh_token(endpoint, provider.client_id, provider.client_secret, token)
+    await revoke_refresh_token(endpoint, provider.client_id, provider.client_secret, token, client=client)

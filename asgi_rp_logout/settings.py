@@ -14,6 +14,7 @@ from .checks import (
     checked_choice,
     checked_cookies,
     checked_directives,
+    checked_length,
     checked_marker,
     checked_number,
     checked_path,
@@ -23,6 +24,7 @@ from .checks import (
     checked_return,
     checked_store,
 )
+from .client import Client
 from .errors import ConfigurationError
 from .login import Login
 from .protocol.cookies import CookieSet
@@ -64,12 +66,21 @@ class Settings:
         """Tell whether any provider may want a token revoked."""
         return callable(self.providers) or any(getattr(one, "revoke", None) is not None for one in self.providers)
 
+    def defers(self, client: Client) -> bool:
+        """Tell whether a logout by this kind of client waits for the next page."""
+        return client is Client.TURBO_VISIT or (client is Client.FETCH and self.for_fetch == "defer")
+
     def __post_init__(self) -> None:
         endpoints = [self.callback_path, self.backchannel_path, self.frontchannel_path]
         owned = [path for path in endpoints if path is not None]
         for path in owned:
             if owned.count(path) > 1 or path in self.logout_paths:
                 raise ConfigurationError(f"path {path!r} is given twice: expected a path of its own for each purpose")
+        if self.callback_path is not None and not {"cookies", "*"}.isdisjoint(self.clear_site_data):
+            raise ConfigurationError(
+                f"clear_site_data={self.clear_site_data!r}: expected neither 'cookies' nor '*' beside a callback_path, "
+                "whose own cookie they would take along"
+            )
         if self.frontchannel_path is None and not self.frontchannel_session_required:
             raise ConfigurationError("frontchannel_session_required=False: expected a frontchannel_path along with it")
         if callable(self.providers):
@@ -115,7 +126,7 @@ def checked_settings(options: dict[str, Any]) -> Settings:
         freshness=checked_number(get("freshness"), "freshness", least=0, unit="seconds"),
         deny=checked_choice(get("on_store_error"), "on_store_error", ("allow", "deny")) == "deny",
         for_fetch=checked_choice(get("for_fetch"), "for_fetch", ("defer", "json", "local")),
-        max_url_length=int(checked_number(get("max_url_length"), "max_url_length", least=500, unit="bytes")),
+        max_url_length=checked_length(get("max_url_length"), "max_url_length", least=500),
         clear_site_data=checked_directives(get("clear_site_data")),
         provider_timeout=checked_number(get("provider_timeout"), "provider_timeout", least=0.001, unit="seconds"),
         on_logout=checked_callable(get("on_logout"), "on_logout"),

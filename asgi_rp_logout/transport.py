@@ -78,20 +78,25 @@ async def _read(url: str, client: httpx.AsyncClient | None) -> bytes:
         return bytes(body)
 
 
-async def revoke_refresh_token(endpoint: str, client_id: str, client_secret: str | None, token: str) -> None:
-    """Revoke a refresh token, with Authlib's client (RFC 7009, section 2.1).
+async def revoke_refresh_token(
+    endpoint: str, client_id: str, client_secret: str | None, token: str, *, client: httpx.AsyncClient | None = None
+) -> None:
+    """Revoke a refresh token, with Authlib's request and client authentication (RFC 7009, section 2.1).
 
-    Takes the endpoint, the client's credentials and the token. The grant's access tokens die with it; 200 means revoked
-    or unknown, and the body says nothing (section 2.2). Raises ``ProviderError`` for another status.
+    Takes the endpoint, the client's credentials, the token, and the HTTP client to use, if any. The grant's access
+    tokens die with it; 200 means revoked or unknown, and the body says nothing (section 2.2). Raises ``ProviderError``
+    for another status.
     """
     # Imported here: few need it, and Authlib tells every importer which HTTP library it would rather have.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AuthlibDeprecationWarning)
-        from authlib.integrations.httpx_client import AsyncOAuth2Client  # noqa: PLC0415
+        from authlib.integrations.httpx_client import OAuth2ClientAuth  # noqa: PLC0415
+        from authlib.oauth2.rfc7009 import prepare_revoke_token_request  # noqa: PLC0415
 
-    method = "client_secret_basic" if client_secret else "none"
-    client: Any = AsyncOAuth2Client(client_id, client_secret, token_endpoint_auth_method=method, timeout=FETCH_TIMEOUT)
-    async with client:
-        response = await client.revoke_token(endpoint, token=token, token_type_hint="refresh_token")  # noqa: S106
+    body, headers = prepare_revoke_token_request(token, "refresh_token")
+    auth = OAuth2ClientAuth(client_id, client_secret, "client_secret_basic" if client_secret else "none")
+    async with open_client(client) as http:
+        options = {"auth": auth, "follow_redirects": False, "timeout": FETCH_TIMEOUT}
+        response = await http.post(endpoint, content=body, headers=headers, **options)
     if response.status_code != 200:
         raise ProviderError(f"{without_query(endpoint)} answered {response.status_code}, not 200", code="revocation")

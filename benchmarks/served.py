@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .apps import hello, ours, tiny
+from .apps import Scope, hello, ours, tiny
 from .idp import IdP
 
-bare = tiny
-wrapped = ours(tiny, callback_path="/signed-out")
-hello_bare = hello
-hello_wrapped = ours(hello, callback_path="/signed-out")
+_APPS = {
+    "/tiny": tiny,
+    "/tiny/again": tiny,
+    "/tiny/ours": ours(tiny, callback_path="/signed-out"),
+    "/hello": hello,
+    "/hello/ours": ours(hello, callback_path="/signed-out"),
+}
+
+
+async def side_by_side(scope: Scope, receive: Any, send: Any) -> None:
+    """Hand on to the application that the path names, as a request for its front page."""
+    app = _APPS[scope["path"]]
+    scope["path"] = "/"
+    await app(scope, receive, send)
 
 
 def __getattr__(name: str) -> Any:

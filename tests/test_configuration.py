@@ -57,7 +57,7 @@ BAD: dict[str, list[Any]] = {
     "freshness": [-0.1, "1", None, True, float("nan"), float("inf")],
     "on_store_error": ["", "ALLOW", None, True, ["allow"]],
     "for_fetch": ["", "xhr", None, True, ["defer"]],
-    "max_url_length": [0, 499, "4000", None, True, float("nan"), float("inf")],
+    "max_url_length": [0, 499, 4000.5, "4000", None, True, float("nan"), float("inf")],
     "clear_site_data": ['"storage"', "everything", 7, None, ["storage", 7], [""]],
     "provider_timeout": [0, -1, "3", None, True, float("nan"), float("inf")],
     "on_logout": ["me", 7, {}],
@@ -134,6 +134,34 @@ def test_providers_are_the_only_option_that_must_be_given() -> None:
     for name, parameter in inspect.signature(RPLogoutMiddleware.__init__).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             assert (parameter.default is parameter.empty) is (name == "providers"), name
+
+
+@pytest.mark.parametrize("name", ["local", "LOCAL", "1", "true", "0", "False"])
+def test_a_provider_may_not_be_called_what_the_marker_header_says_otherwise(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"provider name '{name}': expected another one"):
+        build(providers=[StaticProvider("https://x/end", name=name)])
+
+
+@pytest.mark.parametrize("directive", ["cookies", "*"])
+def test_the_callbacks_own_cookie_is_not_to_be_cleared(directive: str) -> None:
+    build(clear_site_data=directive)
+    with pytest.raises(ConfigurationError, match=r"clear_site_data=.* beside a callback_path"):
+        build(clear_site_data=("storage", directive), callback_path="/cb")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("algorithm", ["RS256"]),
+        ("algorithm", None),
+        ("require_exp", "no"),
+        ("require_exp", None),
+        ("client_secret", 5),
+    ],
+)
+def test_a_bad_option_of_a_provider_is_refused(option: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=option):
+        OIDCProvider("https://op.example", "rp", **{option: value})
 
 
 def test_a_near_miss_is_told_what_it_missed() -> None:

@@ -228,6 +228,8 @@ async def test_a_session_on_other_paths_is_left_alone() -> None:
 
 # Clear-Site-Data
 
+FETCH = {"cookie": COOKIE, "sec-fetch-mode": "cors", "sec-fetch-dest": "empty", "sec-fetch-site": "same-origin"}
+
 
 @pytest.mark.parametrize(
     ("given", "options", "sent"),
@@ -236,14 +238,22 @@ async def test_a_session_on_other_paths_is_left_alone() -> None:
         ("storage", {}, '"storage"'),
         (["cache", "storage"], {}, '"cache", "storage"'),
         # Browsers obey it after Set-Cookie: it would take cookies of our own along.
-        (["cookies", "storage"], {"for_fetch": "defer"}, '"storage"'),
-        (["cookies", "storage"], {"for_fetch": "json"}, '"cookies", "storage"'),
-        (["*"], {"for_fetch": "json", "callback_path": "/cb"}, None),
-        (["*"], {"for_fetch": "local"}, '"*"'),
+        (["cookies", "storage"], {}, '"cookies", "storage"'),
+        (["cookies", "storage"], {"headers": FETCH}, '"storage"'),
+        (["cookies", "storage"], {"headers": FETCH, "for_fetch": "json"}, '"cookies", "storage"'),
+        (["*"], {}, '"*"'),
+        (
+            ["*"],
+            {"headers": FETCH},
+            '"cache", "storage", "executionContexts", "clientHints", "prefetchCache"',
+        ),
+        (["*"], {"headers": FETCH, "for_fetch": "local"}, '"*"'),
     ],
 )
 async def test_clear_site_data_is_off_unless_asked_for(given, options, sent) -> None:
-    answer = await log_out(guarded(signs_out(), clear_site_data=given, **options))
+    options = dict(options)
+    request = {"headers": options.pop("headers")} if "headers" in options else {}
+    answer = await log_out(guarded(signs_out(), clear_site_data=given, **options), **request)
     assert answer.header("clear-site-data") == sent
     assert (await log_out(guarded(page(400), clear_site_data=given, **options))).header("clear-site-data") is None
 

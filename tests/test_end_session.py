@@ -163,6 +163,8 @@ def test_what_is_in_a_query_already_is_not_appended() -> None:
         (f"{END}?anything", True),
         (f"{END}#x", True),
         ("HTTPS://ID.EXAMPLE/end", True),
+        ("https://id.example:443/end", True),
+        ("https://id.example:80/end", False),
         ("https://id.example/end/", False),
         ("https://id.example:444/end", False),
         ("http://id.example/end", False),

@@ -157,6 +157,20 @@ async def test_requests_at_the_same_time_do_not_meet() -> None:
     assert (answers["green"].status, answers["green"].all("set-cookie")) == (200, [])
 
 
+async def test_a_session_that_can_be_read_in_part_only_is_not_readable() -> None:
+    class Half(dict[str, Any]):
+        def __iter__(self) -> Any:
+            raise RuntimeError("not loaded yet")
+
+        keys = items = values = __len__ = __iter__
+
+    for path in ("/logout", "/other"):
+        answer = await call(
+            guarded(signs_out()), {**http_scope(path, "POST", {"cookie": COOKIE}), "session": Half(a=1)}
+        )
+        assert went_to_provider(answer) is (path == "/logout")
+
+
 async def test_a_scope_without_the_keys_that_asgi_leaves_optional_is_served() -> None:
     """raw_path, root_path, query_string, scheme, client and server may be missing."""
     scope = {"type": "http", "method": "POST", "path": "/logout", "headers": [(b"cookie", COOKIE.encode())]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+import time
 from typing import Any
 
 import anyio
@@ -12,10 +13,11 @@ import httpx
 import pytest
 from authlib.integrations.starlette_client import OAuth
 
-from asgi_rp_logout import AuthlibProvider, ConfigurationError, Login, OIDCProvider, ProviderError, StaticProvider
+from asgi_rp_logout import AuthlibProvider, ConfigurationError, Login, OIDCProvider, StaticProvider
 from asgi_rp_logout.providers.base import OwnThreads, ask
 from demo.provider import Client, create_provider
 from tests.apps import END, guarded, log_out, parameters, signs_out, went_to_provider
+from tests.asgi import call, http_scope
 
 HERE = "http://127.0.0.1/login"
 LOGIN = Login("it", id_token="a.b.c", logout_hint="alice")
@@ -199,14 +201,14 @@ async def test_a_sync_method_that_overrides_one_of_ours_runs_in_a_thread_too() -
 
 
 async def test_hung_methods_take_no_more_threads_than_the_limit() -> None:
-    threads, gate = OwnThreads(limit=2), threading.Event()
+    threads, gate, ran = OwnThreads(limit=2), threading.Event(), []
     try:
         for _ in range(2):
             with anyio.move_on_after(0.05):
                 await threads.run(gate.wait)
-        with pytest.raises(ProviderError) as caught:
-            await threads.run(lambda: None)
-        assert caught.value.code == "busy"
+        with anyio.move_on_after(0.1) as waiting:
+            await threads.run(lambda: ran.append(1))
+        assert (waiting.cancelled_caught, ran) == (True, [])
     finally:
         gate.set()
     assert await with_a_free_thread(threads) == 42
@@ -215,11 +217,42 @@ async def test_hung_methods_take_no_more_threads_than_the_limit() -> None:
 async def with_a_free_thread(threads: OwnThreads) -> int:
     """Call as soon as a thread is free; a thread that never is fails the test."""
     with anyio.fail_after(5):
-        while True:
-            try:
-                return int(await threads.run(lambda: 42))
-            except ProviderError:
-                await anyio.sleep(0.01)
+        return int(await threads.run(lambda: 42))
+
+
+async def test_more_logouts_at_once_than_there_are_threads_wait_for_their_turn() -> None:
+    class Slow:
+        name = "slow"
+
+        def get_end_session_url(self) -> str:
+            time.sleep(0.02)
+            return END
+
+    guard = guarded(signs_out(), providers=[Slow()])
+    answers = []
+
+    async def click(number: int) -> None:
+        answers.append(await log_out(guard, headers={"cookie": f"session=a-session-of-its-own-{number}"}))
+
+    async with anyio.create_task_group() as clicks:
+        for number in range(40):
+            clicks.start_soon(click, number)
+    assert [went_to_provider(answer) for answer in answers] == [True] * 40
+
+
+async def test_a_provider_that_hangs_keeps_no_thread_from_another() -> None:
+    gate = threading.Event()
+    hung, well = Takes(), Takes()
+    hung.get_end_session_url = lambda: gate.wait() and END  # type: ignore[attr-defined]
+    well.get_end_session_url = lambda: END  # type: ignore[attr-defined]
+    try:
+        guard = guarded(signs_out(), providers=[hung], provider_timeout=0.2)
+        async with anyio.create_task_group() as clicks:
+            for number in range(20):
+                clicks.start_soon(call, guard, http_scope("/logout", "POST", {"cookie": f"session={number}"}))
+        assert went_to_provider(await log_out(guarded(signs_out(), providers=[well], provider_timeout=2)))
+    finally:
+        gate.set()
 
 
 @pytest.mark.parametrize("ticks", range(4))

@@ -90,6 +90,16 @@ async def test_a_state_works_in_its_own_browser_only_and_survives_a_strangers_vi
     assert landing(await browser.get(f"/back?state={state}")) == "/bye"
 
 
+async def test_neither_a_look_nor_a_wrong_state_uses_the_trip_up() -> None:
+    site = Site("outside", **OPTIONS)
+    browser, state = await trip(site)
+    assert landing(await browser.request("HEAD", f"/back?state={state}", {})) == "/bye"
+    assert landing(await browser.get("/back?state=another")) == "/"
+    assert browser.cookies.keys() == {"rp_return"}
+    assert landing(await browser.get(f"/back?state={state}")) == "/bye"
+    assert browser.cookies == {}
+
+
 WRONG = {
     "no query": "",
     "an empty state": "?state=",

@@ -84,6 +84,28 @@ async def test_the_refresh_token_is_revoked_after_the_response(serve: Serve, sec
         assert base64.b64decode(credentials).startswith(b"rp:s3cret")
 
 
+async def test_it_goes_through_the_http_client_that_was_given() -> None:
+    """For proxies and private certificates, as discovery does."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        issuer = "https://op.example"
+        document = {
+            "issuer": issuer,
+            "end_session_endpoint": f"{issuer}/end",
+            "revocation_endpoint": f"{issuer}/revoke",
+        }
+        return httpx.Response(200, json=document)
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    provider = OIDCProvider("https://op.example", "rp", "secret", name="idp", revoke="refresh_token")
+    for _ in range(2):  # and leaves it open
+        await log_out(make_app(provider, http_client=client))
+    assert asked == ["/.well-known/openid-configuration", "/revoke", "/revoke"]
+    await client.aclose()
+
+
 async def test_it_is_off_by_default(serve: Serve) -> None:
     server = RevocationServer()
     await log_out(make_app(OIDCProvider(serve(server.app), "rp", name="idp")))

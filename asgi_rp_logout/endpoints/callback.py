@@ -26,13 +26,12 @@ async def callback(settings: Settings, ledger: Ledger, request: Request, send: S
     target = await _target(ledger, request)
     if target is None:
         logger.debug("a browser came back from the provider without a state that is its own and unused")
-        target = default_target(settings, request)
     headers = [
-        (b"location", target.encode("ascii")),
+        (b"location", (target or default_target(settings, request)).encode("ascii")),
         (b"cache-control", b"no-store"),
         (b"referrer-policy", b"no-referrer"),
     ]
-    if request.cookie(request.own.trip) is not None:
+    if target is not None and request.method == "GET":
         headers.append((b"set-cookie", request.own.deletion(request.own.trip)))
     await respond(send, 303, headers)
 
@@ -52,7 +51,8 @@ async def _target(ledger: Ledger, request: Request) -> str | None:
         record = (await ledger.read([key], deadline))[key]
         if record is None or not hmac.compare_digest(str(record.get("browser")), browser_digest(browser)):
             return None
-        record = await ledger.claim(key, deadline)
+        if request.method == "GET":  # to look is not to come back
+            record = await ledger.claim(key, deadline)
     except StoreError:
         return None
     # Looked at once more on its way out: a store is shared, and this is a redirect.

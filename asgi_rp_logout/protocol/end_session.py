@@ -140,10 +140,14 @@ def same_endpoint(url: str, other: str) -> bool:
     if url[:1] == "/":
         return False  # it names no scheme
     try:
-        one, two = urlsplit(url), urlsplit(other)
-        return (one.scheme, one.hostname, one.port, one.path) == (two.scheme, two.hostname, two.port, two.path)
+        return _place_of(url) == _place_of(other)
     except ValueError:
         return False
+
+
+def _place_of(url: str) -> tuple[str, str | None, int | None, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme), parts.path
 
 
 def as_form(url: str, names: frozenset[str]) -> FormPost:

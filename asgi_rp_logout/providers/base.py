@@ -32,7 +32,10 @@ Values = Mapping[str, str | None]
 """The parameters of a logout request, by their standard names."""
 
 _THREADS = 16
-"""Worker threads for the sync methods of all providers together; a method that hangs keeps its thread."""
+"""Worker threads for one sync method; a call that hangs keeps its thread, and those of other methods are free."""
+
+_LOOK_AGAIN = 0.01
+"""Seconds after which a call that waits for a thread looks again."""
 
 
 class Provider(Protocol):
@@ -57,10 +60,11 @@ def issuer_of(provider: object) -> str | None:
 
 
 class OwnThreads:
-    """Run sync callables of providers in threads, never more than ``limit`` at a time.
+    """Run sync callables of providers in threads, never more than ``limit`` at a time; the others wait for their turn.
 
     A cancelled call leaves its thread to itself, so the threads still running are counted here: anyio's limiter would
-    take the hung ones for free again, and each logout would add one.
+    take the hung ones for free again, and each logout would add one. The count is one for all event loops of a process,
+    which have no lock in common that could be waited for, so a waiting call looks again and again until its deadline.
     """
 
     def __init__(self, limit: int = _THREADS) -> None:
@@ -69,26 +73,32 @@ class OwnThreads:
         self._lock = threading.Lock()
 
     async def run(self, function: Callable[[], Any]) -> Any:
-        """Call ``function`` in a thread and give its result; raise ``ProviderError`` if all threads hang."""
-        limiter = anyio.CapacityLimiter(1)
-        return await anyio.to_thread.run_sync(
-            functools.partial(self._counted, function), abandon_on_cancel=True, limiter=limiter
-        )
+        """Call ``function`` in a thread, as soon as one is free, and give its result."""
+        while True:
+            limiter = anyio.CapacityLimiter(1)
+            counted = functools.partial(self._counted, function)
+            began, result = await anyio.to_thread.run_sync(counted, abandon_on_cancel=True, limiter=limiter)
+            if began:
+                return result
+            await anyio.sleep(_LOOK_AGAIN)
 
-    def _counted(self, function: Callable[[], Any]) -> Any:
+    def _counted(self, function: Callable[[], Any]) -> tuple[bool, Any]:
         # Counted here, in the thread: a call that is cancelled before its thread begins must not count for ever.
         with self._lock:
             if self._running >= self._limit:
-                raise ProviderError(f"{self._limit} calls of sync provider methods are still running", code="busy")
+                return False, None
             self._running += 1
         try:
-            return function()
+            return True, function()
         finally:
             with self._lock:
                 self._running -= 1
 
 
-_threads = OwnThreads()
+@functools.lru_cache(maxsize=256)
+def _threads_for(function: Callable[..., Any]) -> OwnThreads:
+    return OwnThreads()
+
 
 _WITHOUT_WAITING = frozenset(f"{__package__}.{name}" for name in ("static", "shapes"))
 """Modules whose sync methods only compute, and need no thread; a subclass of somebody else's may do anything."""
@@ -104,7 +114,8 @@ async def call(function: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
             return await function(**taken)
         if getattr(function, "__module__", None) in _WITHOUT_WAITING:
             return function(**taken)
-        result = await _threads.run(functools.partial(function, **taken))
+        threads = _threads_for(getattr(function, "__func__", function))
+        result = await threads.run(functools.partial(function, **taken))
         return await result if inspect.isawaitable(result) else result
     except asyncio.CancelledError as error:
         # A task that the provider waits for may be cancelled though nobody has cancelled us: a failure like others.

@@ -119,6 +119,9 @@ class OIDCProvider(StandardProvider):
             raise ConfigurationError(
                 f"revoke={revoke!r}: expected 'refresh_token', an object with revoke_session(), or None"
             )
+        for option, given, kind in (("client_secret", client_secret, str | None), ("require_exp", require_exp, bool)):
+            if not isinstance(given, kind):
+                raise ConfigurationError(f"{option} of type {type(given).__name__}: expected {kind}")
         super().__init__(
             name=issuer if name is None else name,
             client_id=client_id,
