@@ -106,6 +106,23 @@ async def test_it_goes_through_the_http_client_that_was_given() -> None:
     await client.aclose()
 
 
+async def test_a_token_follows_no_redirect_whatever_the_client_that_was_given_does(log: Any) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        op = "https://op.example"
+        if request.method == "POST":
+            return httpx.Response(307, headers={"location": f"{op}/elsewhere"})
+        return httpx.Response(200, json={"issuer": op, "revocation_endpoint": f"{op}/revoke"})
+
+    provider = OIDCProvider("https://op.example", "rp", name="idp", revoke="refresh_token")
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), follow_redirects=True) as client:
+        await log_out(make_app(provider, http_client=client))
+    assert asked[-1] == "/revoke"
+    assert log()[-1] == "a token was not revoked: https://op.example/revoke answered 307, not 200"
+
+
 async def test_it_is_off_by_default(serve: Serve) -> None:
     server = RevocationServer()
     await log_out(make_app(OIDCProvider(serve(server.app), "rp", name="idp")))
