@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable
 from typing import Any
 
@@ -16,6 +15,7 @@ from .later import take
 from .ledger import Deadline, Ledger
 from .live import SIGNED_OUT, TRY_AGAIN_LATER, Connection, Watch, is_endless, watching
 from .logins import ask_login_source, show
+from .ordinary import has_just_ended
 from .request import Request, session_as_it_is
 from .settings import Settings
 from .store import MemoryStore
@@ -79,7 +79,7 @@ class Attendant:
                 for name, _ in headers:
                     if len(name) in lengths and self._is_telling(name.lower(), verdict):
                         telling = True
-                if session is not None and (self._is_telling(b"set-cookie", verdict) or self._has_just_ended()):
+                if session is not None and (self._is_telling(b"set-cookie", verdict) or has_just_ended(self._ledger)):
                     # Starlette says so since 1.0; of any other session it has to be assumed.
                     telling = telling or getattr(scope.get("session"), "modified", True)
                 if verdict is not None and verdict.login is not None and is_endless(headers):
@@ -95,9 +95,6 @@ class Attendant:
         """Tell whether a header of the response may matter; a cookie does where a login could be behind it."""
         known = self.entries if verdict is None else verdict.claim.keys
         return name == self._marker or (name == b"set-cookie" and bool(known))
-
-    def _has_just_ended(self) -> bool:
-        return time.monotonic() - self._ledger.ended_at < 1
 
     async def attend(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         """Recognise who comes in, and answer or hand on."""

@@ -201,7 +201,7 @@ class Exchange:
         if self.settings.defers(client):
             lines = await defer(self.ledger, self.request, mark, login, target, self.deadline)
             start = with_cookies(start, lines)
-            journal.waits()
+            journal.waits(lines)
             return start, turbo_reload(start) if lines and client is Client.TURBO_VISIT else None
         return await self.go(mark, login, client, start, target, location)
 

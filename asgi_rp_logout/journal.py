@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ._asgi import logger
 from .client import Client
 from .context import Mark
@@ -30,9 +32,10 @@ def stays_here(mark: Mark) -> None:
     logger.debug("logged out here only, %s", why)
 
 
-def waits() -> None:
-    """Say that a fetch's logout waits for the next page."""
-    logger.debug("logged out here; the next page that this browser opens goes by way of the provider")
+def waits(cookies: Sequence[bytes]) -> None:
+    """Say that a fetch's logout waits for the next page, if there is a cookie to know it by."""
+    if cookies:
+        logger.debug("logged out here; the next page that this browser opens goes by way of the provider")
 
 
 def goes_on(provider: Provider, client: Client, login: Login | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 
@@ -42,9 +43,9 @@ async def ordinary(
         # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
         renew_session(request)
         return without_cookies(start, settings.session_cookies.sets)
-    if _deletes_session(settings, request, start):
+    if logger.isEnabledFor(logging.DEBUG) and _deletes_session(settings, request, start):
         journal.deletes_session(request)
-    if _begins(request) and time.monotonic() - ledger.ended_at < 1:
+    if has_just_ended(ledger) and _begins(request):
         # A signed cookie is the same to the letter if the same is signed within the same second, and would be as dead
         # as the one that a logout has just buried.
         request.scope["session"][APART_IN_SESSION] = secrets.token_urlsafe(9)
@@ -53,6 +54,11 @@ async def ordinary(
         if verdict.live and claim.carried and claim.handle is not None:
             return with_cookies(start, [request.own.setting(request.own.login, claim.handle.text, ledger.lifetime)])
     return start
+
+
+def has_just_ended(ledger: Ledger) -> bool:
+    """Tell whether some login has ended in this process within the last second."""
+    return time.monotonic() - ledger.ended_at < 1
 
 
 def _begins(request: Request) -> bool:

@@ -7,10 +7,12 @@ from typing import Any
 
 from .apps import Scope, hello, ours, tiny
 from .idp import IdP
+from .peers import Scanner
 
 _APPS = {
     "/tiny": tiny,
     "/tiny/again": tiny,
+    "/tiny/scanner": Scanner(tiny),
     "/tiny/ours": ours(tiny, callback_path="/signed-out"),
     "/hello": hello,
     "/hello/ours": ours(hello, callback_path="/signed-out"),

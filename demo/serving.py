@@ -31,7 +31,8 @@ class Server(uvicorn.Server):
         # Accepting ends first. A connection that is accepted in the moment in which an asyncio server closes is lost:
         # nobody answers it and nobody closes it (Python 3.11).
         for listener in sockets or ():
-            asyncio.get_running_loop().remove_reader(listener)
+            with contextlib.suppress(NotImplementedError):  # Windows accepts in another way
+                asyncio.get_running_loop().remove_reader(listener)
         await _settle()
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):  # of clients that take no notice of a goodbye

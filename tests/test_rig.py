@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import socket
+import ssl
 from contextlib import ExitStack
 
 import httpx
@@ -18,6 +21,7 @@ from starlette.types import ASGIApp
 
 from demo.serving import Server
 from tests.asgi import call, http_scope
+from tests.conftest import _served
 
 
 async def echo(request: Request) -> Response:
@@ -99,6 +103,22 @@ async def test_a_server_that_stops_leaves_no_connection_open(before: int, after:
                 assert client.recv(1) == b""
             except ConnectionResetError:
                 pass
+
+
+def test_a_server_that_stops_closes_a_tls_connection_whose_client_takes_no_notice(certificate) -> None:
+    with _served(make_app(), certificate=certificate, timeout_graceful_shutdown=1) as url:
+        port = int(url.rpartition(":")[2])
+        client = certificate.client_context().wrap_socket(
+            socket.create_connection(("127.0.0.1", port)), server_hostname="localhost"
+        )
+        client.sendall(b"GET /echo HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert client.recv(4) == b"HTTP"
+    with client:
+        client.settimeout(2)
+        with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
+            while client.recv(1000):
+                pass
+    gc.collect()  # an open transport would complain here
 
 
 def test_a_killed_redis_comes_back_empty_on_the_same_port(redis_server) -> None:

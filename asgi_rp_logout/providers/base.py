@@ -74,12 +74,13 @@ class OwnThreads:
 
     async def run(self, function: Callable[[], Any]) -> Any:
         """Call ``function`` in a thread, as soon as one is free, and give its result."""
+        counted = functools.partial(self._counted, function)
         while True:
-            limiter = anyio.CapacityLimiter(1)
-            counted = functools.partial(self._counted, function)
-            began, result = await anyio.to_thread.run_sync(counted, abandon_on_cancel=True, limiter=limiter)
-            if began:
-                return result
+            if self._running < self._limit:
+                limiter = anyio.CapacityLimiter(1)
+                began, result = await anyio.to_thread.run_sync(counted, abandon_on_cancel=True, limiter=limiter)
+                if began:
+                    return result
             await anyio.sleep(_LOOK_AGAIN)
 
     def _counted(self, function: Callable[[], Any]) -> tuple[bool, Any]:
