@@ -146,10 +146,10 @@ def _is_absolute(url: str) -> bool:
         return False
 
 
-def checked_number(value: object, option: str, *, least: float, unit: str) -> float:
-    """Check a finite number."""
+def checked_seconds(value: object, option: str, *, least: float) -> float:
+    """Check a finite number of seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
-        raise ConfigurationError(f"{option}={value!r}: expected {unit}, {least:g} or more")
+        raise ConfigurationError(f"{option}={value!r}: expected seconds, {least:g} or more")
     return value
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from urllib.parse import urljoin, urlsplit
 
 from .context import Mark
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
-_MOVED = frozenset((301, 307, 308, 409))
+MOVED = frozenset((301, 307, 308, 409))
 """What sends the same request elsewhere; 409 is Inertia's, after a new version of the page's scripts."""
 
 
@@ -48,16 +48,14 @@ def _is_logout_answer(status: int, method: str) -> bool:
     return method in _CHANGING and (200 <= status < 300 or status in _REDIRECTS)
 
 
-def only_moves(status: int, location: str, *, host: str | None, paths: Iterable[str]) -> bool:
+def only_moves(location: str, *, host: str | None, paths: Sequence[str]) -> bool:
     """Tell whether a redirect only moves the request: to https, or to its path with or without the last slash.
 
-    Takes the request's Host header and the paths by which browsers may know its own. Frameworks and proxies answer so
-    before the application has seen anything.
+    Takes the target of an answer whose status is one of ``MOVED``, the request's Host header, and the paths by which
+    browsers may know its own. Frameworks and proxies answer so before the application has seen anything.
     """
-    if status not in _MOVED:
-        return False
     try:
-        ours, there = urlsplit(f"//{host}").hostname, urlsplit(urljoin(next(iter(paths), "/"), location))
+        ours, there = urlsplit(f"//{host}").hostname, urlsplit(urljoin(paths[0], location))
         same_host = there.hostname in (None, ours)
     except ValueError:
         return False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ._asgi import Message, logger
-from .detect import only_moves
+from .detect import MOVED, only_moves
 from .messages import target_of
 from .protocol.return_to import absolute_url, local_path, origin_of, without_query
 from .request import Request
@@ -86,9 +86,11 @@ def own_target(settings: Settings, request: Request, location: str | None) -> st
 
 def is_moved(settings: Settings, request: Request, start: Message) -> bool:
     """Tell whether an answer only moves the request, and warn if that leads off the logout paths."""
-    location = target_of(start)
+    location = target_of(start) if int(start["status"]) in MOVED else None
+    if location is None:
+        return False
     paths = request.paths(settings.public_url)
-    if location is None or not only_moves(int(start["status"]), location, host=request.host, paths=paths):
+    if not only_moves(location, host=request.host, paths=paths):
         return False
     target = request.path.rstrip("/") + ("/" if location.partition("?")[0].endswith("/") else "")
     if target not in settings.logout_paths:

@@ -14,6 +14,7 @@ from tests.asgi import Answer, Pairs, call, http_scope
 END = "https://id.example/end"
 COOKIE = "session=0123456789abcdef0123"
 SECRET = "0123456789abcdef0123"
+FETCH = {"cookie": COOKIE, "sec-fetch-mode": "cors", "sec-fetch-dest": "empty", "sec-fetch-site": "same-origin"}
 
 
 def page(status: int = 200, headers: Pairs = (), body: bytes = b"the page") -> ASGIApp:

@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from asgi_rp_logout import ConfigurationError, Cookie
 from asgi_rp_logout.protocol.cookies import CookieSet, is_deletion, parse_cookies, secret_digest, without_cookies
-from tests.apps import COOKIE, guarded, log_out, names, page, signs_out, went_to_provider
+from tests.apps import COOKIE, FETCH, guarded, log_out, names, page, signs_out, went_to_provider
 
 EXPIRED = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
 
@@ -227,8 +227,6 @@ async def test_a_session_on_other_paths_is_left_alone() -> None:
 
 
 # Clear-Site-Data
-
-FETCH = {"cookie": COOKIE, "sec-fetch-mode": "cors", "sec-fetch-dest": "empty", "sec-fetch-site": "same-origin"}
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,13 @@ from urllib.parse import quote
 import anyio
 import pytest
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.sessions import SessionMiddleware
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
 
 from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, StaticProvider
 from tests.asgi import Answer, call, http_scope
 from tests.places import (
+    INSIDE,
     OUTSIDE,
     Browser,
     ForeignStore,
@@ -445,31 +443,14 @@ async def test_a_logout_at_one_mount_kills_nothing_at_the_other() -> None:
 
 async def test_who_signs_in_again_within_the_same_second_is_signed_in() -> None:
     """Without a remembered login, Starlette's signed cookie is the same to the letter, and has just been buried."""
-
-    async def login(request: Request) -> Response:
-        request.session["user"] = "alice"
-        return PlainTextResponse("in")
-
-    async def logout(request: Request) -> Response:
-        request.session.clear()
-        return RedirectResponse("/", 303)
-
-    async def home(request: Request) -> Response:
-        return PlainTextResponse(request.session.get("user", "nobody"))
-
-    routes = [Route("/login", login), Route("/logout", logout, methods=["POST"]), Route("/", home)]
-    ours = Middleware(RPLogoutMiddleware, providers=providers()[:1], freshness=0)
-    app = Starlette(routes=routes, middleware=[Middleware(SessionMiddleware, "secret"), ours])
-
-    async def ask(path: str, session: str = "", method: str = "GET") -> Answer:
-        cookies = f"theme=dark; session={session}" if session else "theme=dark"
-        return await call(app, http_scope(path, method, {"cookie": cookies}))
-
-    again = set()
+    site = Site(INSIDE, remembers=False, freshness=0)
+    browser = Browser(site.app, {"theme": "dark"})
+    sessions = set()
     for _ in range(5):
-        session = (await ask("/login")).cookies()["session"]
-        again.add(session)
-        assert (await ask("/", session)).body == b"alice"
-        assert (await ask("/logout", session, "POST")).status == 303
-        assert (await ask("/", session)).body == b"nobody"
-    assert len(again) == 5
+        await site.sign_in(browser)
+        sessions.add(browser.cookies["session"])
+        copy = browser.copy()
+        assert await site.who(browser) == "alice"
+        assert (await browser.post("/logout")).status == 303
+        assert await site.who(copy) == "anonymous"
+    assert len(sessions) == 5

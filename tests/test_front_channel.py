@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import secrets
+import json
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -24,6 +22,7 @@ from asgi_rp_logout.endpoints._common import Refusals
 from asgi_rp_logout.errors import LogoutTokenError, StoreError
 from asgi_rp_logout.protocol.front_channel import frame_headers, read_front_channel
 from tests.asgi import Answer, call, http_scope
+from tests.places import OUTSIDE, Browser, Site, in_both_places
 
 ISSUER = "https://op.example:8443/realms/acme/"
 
@@ -261,73 +260,45 @@ async def test_a_frame_ends_the_session_that_it_names_and_an_invented_one_writes
 # Without a session's name
 
 
-class Place:
-    """An application that remembers its login, in one of the two places, and what it was told."""
-
-    def __init__(self, inside: bool, **options: Any) -> None:
-        self.told: list[Any] = []
-        routes = [Route("/login", self.login), Route("/", self.home)]
-        defaults: dict[str, Any] = {"frontchannel_session_required": False, "session_cookie": "session"}
-        ours = Middleware(
-            RPLogoutMiddleware,
-            providers=[OIDCProvider(ISSUER, "rp"), OIDCProvider("https://second.example", "rp")],
-            frontchannel_path="/frontchannel",
-            freshness=0,
-            on_logout=self.told.append,
-            **(defaults | options),
-        )
-        sessions = [Middleware(SessionMiddleware, "secret")] if inside else []
-        self.app = Starlette(routes=routes, middleware=[*sessions, ours])
-        self.inside = inside
-
-    async def login(self, request: Request) -> Response:
-        remember_login(request, iss=ISSUER, sub="alice", sid="known")
-        response = PlainTextResponse("welcome")
-        if self.inside:
-            request.session["user"] = "alice"
-        else:
-            response.set_cookie("session", secrets.token_urlsafe())
-        return response
-
-    async def home(self, request: Request) -> Response:
-        login = current_login(request)
-        user = request.session.get("user") if self.inside else request.cookies.get("session") and "alice"
-        return PlainTextResponse(f"{user or 'nobody'} {(login.ended or login.sub) if login is not None else 'nobody'}")
-
-    async def sign_in(self) -> str:
-        cookies = (await call(self.app, http_scope("/login"))).cookies()
-        return "; ".join(f"{name}={value}" for name, value in cookies.items())
-
-    async def get(self, path: str, cookies: str, **headers: str) -> Answer:
-        sent = {"cookie": cookies} if cookies else {}
-        return await call(self.app, http_scope(path, headers=sent | headers))
-
-
 FRAME = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
-EVERYBODY = frame_headers(ISSUER, "https://second.example")
+EVERYBODY = frame_headers("https://a.example", "https://b.example")
 
 
-@pytest.mark.parametrize("inside", [True, False])
+def site_at(place: str, *, session_required: bool = False) -> tuple[Site, list[Any]]:
+    """Give an application with such a frame, and the list of what it is told."""
+    told: list[Any] = []
+    options = {"frontchannel_path": "/frontchannel", "frontchannel_session_required": session_required}
+    return Site(place, freshness=0, on_logout=told.append, **options), told
+
+
+async def state(browser: Browser) -> tuple[str, str | None]:
+    """Give the user that the application sees, and what ended the login."""
+    home = json.loads((await browser.get("/")).body)
+    return home["user"], home["ended"]
+
+
+@in_both_places
 @pytest.mark.parametrize("headers", [FRAME, {}])
 async def test_where_no_session_is_required_a_frame_ends_the_login_of_its_browser(
-    inside: bool, headers: dict[str, str]
+    place: str, headers: dict[str, str]
 ) -> None:
-    place = Place(inside)
-    mine, another = await place.sign_in(), await place.sign_in()
-    answer = await place.get("/frontchannel", mine, **headers)
+    site, told = site_at(place)
+    mine, another = await site.signed_in(), await site.signed_in(user="bob", sid="s2")
+    copy = mine.copy()
+    answer = await mine.get("/frontchannel", **headers)
     assert (answer.status, answer.body) == (200, PAGE)
     assert set(EVERYBODY) < set(answer.headers)
     assert "session" in answer.expired()
-    assert (await place.get("/", mine)).body == b"nobody front-channel"
-    assert (await place.get("/", another)).body == b"alice alice"
-    assert [(event.how, event.iss, event.sub, event.sid) for event in place.told] == [
-        ("front-channel", ISSUER, "alice", "known")
+    assert await state(copy.copy()) == ("anonymous", "front-channel")
+    assert await state(another) == ("bob", None)
+    assert [(event.how, event.iss, event.sub, event.sid) for event in told] == [
+        ("front-channel", "https://a.example", "alice", "s1")
     ]
-    await place.get("/frontchannel", mine, **headers)
-    assert len(place.told) == 1
+    await copy.get("/frontchannel", **headers)
+    assert len(told) == 1
 
 
-@pytest.mark.parametrize("inside", [True, False])
+@in_both_places
 @pytest.mark.parametrize(
     "headers",
     [
@@ -337,38 +308,38 @@ async def test_where_no_session_is_required_a_frame_ends_the_login_of_its_browse
         {**FRAME, "sec-purpose": "prefetch"},
     ],
 )
-async def test_what_is_shown_in_no_frame_ends_nobody(inside: bool, headers: dict[str, str]) -> None:
-    place = Place(inside)
-    cookies = await place.sign_in()
-    answer = await place.get("/frontchannel", cookies, **headers)
+async def test_what_is_shown_in_no_frame_ends_nobody(place: str, headers: dict[str, str]) -> None:
+    site, told = site_at(place)
+    browser = await site.signed_in()
+    answer = await browser.get("/frontchannel", **headers)
     assert (answer.status, answer.body, answer.headers[:-1]) == (200, PAGE, EVERYBODY)
-    assert (await place.get("/", cookies)).body == b"alice alice"
-    assert place.told == []
+    assert await state(browser) == ("alice", None)
+    assert told == []
 
 
 async def test_such_a_frame_empties_the_session_around_us() -> None:
     session = {"user": "alice"}
-    ours = Place(inside=False).app.build_middleware_stack()
-    await call(ours, {**http_scope("/frontchannel", headers=FRAME), "session": session})
+    site, _ = site_at(OUTSIDE)
+    await call(site.app, {**http_scope("/frontchannel", headers=FRAME), "session": session})
     assert session == {}
 
 
-@pytest.mark.parametrize("inside", [True, False])
-async def test_a_frame_without_cookies_ends_nobody_and_expires_nothing(inside: bool) -> None:
-    place = Place(inside)
-    answer = await place.get("/frontchannel", "", **FRAME)
+@in_both_places
+async def test_a_frame_without_cookies_ends_nobody_and_expires_nothing(place: str) -> None:
+    site, told = site_at(place)
+    answer = await site.browser().get("/frontchannel", **FRAME)
     assert (answer.status, answer.headers[:-1]) == (200, EVERYBODY)
-    assert place.told == []
+    assert told == []
 
 
-@pytest.mark.parametrize("inside", [True, False])
-async def test_a_frame_that_names_no_session_ends_nobody_by_default(inside: bool) -> None:
-    place = Place(inside, frontchannel_session_required=True)
-    cookies = await place.sign_in()
-    answer = await place.get("/frontchannel", cookies, **FRAME)
+@in_both_places
+async def test_a_frame_that_names_no_session_ends_nobody_by_default(place: str) -> None:
+    site, told = site_at(place, session_required=True)
+    browser = await site.signed_in()
+    answer = await browser.get("/frontchannel", **FRAME)
     assert answer.headers[:-1] == frame_headers()
-    assert (await place.get("/", cookies)).body == b"alice alice"
-    assert place.told == []
+    assert await state(browser) == ("alice", None)
+    assert told == []
 
 
 # The log

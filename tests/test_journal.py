@@ -7,17 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from starlette.types import Receive, Scope, Send
 
-from asgi_rp_logout import MemoryStore, remember_login
-from tests.apps import COOKIE, SECRET, guarded, log_out, page, signs_out
+from tests.apps import COOKIE, FETCH, guarded, log_out, page, signs_out
 from tests.asgi import call, http_scope
+from tests.places import OUTSIDE, Site, id_token, in_both_places
 
 Log = Callable[[int], list[str]]
-FETCH = {"cookie": COOKIE, "sec-fetch-mode": "cors", "sec-fetch-dest": "empty", "sec-fetch-site": "same-origin"}
 FORGED = {"cookie": COOKIE, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "cross-site"}
 GUESS = {"cookie": COOKIE, "sec-purpose": "prefetch"}
 HERE = "logged out here only, "
+HINT = id_token(pad="")
 
 
 @pytest.mark.parametrize(
@@ -79,75 +78,44 @@ async def test_the_cookies_that_were_looked_for_are_named(log: Log) -> None:
     assert log(logging.DEBUG)[0].endswith("and the request has no cookie 'sid' or 'sid2'")
 
 
-class Place:
-    """An application that remembers its login, and whose logout is at a path of its own."""
-
-    def __init__(self, **options: Any) -> None:
-        self.app = guarded(self.answer, **{"freshness": 0, "store": MemoryStore(), **options})
-
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [("location", "/")]
-        if scope["path"] == "/login":
-            remember_login(scope, provider="idp", sub="alice", id_token="header.payload.signature")
-            headers.append(("set-cookie", COOKIE))
-        if scope["path"] in ("/logout", "/sign-out"):
-            headers.append(("set-cookie", "session=; Max-Age=0"))
-        await page(303, headers)(scope, receive, send)
-
-    async def sign_in(self) -> dict[str, str]:
-        cookies = (await call(self.app, http_scope("/login"))).cookies()
-        return {"cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
-
-
 async def test_a_logout_with_a_hint_lacks_nothing_and_what_is_dead_is_said_to_be(log: Log) -> None:
-    place = Place()
-    headers = await place.sign_in()
+    site = Site(OUTSIDE, freshness=0)
+    browser = await site.signed_in()
+    copy = browser.copy()
     assert log(logging.DEBUG) == []
-    await log_out(place.app, headers=headers)
-    await call(place.app, http_scope("/page", headers=headers))
+    await browser.post("/logout")
+    await copy.get("/")
     assert log(logging.DEBUG) == [
-        "logged out here, and the browser (navigation) goes on to 'idp'",
-        "/page: its login has ended (logout), so that the application sees nobody",
+        "logged out here, and the browser (navigation) goes on to 'a'",
+        "/: its login has ended (logout), so that the application sees nobody",
     ]
 
 
-async def test_a_dead_cookie_beside_a_living_login_is_said_to_be_kept_back(log: Log) -> None:
-    place = Place()
-    before = await place.sign_in()
-    await log_out(place.app, headers=before)
-    other = COOKIE.replace("0", "9")
-    place.app.app = page(303, [("set-cookie", other)])
+async def test_a_dead_cookie_beside_a_living_one_is_said_to_be_kept_back(log: Log) -> None:
+    site = Site(OUTSIDE, freshness=0)
+    browser, other = await site.signed_in(), await site.signed_in(user="bob", sid="s2")
+    dead = browser.cookies["session"]
+    await browser.post("/logout")
     lines = len(log(logging.DEBUG))
-    await call(place.app, http_scope("/page", headers={"cookie": f"{COOKIE}; {other}"}))
-    assert log(logging.DEBUG)[lines:] == ["/page: a dead session cookie is kept from the application"]
+    await call(site.app, http_scope("/", headers={"cookie": f"session={dead}; session={other.cookies['session']}"}))
+    assert log(logging.DEBUG)[lines:] == ["/: a dead session cookie is kept from the application"]
 
 
-async def test_a_logout_at_a_path_that_nobody_named_is_noticed(log: Log) -> None:
-    place = Place()
-    headers = await place.sign_in()
-    await call(place.app, http_scope("/sign-out", "POST", headers=headers))
-    line = "POST /sign-out expires the session cookie, but nothing says that it is a logout"
-    assert log(logging.DEBUG) == [line]
-
-
-async def test_a_session_around_us_that_is_emptied_where_nobody_said_so_is_noticed(log: Log) -> None:
-    async def clears(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["session"].clear()
-        await page()(scope, receive, send)
-
-    place = Place()
-    await place.sign_in()
-    place.app.app = clears
-    await call(place.app, {**http_scope("/sign-out", "POST"), "session": {"user": "alice"}})
-    line = "POST /sign-out expires the session cookie, but nothing says that it is a logout"
+@in_both_places
+async def test_a_logout_at_a_path_that_nobody_named_is_noticed(log: Log, place: str) -> None:
+    """By the cookie that it expires, or by the session around us that it empties."""
+    browser = await Site(place, freshness=0, logout_path=()).signed_in()
+    await browser.post("/logout")
+    line = "POST /logout expires the session cookie, but nothing says that it is a logout"
     assert log(logging.DEBUG) == [line]
 
 
 async def test_nothing_that_is_said_holds_a_secret(log: Log) -> None:
-    place = Place()
-    headers = await place.sign_in()
+    browser = await Site(OUTSIDE, freshness=0).signed_in()
+    secrets = [*browser.cookies.values(), HINT, "alice"]
     for _ in range(2):
-        await log_out(place.app, headers=headers)
-        await call(place.app, http_scope("/page", headers=headers))
+        copy = browser.copy()
+        await copy.copy().post("/logout")
+        await copy.get("/")
     assert len(log(logging.DEBUG)) == 5
-    assert not any(secret in line for line in log(logging.DEBUG) for secret in (SECRET, "alice", "payload"))
+    assert not any(secret in line for line in log(logging.DEBUG) for secret in secrets)

@@ -15,9 +15,8 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from asgi_rp_logout import Login, StaticProvider
-from tests.apps import COOKIE, END, guarded, log_out, page, parameters, saying, signs_out, went_to_provider
+from tests.apps import COOKIE, END, FETCH, guarded, log_out, page, parameters, saying, signs_out, went_to_provider
 
-FETCH = {"cookie": COOKIE, "sec-fetch-mode": "cors", "sec-fetch-dest": "empty", "sec-fetch-site": "same-origin"}
 FOREIGN = {"cookie": COOKIE, "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image", "sec-fetch-site": "cross-site"}
 DROPPED = [
     ("Location", "/login"),

@@ -16,6 +16,7 @@ import anyio
 from .._asgi import Headers, Receive, Scope, Send, respond
 from ..errors import LogoutTokenError, RPLogoutError
 from ..protocol.front_channel import frame_headers, read_front_channel
+from ..providers.base import issuer_of
 from ._common import DEADLINE, refusals
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ async def front_channel(
     request proves nothing.
     """
     received = now()
-    issuers = [getattr(provider, "issuer", None) for provider in providers]
+    issuers = [issuer_of(provider) for provider in providers]
     if scope["method"] != "GET":
         await respond(send, 405, [(b"cache-control", b"no-store"), (b"allow", b"GET")])
         return

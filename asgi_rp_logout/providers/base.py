@@ -115,7 +115,7 @@ async def call(function: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
             return await function(**taken)
         if getattr(function, "__module__", None) in _WITHOUT_WAITING:
             return function(**taken)
-        threads = _threads_for(getattr(function, "__func__", function))
+        threads = _threads_for(_plain(function))
         result = await threads.run(functools.partial(function, **taken))
         return await result if inspect.isawaitable(result) else result
     except asyncio.CancelledError as error:
@@ -126,19 +126,25 @@ async def call(function: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
         raise ProviderError("a task that the provider waited for was cancelled", code="raised") from error
 
 
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the function of a bound method, which is one for all objects of a class."""
+    plain: Callable[..., Any] = getattr(function, "__func__", function)
+    return plain
+
+
 def keywords_of(function: Callable[..., Any]) -> frozenset[str]:
     """Give the names that may be given to ``function`` by keyword."""
-    return _signature(getattr(function, "__func__", function))[0]
+    return _signature(_plain(function))[0]
 
 
 def takes_all(function: Callable[..., Any]) -> bool:
     """Tell whether ``function`` takes any keyword."""
-    return _signature(getattr(function, "__func__", function))[1]
+    return _signature(_plain(function))[1]
 
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Tell whether ``function`` is a coroutine function."""
-    return _signature(getattr(function, "__func__", function))[2]
+    return _signature(_plain(function))[2]
 
 
 @functools.lru_cache(maxsize=256)
