@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from . import journal
-from ._asgi import Headers, Scope, Send, respond
+from ._asgi import Headers, Scope, Send, header_values, respond
 from .ledger import Deadline, Ledger
 from .logins import renew_session
-from .protocol.cookies import without_cookies
+from .protocol.cookies import CookieSet
 from .request import HANDLE_IN_SESSION, OwnCookies, Request, claim_of
 from .settings import Settings
 from .verdict import Claim, Handle, Verdict
@@ -61,7 +61,7 @@ class Arrivals:
         verdict = self._ledger.cached(key)
         if verdict is not None:
             return verdict
-        claim = claim_of(request.cookies, request.own, self._settings.session_cookies)
+        claim = claim_of(request, self._settings.session_cookies)
         return await self._ledger.look_up(key, claim, deadline)
 
     async def fresh_verdict(self, request: Request, deadline: Deadline) -> Verdict:
@@ -90,7 +90,7 @@ def raw_cookies(headers: Headers) -> bytes:
     return found
 
 
-def make_anonymous(request: Request, verdict: Verdict) -> None:
+def make_anonymous(session_cookies: CookieSet, request: Request, verdict: Verdict) -> None:
     """Take out of a request what is dead, so that the application sees somebody who is not signed in."""
     if verdict.ended is not None or verdict.dead:
         journal.is_anonymous(request, verdict)
@@ -103,15 +103,9 @@ def make_anonymous(request: Request, verdict: Verdict) -> None:
         request.session = {}
     if not verdict.dead:
         return
-    pairs = [(cookie.name, cookie.value) for cookie in verdict.dead]
-    headers = []
-    for name, value in request.headers:
-        if name.lower() == b"cookie":
-            left = without_cookies(value.decode("latin-1"), pairs).encode("latin-1")
-            headers += [(name, left)] if left else []
-        else:
-            headers.append((name, value))
-    request.scope["headers"] = headers
+    headers = [(name, value) for name, value in request.headers if name.lower() != b"cookie"]
+    left = session_cookies.without("; ".join(header_values(request.headers, b"cookie")), verdict.dead)
+    request.scope["headers"] = [*headers, (b"cookie", left.encode("latin-1"))] if left else headers
 
 
 def is_recognisable(verdict: Verdict) -> bool:

@@ -131,7 +131,7 @@ class Attendant:
         verdict = await self._arrivals.fresh_verdict(request, deadline) if self.entries else None
         exchange = Exchange(self._settings, self._ledger, request, context, send, verdict, deadline)
         show(context, exchange.verdict)
-        make_anonymous(request, exchange.verdict)
+        make_anonymous(self._settings.session_cookies, request, exchange.verdict)
         if await self._play(exchange) or (exchange.is_second_click() and await exchange.second_click()):
             return
         await exchange.recall()
@@ -144,7 +144,7 @@ class Attendant:
         if verdict.dead or verdict.ended is not None or verdict.claim.later is not None:
             parts = (self._settings, self._ledger, request, context, send, verdict, deadline)
             exchange = Exchange(*parts)
-            make_anonymous(request, verdict)
+            make_anonymous(self._settings.session_cookies, request, verdict)
             if await self._play(exchange):
                 return
         if context.exchange is None:
@@ -194,7 +194,7 @@ class Attendant:
                     await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
                     return
                 show(context, verdict)
-                make_anonymous(request, verdict)
+                make_anonymous(self._settings.session_cookies, request, verdict)
                 # While the store is down nobody can tell: whoever may be signed in is watched from now on.
                 if verdict.live or (not verdict.known and verdict.claim.handle is not None):
                     last = {"type": "websocket.close", "code": SIGNED_OUT, "reason": "signed out"}

@@ -19,9 +19,10 @@ import anyio
 from .errors import StoreError
 from .guard import NOT_WRITTEN, Deadline, Guard
 from .login import Login
+from .protocol.cookie_values import Secret
 from .settings import Settings
 from .store import COLLECTION, MemoryStore, Record
-from .verdict import SECOND_CLICK, Claim, Handle, SessionCookie, Verdict, judge, login_record
+from .verdict import SECOND_CLICK, Claim, Handle, Verdict, judge, login_record
 
 T = TypeVar("T")
 
@@ -155,7 +156,7 @@ class Ledger:
         if verdict is not None and verdict.record is not None:
             await self._try(f"login:{handle.key}", verdict.record, min(SECOND_CLICK, self._kept), deadline)
 
-    async def bury(self, cookies: Iterable[SessionCookie], known: bool, deadline: Deadline, **more: Any) -> None:
+    async def bury(self, cookies: Iterable[Secret], known: bool, deadline: Deadline, **more: Any) -> None:
         """End what session cookies stand for by their exact values; ``known`` says that a login was behind them."""
         kind = "buried" if known else "invented"
         for name in dict.fromkeys(cookie.digest for cookie in cookies if cookie.digest):

@@ -19,8 +19,8 @@ from .errors import StoreError
 from .ledger import Deadline, Ledger
 from .live import announce
 from .login import Login
-from .messages import headers_of, set_cookies_of, value_set_by, with_cookies, without_cookies
-from .protocol.cookies import name_set_by, secret_digest
+from .messages import headers_of, set_cookies_of, with_cookies, without_cookies
+from .protocol.cookies import deletions
 from .providers.base import issuer_of, name_of
 from .request import HANDLE_IN_SESSION, Request
 from .settings import Settings
@@ -121,9 +121,9 @@ def expire_cookies(
     brings_session = claim.cookies or claim.carried or request.session
     if not brings_session and is_of_another_site(request.headers):
         return start
-    seen = [name for name, _ in request.cookies]
+    seen = [*(name for secret in claim.cookies for name, _ in secret.parts), *(name for name, _ in request.cookies)]
     declared = (settings.session_cookies, settings.clear_cookies)
-    lines = [line for cookies in declared for line in cookies.deletions(seen)]
+    lines = deletions(declared, seen, secure=request.own.secure, host=request.host)
     lines += [request.own.deletion(request.own.login)] if claim.carried else []
     kept = without_cookies(start, lambda line: any(cookies.sets(line) for cookies in declared))
     start = with_cookies(kept, lines)
@@ -208,8 +208,7 @@ async def lift_reissued(settings: Settings, ledger: Ledger, claim: Claim, start:
     Session ids are random, but some applications derive theirs from the user: after a logout and a new login such a
     user would find the door shut for as long as a session lives.
     """
-    lines = [line for line in set_cookies_of(start) if settings.session_cookies.sets(line)]
-    digests = {secret_digest(name_set_by(line), value_set_by(line)) for line in lines}
+    digests = {secret.digest for secret in settings.session_cookies.issued(set_cookies_of(start))}
     digests -= {None, *(cookie.digest for cookie in claim.cookies)}
     if not digests or ledger.idle:
         return

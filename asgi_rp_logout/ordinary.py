@@ -13,7 +13,7 @@ from .later import take
 from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import forget, judge_again, lift_reissued, remember, renew_session, writes_session
-from .messages import looks_signed, set_cookies_of, value_set_by, with_cookies, without_cookies
+from .messages import set_cookies_of, with_cookies, without_cookies
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings
@@ -52,8 +52,24 @@ async def ordinary(
     if sets_session:
         await lift_reissued(settings, ledger, claim, start, deadline)
         if verdict.live and claim.carried and claim.handle is not None:
+            _warn_of_copies(settings, ledger, claim, start)
             return with_cookies(start, [request.own.setting(request.own.login, claim.handle.text, ledger.lifetime)])
     return start
+
+
+def _warn_of_copies(settings: Settings, ledger: Ledger, claim: Claim, start: Message) -> None:
+    """Warn, once, if the session cookie of a login gets a second value: a logout blocks only the values it sees."""
+    before = {name: secret.digest for secret in claim.cookies for name, _ in secret.parts}
+    for secret in settings.session_cookies.issued(set_cookies_of(start)):
+        name = secret.parts[0][0]
+        if not ledger.advised and secret.digest and before.get(name) not in (None, secret.digest):
+            ledger.advised = True
+            logger.warning(
+                "the session cookie %r changed its value during a login: if the session is stored in the cookie, "
+                "copies of earlier values keep working after a logout. Add RPLogoutMiddleware inside the session "
+                "middleware, or store sessions on the server",
+                name,
+            )
 
 
 def has_just_ended(ledger: Ledger) -> bool:
@@ -85,14 +101,6 @@ async def _remembering(
 ) -> Message:
     await lift_reissued(settings, ledger, Claim(), start, deadline)
     lines = await remember(settings, ledger, request, verdict, login, deadline)
-    if lines and not ledger.advised:
-        signed = [line for line in set_cookies_of(start) if settings.session_cookies.sets(line)]
-        if any(looks_signed(value_set_by(line)) for line in signed):
-            ledger.advised = True
-            logger.warning(
-                "the session lives in a signed cookie: put RPLogoutMiddleware inside the session middleware, or keep "
-                "the session on the server; else a copy of the cookie as it was before works after the logout"
-            )
     if verdict.claim.later is not None:
         # Whoever has just signed in does not want the logout of before.
         await take(ledger, verdict.claim.later, deadline)
@@ -104,10 +112,11 @@ def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message
     """Expire the session cookies that are dead, but neither a living one of the same name nor one that is set anew."""
     if verdict.ended == "replaced":
         return start  # by a login of this very browser, whose cookies have the same names
-    living = {cookie.name for cookie in verdict.claim.cookies if cookie not in verdict.dead}
+    living = {name for secret in verdict.claim.cookies if secret not in verdict.dead for name, _ in secret.parts}
     anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}
-    gone = {cookie.name for cookie in verdict.dead} - living - anew
-    lines = [line for line in settings.session_cookies.deletions(gone) if name_set_by(line) in gone]
+    gone = {name for secret in verdict.dead for name, _ in secret.parts} - living - anew
+    lines = settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host)
+    lines = [line for line in lines if name_set_by(line) in gone]
     if verdict.claim.carried and verdict.ended is not None:
         lines.append(request.own.deletion(request.own.login))
     return with_cookies(start, lines)

@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ._asgi import Headers, Scope, header_values
-from .protocol.cookies import CookieSet, parse_cookies, secret_digest
+from .protocol.cookies import CookieSet, parse_cookies
 from .protocol.return_to import public_base
-from .verdict import Claim, Handle, SessionCookie
+from .verdict import Claim, Handle
 
 HANDLE_IN_SESSION = "_rp_login"
 APART_IN_SESSION = "_rp_apart"
@@ -136,23 +136,20 @@ class Request:
     def claim(self, session_cookies: CookieSet) -> Claim:
         """Gather everything in the request that says who it is."""
         in_session = Handle.parse(self.session.get(HANDLE_IN_SESSION)) if self.session else None
-        return claim_of(self.cookies, self.own, session_cookies, in_session)
+        return claim_of(self, session_cookies, in_session)
 
 
-def claim_of(
-    cookies: list[tuple[str, str]], own: OwnCookies, session_cookies: CookieSet, in_session: Handle | None = None
-) -> Claim:
+def claim_of(request: Request, session_cookies: CookieSet, in_session: Handle | None = None) -> Claim:
     """Gather what cookies say of a login; a handle in the session goes before one in a cookie."""
-    sessions, handle, later, carried = [], in_session, None, False
-    for name, value in cookies:
-        if name == own.login:
+    handle, later, carried = in_session, None, False
+    for name, value in request.cookies:
+        if name == request.own.login:
             carried = True
             handle = handle or Handle.parse(value)
-        elif name == own.later:
+        elif name == request.own.later:
             later = value
-        elif session_cookies.has(name):
-            sessions.append(SessionCookie(name, value, secret_digest(name, value)))
-    return Claim.of(handle, tuple(sessions), later, carried=carried)
+    secrets = session_cookies.secrets("; ".join(header_values(request.headers, b"cookie")))
+    return Claim.of(handle, tuple(secrets or ()), later, carried=carried)
 
 
 def session_as_it_is(scope: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from typing import Any
 
 from .errors import StoreError
 from .login import Login, unverified_claims
+from .protocol.cookie_values import Secret
 from .store import Record
 
 SECOND_CLICK = 120.0
@@ -83,20 +84,11 @@ class Handle:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionCookie:
-    """Keep a session cookie of a request: name, raw value, and what the value would be buried by."""
-
-    name: str
-    value: str
-    digest: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
     """Gather what a request brings that says who it is."""
 
     handle: Handle | None = None
-    cookies: tuple[SessionCookie, ...] = ()
+    cookies: tuple[Secret, ...] = ()
     later: str | None = None
     carried: bool = False
     keys: tuple[str, ...] = ()
@@ -105,7 +97,7 @@ class Claim:
     def of(
         cls,
         handle: Handle | None,
-        cookies: tuple[SessionCookie, ...],
+        cookies: tuple[Secret, ...],
         later: str | None = None,
         *,
         carried: bool = False,
@@ -135,7 +127,7 @@ class Verdict:
     local: bool = False
     named: str | None = None
     wanted: str | None = None
-    dead: tuple[SessionCookie, ...] = ()
+    dead: tuple[Secret, ...] = ()
     known: bool = True
     until: float = field(default=float("inf"))
 
@@ -179,7 +171,7 @@ def _judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
     return verdict
 
 
-def _tombstone_of(cookie: SessionCookie, records: Mapping[str, Record | None]) -> Record | None:
+def _tombstone_of(cookie: Secret, records: Mapping[str, Record | None]) -> Record | None:
     return records.get(f"buried:{cookie.digest}") or records.get(f"invented:{cookie.digest}")
 
 
