@@ -13,7 +13,7 @@ from .endpoints.owned import owned_endpoints
 from .exchange import Exchange
 from .later import take
 from .ledger import Deadline, Ledger
-from .live import SIGNED_OUT, TRY_AGAIN_LATER, Connection, Watch, is_endless, watching
+from .live import SIGNED_OUT, TRY_AGAIN_LATER, Connection, Watch, is_endless, watched, watching
 from .logins import ask_login_source, show
 from .ordinary import has_just_ended
 from .request import Request, session_as_it_is
@@ -58,7 +58,7 @@ class Attendant:
             key = self._arrivals.key(scope, session)
             if key is not None:
                 verdict = self._ledger.cached(key)
-                if verdict is None or verdict.ended is not None or verdict.dead or verdict.claim.later is not None:
+                if verdict is None or verdict.hides or verdict.claim.later is not None:
                     return None
                 context.recalled = verdict.login
         return self.scanning(send, context, (scope, path, session, verdict, None))
@@ -76,14 +76,14 @@ class Attendant:
                 if type(headers) is not list and headers:  # ASGI asks for an iterable: one that is read once, maybe
                     headers = list(headers)
                     message = {**message, "headers": headers}
-                for name, _ in headers:
-                    if len(name) in lengths and self._is_telling(name.lower(), verdict):
+                for name, value in headers:
+                    if len(name) in lengths and self._is_telling(name.lower(), verdict, value):
                         telling = True
                 if session is not None and (self._is_telling(b"set-cookie", verdict) or has_just_ended(self._ledger)):
                     # Starlette says so since 1.0; of any other session it has to be assumed.
                     telling = telling or getattr(scope.get("session"), "modified", True)
                 if verdict is not None and verdict.login is not None and is_endless(headers):
-                    send = watching(send, verdict.claim, self._watch, context)
+                    send = watching(send, watched(verdict), self._watch, context)
                 if telling:
                     request = request or self._keep(scope, path, "", session)
                     send = Exchange(self._settings, self._ledger, request, context, send, verdict).send
@@ -91,10 +91,17 @@ class Attendant:
 
         return scan
 
-    def _is_telling(self, name: bytes, verdict: Verdict | None) -> bool:
+    def _is_telling(self, name: bytes, verdict: Verdict | None, value: bytes = b"") -> bool:
         """Tell whether a header of the response may matter; a cookie does where a login could be behind it."""
-        known = self.entries if verdict is None else verdict.claim.keys
-        return name == self._marker or (name == b"set-cookie" and bool(known))
+        if name == self._marker:
+            return True
+        if name != b"set-cookie":
+            return False
+        if self.entries if verdict is None else verdict.claim.keys:
+            return True
+        if value:
+            self._ledger.note_issued(self._settings.session_cookies.issued([value]))
+        return False
 
     async def attend(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         """Recognise who comes in, and answer or hand on."""
@@ -131,7 +138,7 @@ class Attendant:
         verdict = await self._arrivals.fresh_verdict(request, deadline) if self.entries else None
         exchange = Exchange(self._settings, self._ledger, request, context, send, verdict, deadline)
         show(context, exchange.verdict)
-        make_anonymous(request, exchange.verdict)
+        make_anonymous(self._settings, request, exchange.verdict)
         if await self._play(exchange) or (exchange.is_second_click() and await exchange.second_click()):
             return
         await exchange.recall()
@@ -141,17 +148,17 @@ class Attendant:
         self, request: Request, receive: Receive, send: Send, context: Context, verdict: Verdict, deadline: Deadline
     ) -> None:
         """Hand on a request of which something is known: its login is dead or alive, or a logout waits for it."""
-        if verdict.dead or verdict.ended is not None or verdict.claim.later is not None:
+        if verdict.hides or verdict.claim.later is not None:
             parts = (self._settings, self._ledger, request, context, send, verdict, deadline)
             exchange = Exchange(*parts)
-            make_anonymous(request, verdict)
+            make_anonymous(self._settings, request, verdict)
             if await self._play(exchange):
                 return
         if context.exchange is None:
             await self._pass_on(request, receive, send, context, verdict)
         else:
             if verdict.live:
-                context.exchange.through(watching(send, verdict.claim, self._watch, context))
+                context.exchange.through(watching(send, watched(verdict), self._watch, context))
             await self.app(request.scope, receive, context.exchange.send)
 
     async def _pass_on(
@@ -194,11 +201,11 @@ class Attendant:
                     await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
                     return
                 show(context, verdict)
-                make_anonymous(request, verdict)
+                make_anonymous(self._settings, request, verdict)
                 # While the store is down nobody can tell: whoever may be signed in is watched from now on.
                 if verdict.live or (not verdict.known and verdict.claim.handle is not None):
                     last = {"type": "websocket.close", "code": SIGNED_OUT, "reason": "signed out"}
-                    connection = Connection(verdict.claim, send, last)
+                    connection = Connection(watched(verdict), send, last)
                     self._watch.add(connection)
             await self.app(scope, receive, connection.send if connection is not None else send)
         except Exception:

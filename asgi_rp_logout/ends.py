@@ -21,11 +21,10 @@ LIMITS = {LOGIN: 65_536, ISSUED: 16_384, UNKNOWN: 4_096}
 
 @dataclass(slots=True)
 class End:
-    """Keep one record of an end, ``until`` when (seconds since the epoch), and whether the store has still to take it."""
+    """Keep one record of an end, and ``until`` when it counts, in seconds since the epoch."""
 
     record: Record
     until: float
-    owed: bool
 
 
 class EndsHere:
@@ -52,7 +51,7 @@ class EndsHere:
         if earlier is not None and key.startswith("before:"):
             record = later_of(earlier, record)
         self.drop(key)
-        self._owed[cause][key] = End(record, until, owed=True)
+        self._owed[cause][key] = End(record, until)
         self._make_room(cause)
         return record
 
@@ -67,7 +66,6 @@ class EndsHere:
             for cause, owed in self._owed.items():
                 end = owed.pop(key, None)
                 if end is not None:
-                    end.owed = False
                     self._taken[cause][key] = end
 
     def get(self, key: str) -> Record | None:

@@ -56,14 +56,14 @@ def is_anonymous(request: Request, verdict: Verdict) -> None:
 
 
 def deletes_session(advised: set[str], request: Request, verdict: Verdict) -> None:
-    """Log that a likely logout is not configured as one: once as a warning, if a remembered login has lost its session."""
+    """Log that a likely logout is not configured as one: once as a warning, if a login has lost its session."""
     where = f"{request.method} {shown(request.path)}"
     logger.debug("%s expires the session, but nothing says that it is a logout", where)
     if verdict.live and once(advised, "undeclared"):
         logger.warning(
-            "a live login has lost its session, but nothing says that this was a logout: the provider does not hear of it, and "
-            "copies of the session cookie go on working; add the path to logout_path, or put @rp_logout directly above "
-            "the endpoint, below the route's decorator (the path is logged at DEBUG)"
+            "a live login has lost its session, but nothing says that this was a logout: the provider does not hear of "
+            "it, and copies of the session cookie go on working; add the path to logout_path, or put @rp_logout "
+            "directly above the endpoint, below the route's decorator (the path is logged at DEBUG)"
         )
 
 
@@ -84,8 +84,9 @@ def same_value(advised: set[str]) -> None:
     """Warn once that two logins have got the same session cookie."""
     if once(advised, "same"):
         logger.warning(
-            "a session cookie has the same value in two logins: the logout of one signs out the other, and the next login "
-            "lets copies in again; declare such a cookie in clear_cookies, and the one that differs in session_cookie"
+            "a session cookie has the same value in two logins: the logout of one signs out the other, and the next "
+            "login lets copies in again; declare such a cookie in clear_cookies, and the one that differs in "
+            "session_cookie"
         )
 
 
@@ -106,8 +107,8 @@ def other_audience(advised: set[str], audience: object, client_id: str) -> None:
     """Warn once that an ID Token was issued to another client than the provider's."""
     if once(advised, "audience"):
         logger.warning(
-            "the ID Token of a login was issued to %r, but its provider is configured with client_id=%r: the provider will "
-            "refuse its logout",
+            "the ID Token of a login was issued to %r, but its provider is configured with client_id=%r: the provider "
+            "will refuse its logout",
             audience,
             client_id,
         )

@@ -8,13 +8,14 @@ And an end that the store did not take is written as soon as it answers again.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import secrets
 import sys
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from .ends import EndsHere
 from .errors import StoreError
 from .guard import NOT_WRITTEN, Deadline, Guard
 from .login import Login
+from .protocol.cookie_values import Secret
 from .settings import Settings
 from .store import COLLECTION, ISSUED, LOGIN, UNKNOWN, Fingerprints, MemoryStore, Record, Store
 from .verdict import (
@@ -293,9 +295,11 @@ class Ledger:
             self._tie(new)
             await self._write({cookie_key(one): handle.tie for one in new}, self._kept, deadline)
 
-    def note_issued(self, digest: str) -> None:
-        """Note that the application has issued a session cookie: its end is nobody's invention."""
-        self._shared.issued.add(digest)
+    def note_issued(self, cookies: Iterable[Secret]) -> None:
+        """Note that the application has issued session cookies: their end is nobody's invention."""
+        for cookie in cookies:
+            if cookie.digest is not None and cookie.digest not in self._shared.issued:
+                self._shared.issued.add(cookie.digest)
 
     async def forget(self, handle: Handle, deadline: Deadline) -> None:
         """Drop a login without ending anything."""
@@ -311,7 +315,7 @@ class Ledger:
             if record is not None and "by" in record:
                 self._shared.ends.drop(key)
                 self._note(key)  # no verdict from before this moment holds
-                await self._guarded(lambda key=key: self.store.delete(key, collection=COLLECTION), deadline, vital=True)
+                await self._delete(key, deadline)
 
     # -- ending --------------------------------------------------------------------------------------------------
 
@@ -456,6 +460,10 @@ class Ledger:
             records = lost
         return None
 
+    def ended_here(self, keys: Iterable[str]) -> dict[str, Record]:
+        """Give the records among ``keys`` of what this process has ended."""
+        return self._shared.ends.among(keys)
+
     # -- one-time things -----------------------------------------------------------------------------------------
 
     async def put(self, key: str, record: Mapping[str, Any], ttl: float, deadline: Deadline) -> bool:
@@ -467,8 +475,7 @@ class Ledger:
         record = (await self.read([key], deadline, vital=True))[key]
         if record is None:
             return None
-        first = await self._guarded(lambda: self.store.delete(key, collection=COLLECTION), deadline, vital=True)
-        return record if first else None
+        return record if await self._delete(key, deadline) else None
 
     # -- the store, guarded --------------------------------------------------------------------------------------
 
@@ -476,7 +483,9 @@ class Ledger:
         """Give the records of ``keys``, in one batch. Raises ``StoreError``."""
         keys, ends = list(dict.fromkeys(keys)), self._shared.ends
         owed = ends.owed(keys)  # the store may take them while it answers
-        records = await self._guarded(lambda: self._get_many(keys), deadline, vital=vital, keys=len(keys))
+        records: dict[str, Record | None] = await self._guarded(
+            lambda: self._get_many(keys), deadline, vital=vital, keys=len(keys)
+        )
         if ends.owes:
             await self._write_owed(deadline)
         for key, record in (owed | ends.owed(keys)).items():
@@ -493,6 +502,10 @@ class Ledger:
 
         await _all_at_once(get, keys)
         return records
+
+    async def _delete(self, key: str, deadline: Deadline) -> bool:
+        call = functools.partial(self.store.delete, key, collection=COLLECTION)
+        return bool(await self._guarded(call, deadline, vital=True))
 
     async def _write(self, records: Mapping[str, Record], ttl: float, deadline: Deadline) -> set[str]:
         """Write records that live equally long, in one batch; give the keys that the store took. Never raises."""
@@ -584,7 +597,7 @@ async def _in_order(function: Callable[[Any], Awaitable[None]], items: Iterable[
         await function(item)
 
 
-async def _all_at_once(function: Callable[[Any], Awaitable[None]], items: Iterable[Any]) -> None:
+async def _all_at_once(function: Callable[[Any], Coroutine[Any, Any, None]], items: Iterable[Any]) -> None:
     try:
         async with anyio.create_task_group() as group:
             for item in items:

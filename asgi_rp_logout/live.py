@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 import time
 from collections.abc import Awaitable, Iterable, Mapping
 
 from ._asgi import Message, Send, logger
 from .context import Context
 from .errors import StoreError
-from .ledger import Deadline, Ledger
+from .ledger import NEWS, Deadline, Ledger
 from .store import Record
-from .verdict import Claim, judge
+from .verdict import Claim, Handle, Verdict, judge
 
 SIGNED_OUT = 4401
 """The close code of a WebSocket whose login has ended: 4000 to 4999 are for applications, 401 says why."""
@@ -26,9 +25,6 @@ TRY_AGAIN_LATER = 1013
 """The close code of a WebSocket whose login cannot be looked up (the registry of WebSocket close codes)."""
 
 _BATCH = 1000
-
-_NEWS = "ends:last"
-"""The store's key of the latest news that some login has ended."""
 
 _EVERYBODY_AFTER = 5.0
 """Seconds after which all connections are looked at without news: news may get lost, tombstones do not."""
@@ -39,10 +35,10 @@ class ConnectionEndedError(OSError):
 
 
 class Connection:
-    """Stand between an application and a connection that has to end with its login."""
+    """Stand between an application and a connection that has to end with its login, or any of ``handles``."""
 
-    def __init__(self, claim: Claim, send: Send, last: Message) -> None:
-        self.claim = Claim.of(claim.handle, ())  # a dead cookie beside a living login ends nothing
+    def __init__(self, handles: tuple[Handle, ...], send: Send, last: Message) -> None:
+        self.handles = handles
         self.ended = False
         self._send = send
         self._last = last
@@ -62,10 +58,13 @@ class Connection:
             logger.debug("a connection was gone before it could be ended: %s", type(error).__name__)
 
 
-async def announce(ledger: Ledger, deadline: Deadline) -> None:
-    """Tell every worker that some login has ended, once its tombstone is written: none need ask for each."""
-    if not ledger.is_local:
-        await ledger.put(_NEWS, {"id": secrets.token_urlsafe(9)}, ledger.lifetime, deadline)
+def watched(verdict: Verdict) -> tuple[Handle, ...]:
+    """Give the logins with which a connection ends: its own, and those whose session cookies it came with.
+
+    A dead cookie beside a living login ends nothing.
+    """
+    own = verdict.handle or verdict.claim.handle
+    return tuple(dict.fromkeys([*([own] if own is not None else []), *verdict.others]))
 
 
 class Watch:
@@ -113,28 +112,29 @@ class Watch:
         if self._ledger.is_local:
             return ends
         try:
-            return ends, (await self._ledger.read([_NEWS], Deadline()))[_NEWS]
+            return ends, (await self._ledger.read([NEWS], Deadline()))[NEWS]
         except StoreError:
             return object()
 
     async def _end_the_dead(self, connections: tuple[Connection, ...]) -> None:
-        keys = {key for connection in connections for key in connection.claim.keys if not key.startswith("login:")}
+        handles = (handle for connection in connections for handle in connection.handles)
+        keys = {key for handle in handles for key in handle.record_keys() if not key.startswith("login:")}
         records: Mapping[str, Record | None]
         try:
             records = await self._ledger.read(keys, Deadline())
         except StoreError:
-            records = self._ledger.owed(keys)
+            records = self._ledger.ended_here(keys)
         if not any(records.values()):
             return
         for connection in connections:
-            if connection in self._connections and _has_ended(connection.claim, records):
+            if connection in self._connections and _has_ended(connection.handles, records):
                 self._connections.discard(connection)
                 await connection.end()
 
 
-def _has_ended(claim: Claim, records: Mapping[str, Record | None]) -> bool:
+def _has_ended(handles: tuple[Handle, ...], records: Mapping[str, Record | None]) -> bool:
     try:
-        return judge(claim, records).ended is not None
+        return any(judge(Claim(handle), records).ended is not None for handle in handles)
     except StoreError:  # a malformed record ends nobody's connection, and hides nobody else's end
         return False
 
@@ -147,7 +147,7 @@ def is_endless(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return True
 
 
-def watching(send: Send, claim: Claim, watch: Watch, context: Context) -> Send:
+def watching(send: Send, handles: tuple[Handle, ...], watch: Watch, context: Context) -> Send:
     """Wrap ``send`` so that a response is watched from the moment it turns out to be a stream.
 
     From then on its connection stands in the context. A response that said how long it is is let through to its end:
@@ -164,7 +164,7 @@ def watching(send: Send, claim: Claim, watch: Watch, context: Context) -> Send:
             endless = is_endless(message.get("headers", ()))
         elif endless and message.get("more_body") and message["type"] == "http.response.body":
             last = {"type": "http.response.body", "body": b"", "more_body": False}
-            context.connection = connection = Connection(claim, send, last)
+            context.connection = connection = Connection(handles, send, last)
             context.matters = True
             watch.add(connection)
             return connection.send(message)

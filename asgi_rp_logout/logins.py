@@ -19,6 +19,7 @@ from .errors import StoreError
 from .ledger import Deadline, Ending, Ledger
 from .login import Login
 from .messages import headers_of, set_cookies_of, with_cookies, without_cookies
+from .protocol.cookies import deletions
 from .providers.base import issuer_of, name_of
 from .request import HANDLE_IN_SESSION, Request
 from .settings import Settings
@@ -142,9 +143,9 @@ def expire_cookies(
     brings_session = claim.cookies or claim.carried or request.session
     if not brings_session and is_of_another_site(request.headers):
         return start
-    seen = [name for name, _ in request.cookies]
+    seen = [*(name for secret in claim.cookies for name, _ in secret.parts), *(name for name, _ in request.cookies)]
     declared = (settings.session_cookies, settings.clear_cookies)
-    lines = [line for cookies in declared for line in cookies.deletions(seen)]
+    lines = deletions(declared, seen, secure=request.own.secure, host=request.host)
     lines += [request.own.deletion(request.own.login)] if claim.carried else []
     kept = without_cookies(start, lambda line: any(cookies.sets(line) for cookies in declared))
     start = with_cookies(kept, lines)

@@ -60,8 +60,7 @@ async def _issuing(
     digests = [one.digest for one in secrets_set if one.digest]
     await lift_reissued(ledger, claim, digests, deadline)
     if not verdict.live or handle is None:
-        for one in digests:
-            ledger.note_issued(one)
+        ledger.note_issued(secrets_set)
         return start
     await ledger.tie(handle, digests, deadline)
     if set(digests) - set(claim.digests) and request.session is None:
@@ -131,7 +130,8 @@ def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message
     living = {name for secret in verdict.claim.cookies if secret not in verdict.dead for name, _ in secret.parts}
     anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}
     gone = dead - living - anew
-    lines = [line for line in settings.session_cookies.deletions(gone) if name_set_by(line) in gone]
+    lines = settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host)
+    lines = [line for line in lines if name_set_by(line) in gone]
     if verdict.claim.carried and verdict.ended is not None:
         lines.append(request.own.deletion(request.own.login))
     return with_cookies(start, lines)

@@ -202,11 +202,12 @@ def _judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
     said = {digest: _of_cookie(digest, claim, records) for digest in claim.digests}
     verdict.dead_bearer = any(said[digest].ended is not None for digest in claim.bearers)
     ended_here = verdict.ended is not None
-    dead, others = [], []
+    dead: list[Secret] = []
     for cookie in claim.cookies:
         own = said[cookie.digest] if cookie.digest else Verdict(claim)
         unknown_beside_the_end = ended_here and own.handle is None and own.ended is None
-        (dead if own.ended is not None or unknown_beside_the_end else others).append(cookie)
+        if own.ended is not None or unknown_beside_the_end:
+            dead.append(cookie)
     verdict.dead = tuple(dead)
     verdict.others = tuple(one.handle for one in said.values() if one.live and one.handle is not None)
     if not verdict.live:
