@@ -59,12 +59,15 @@ class Connection:
 
 
 def watched(verdict: Verdict) -> tuple[Handle, ...]:
-    """Give the logins with which a connection ends: its own, and those whose session cookies it came with.
+    """Give the logins with which a connection ends: its own, and those of other users whose cookies came with it.
 
-    A dead cookie beside a living login ends nothing.
+    Nobody can cover a stolen cookie by a login of their own. A dead cookie beside a living login ends nothing, nor does
+    the end of another login of the same user that has the same cookie.
     """
     own = verdict.handle or verdict.claim.handle
-    return tuple(dict.fromkeys([*([own] if own is not None else []), *verdict.others]))
+    if own is None:
+        return verdict.others
+    return (own, *(other for other in verdict.others if other.sub_key != own.sub_key))
 
 
 class Watch:

@@ -210,7 +210,9 @@ async def remember(
     session = request.live_session()
     old = verdict.login if verdict.live else None
     new = [one.digest for one in settings.session_cookies.issued(set_cookies_of(start)) if one.digest]
-    if old is not None and verdict.handle is not None and is_renewal(old, login):
+    # Known by a session cookie alone and given another one: a login, which brings a companion and ends the one before.
+    renews = old is not None and is_renewal(old, login) and not (verdict.by_cookie and new)
+    if renews and old is not None and verdict.handle is not None:
         handle, login = verdict.handle, renewed(login_from(verdict.record or {}), login)
     else:
         login = _completed(settings, login)

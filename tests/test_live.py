@@ -342,16 +342,18 @@ async def test_a_dead_cookie_beside_a_living_login_ends_no_connection() -> None:
                 while not closed:
                     await anyio.sleep(0.01)
             return
+        answer = PlainTextResponse("", 303 if scope["method"] == "POST" else 200)
         if scope["path"] == "/login":
             remember_login(scope, id_token=id_token())
-        await PlainTextResponse("", 303 if scope["method"] == "POST" else 200)(scope, receive, send)
+            answer.set_cookie("session", "the-very-same-value")
+        await answer(scope, receive, send)
 
     async def send(message: Any) -> None:
         if message["type"] == "websocket.close":
             closed.append(message["code"])
 
     wrapped = RPLogoutMiddleware(app, providers=providers(), freshness=0)
-    browsers = [Browser(wrapped, {"session": "the-very-same-value"}) for _ in range(2)]
+    browsers = [Browser(wrapped) for _ in range(2)]
     for browser in browsers:
         await browser.get("/login")
     headers = [(b"cookie", f"session=the-very-same-value; rp_login={browsers[0].cookies['rp_login']}".encode())]
