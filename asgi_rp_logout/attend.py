@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-from ._asgi import ASGIApp, Message, Receive, Scope, Send, logger, respond, route_path
+from . import journal
+from ._asgi import ASGIApp, Message, Receive, Scope, Send, respond, route_path
 from .arrival import Arrivals, is_recognisable, make_anonymous, refuse_for_now
 from .client import is_prefetch, plays_deferred
 from .context import SCOPE_KEY, Context, current
@@ -131,7 +132,7 @@ class Attendant:
 
     async def _log_out(self, request: Request, receive: Receive, send: Send, context: Context) -> None:
         if request.method == "GET" and is_prefetch(request.headers):
-            logger.debug("GET %s is a prefetch, answered 503: a hover must log nobody out", request.path)
+            journal.is_prefetch(request)
             await respond(send, 503, [(b"cache-control", b"no-store")])
             return
         deadline = Deadline()

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from .errors import ConfigurationError
 from .protocol.cookies import Cookie, CookieSet
 from .providers.base import Provider, name_of
-from .store import MemoryStore, Store
+from .store import Store, process_store
 
 Providers = Sequence[Provider] | Callable[[], Sequence[Provider] | Awaitable[Sequence[Provider]]]
 P = ParamSpec("P")
@@ -177,7 +177,7 @@ def checked_callable(value: Any, option: str) -> Any:
 def checked_store(store: Any) -> Store:
     """Check that a store has the four methods that are used."""
     if store is None:
-        return MemoryStore()
+        return process_store()
     missing = [name for name in ("get", "get_many", "put", "delete") if not callable(getattr(store, name, None))]
     if isinstance(store, type):
         raise ConfigurationError(f"store={store.__name__}: expected an object, not its class")

@@ -72,6 +72,17 @@ class Exchange:
         elif not self._answered:
             await self._send(message)
 
+    async def fail(self) -> None:
+        """Answer for an application that raised: its error page passes the session middleware, and what is dead stays.
+
+        So it would raise again at every request of a browser whose session it finds emptied.
+        """
+        if self.context.started or not self.verdict.hides:
+            return
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"Internal Server Error", "more_body": False})
+
     async def finish(self) -> None:
         """Step 6, once the response has gone."""
         if self._ended is not None:

@@ -20,6 +20,11 @@ def no_logout(request: Request, status: int) -> None:
     logger.debug("%s %s, answered %d, was no logout", request.method, shown(request.path), status)
 
 
+def is_prefetch(request: Request) -> None:
+    """Log that a logout path was only prefetched."""
+    logger.debug("GET %s is a prefetch, answered 503: a hover must log nobody out", shown(request.path))
+
+
 def no_session(settings: Settings) -> None:
     """Say why nobody was sent to a provider: there is no evidence of a session."""
     names = " or ".join(repr(cookie.name) for cookie in settings.session_cookies.cookies)
@@ -90,7 +95,7 @@ def same_value(advised: set[str]) -> None:
         )
 
 
-def lost_login(advised: set[str], local: bool) -> None:
+def lost_login(advised: set[str], *, local: bool) -> None:
     """Warn once that a session names a login that the store does not have."""
     if once(advised, "lost"):
         remedy = (

@@ -21,6 +21,7 @@ from typing import Any
 
 import anyio
 
+from . import journal
 from .ends import EndsHere
 from .errors import StoreError
 from .guard import NOT_WRITTEN, Deadline, Guard
@@ -222,9 +223,16 @@ class Ledger:
             verdict = self.judge_here(claim)
             return verdict if verdict.hides else replace(self.last_known(key) or verdict, known=False)
         verdict.until = asked + self.freshness
+        self._notice_lost(verdict)
         if verdict.live and verdict.handle is not None and not verdict.by_cookie:
             await self._renew(verdict, deadline)
         return self._keep(key, verdict)
+
+    def _notice_lost(self, verdict: Verdict) -> None:
+        handle = verdict.claim.handle
+        unknown = handle is not None and verdict.login is None and verdict.ended is None
+        if unknown and handle is not None and 0 <= time.time() - handle.made < self.lifetime:
+            journal.lost_login(self.advised, local=self.is_local)
 
     async def judge(self, claim: Claim, deadline: Deadline) -> Verdict:
         """Read the store about a claim, and give the verdict of this moment. Raises ``StoreError``."""
@@ -275,6 +283,8 @@ class Ledger:
     async def remember(self, handle: Handle, login: Login, digests: Iterable[str], deadline: Deadline) -> bool:
         """Write a login, and tie session cookies to it by their digests; tell whether the store took it."""
         ties = dict.fromkeys(digests, handle)
+        if any((known := self._shared.ties.get(one)) is not None and known.key != handle.key for one in ties):
+            journal.same_value(self.advised)
         self._tie(ties)
         key = f"login:{handle.key}"
         records: dict[str, Record] = {key: login_record(login, handle, time.time())}

@@ -11,13 +11,14 @@ from typing import Any
 import anyio
 from starlette.requests import HTTPConnection
 
+from . import journal
 from ._asgi import Message, Scope, logger
 from .checks import DIRECTIVES
 from .client import is_of_another_site
 from .context import Context
 from .errors import StoreError
 from .ledger import Deadline, Ending, Ledger
-from .login import Login
+from .login import Login, unverified_claims
 from .messages import headers_of, set_cookies_of, with_cookies, without_cookies
 from .protocol.cookies import deletions
 from .providers.base import issuer_of, name_of
@@ -216,6 +217,7 @@ async def remember(
         handle, login = verdict.handle, renewed(login_from(verdict.record or {}), login)
     else:
         login = _completed(settings, login)
+        _check_audience(settings, ledger, login)
         handle = Handle.new(login, time.time())
         await _replace(ledger, request, verdict, new, deadline)
     # A dead cookie beside a new login stays dead: only what the application issues itself is tied to it.
@@ -270,6 +272,23 @@ def _completed(settings: Settings, login: Login) -> Login:
         if login.iss is None and login.provider is not None and name_of(provider) == login.provider:
             return Login(**{**known, "iss": issuer_of(provider)})
     return login
+
+
+def _check_audience(settings: Settings, ledger: Ledger, login: Login) -> None:
+    """Warn of an ID Token that was issued to another client, which its provider will refuse as a hint."""
+    audience = unverified_claims(login.id_token).get("aud") if login.id_token else None
+    if not audience or callable(settings.providers):
+        return
+    for provider in settings.providers:
+        client_id = getattr(provider, "client_id", None)
+        own = login.provider is not None and name_of(provider) == login.provider
+        own = own or (login.iss is not None and issuer_of(provider) == login.iss) or len(settings.providers) == 1
+        if (
+            own
+            and isinstance(client_id, str)
+            and client_id not in (audience if isinstance(audience, list) else [audience])
+        ):
+            journal.other_audience(ledger.advised, audience, client_id)
 
 
 async def forget(ledger: Ledger, request: Request, verdict: Verdict, deadline: Deadline) -> SetCookies:

@@ -90,6 +90,8 @@ class RPLogoutMiddleware:
                 await attendant.attend(scope, receive, send, context)
         except Exception:
             if context.connection is None or not context.connection.ended:
+                if context.exchange is not None:
+                    await context.exchange.fail()
                 raise
         finally:
             current.reset(token)

@@ -31,6 +31,8 @@ async def ordinary(
     """Give the start message as it goes out, for an answer that is no logout."""
     if context.remembered is not None and is_accepted(settings, request, verdict, start):
         return await _remembering(settings, ledger, request, verdict, context.remembered, start, deadline)
+    if context.remembered is not None:
+        journal.not_remembered(int(start["status"]))
     if context.forgotten:
         return with_cookies(start, await forget(ledger, request, verdict, deadline))
     if verdict.hides:

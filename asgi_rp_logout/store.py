@@ -18,6 +18,7 @@ somebody to whom the application has issued a session cookie; ``unknown``, anybo
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import time
@@ -185,6 +186,15 @@ class MemoryStore:
             shelf.pop(key, None)
             if not shelf:
                 del self.entries[name]
+
+
+@functools.cache
+def process_store() -> MemoryStore:
+    """Return the store of all middlewares of this process that were given none.
+
+    It is one for the process and not one for each middleware: Litestar makes a middleware for every route.
+    """
+    return MemoryStore()
 
 
 GENERATION = 250_000

@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from starlette.types import ASGIApp
 
 import asgi_rp_logout
+from asgi_rp_logout.store import process_store
 from demo.serving import Server
 
 INTEROP = Path(__file__).parent / "interop"
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "redis_server" in getattr(item, "fixturenames", ()):
             item.add_marker("redis")
+
+
+@pytest.fixture(autouse=True)
+def own_process_store() -> None:
+    """Each test is a process of its own to middlewares that were given no store."""
+    process_store.cache_clear()
 
 
 @pytest.fixture(scope="session")
