@@ -305,6 +305,10 @@ class Ledger:
             self._tie(new)
             await self._write({cookie_key(one): handle.tie for one in new}, self._kept, deadline)
 
+    def is_tied(self, claim: Claim) -> bool:
+        """Tell whether this process knows a session cookie of a request as that of a login, without the store."""
+        return any(one in self._shared.ties for one in claim.digests)
+
     def note_issued(self, cookies: Iterable[Secret]) -> None:
         """Note that the application has issued session cookies: their end is nobody's invention."""
         for cookie in cookies:
@@ -365,7 +369,7 @@ class Ledger:
         for key, record in ends.items():
             self._note(key)
             if not self.is_local:
-                self._shared.ends.note(key, record, time.time() + self._kept, record.get("of", LOGIN))
+                self._shared.ends.note(key, record, time.time() + self._kept, record.get("of", ending.cause))
         news = self._news() if ending.handle is not None else {}
         batches = [({**ends, **news}, self._kept), (ending.shortly, min(SECOND_CLICK, self._kept))]
         taken: set[str] = set()

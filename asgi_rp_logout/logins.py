@@ -88,7 +88,7 @@ async def end_login(
     """
     if verdict.ended is not None:
         return
-    cause = cause_of(request, verdict, login)
+    cause = cause_of(ledger, request, verdict, login)
     handle = ending_handle(request, verdict)
     digests = ledger.revocable(verdict.claim, cause)
     shortly: dict[str, Record] = {}
@@ -99,9 +99,10 @@ async def end_login(
     await ledger.end(Ending(handle, digests, cause, by, word, shortly), deadline)
 
 
-def cause_of(request: Request, verdict: Verdict, login: Login | None) -> str:
+def cause_of(ledger: Ledger, request: Request, verdict: Verdict, login: Login | None) -> str:
     """Say who could have made a request that ends something: the more can, the less it may cost the others."""
-    if verdict.live or login is not None or HANDLE_IN_SESSION in (request.session or ()):
+    known = verdict.live or login is not None or HANDLE_IN_SESSION in (request.session or ())
+    if known or (not verdict.known and ledger.is_tied(verdict.claim)):
         return LOGIN
     return ISSUED if request.session else UNKNOWN
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import json
 import secrets
 from collections import Counter
@@ -133,7 +134,9 @@ class Site:
         self.kept: dict[str, dict[str, Any]] = beside.kept if beside else {}
         self.arrived, self.go_on = anyio.Event(), anyio.Event()
         self.seen: list[dict[str, str]] = []
-        self.store: Any = options.setdefault("store", beside.store if beside else MemoryStore())
+        # A process has a store object of its own: nothing that one knows in memory is known to another.
+        theirs = copy.copy(beside.store) if beside and isinstance(beside.store, ForeignStore) else None
+        self.store: Any = options.setdefault("store", theirs or (beside.store if beside else MemoryStore()))
         options = {"providers": providers(), "logout_path": ("/logout", "/local"), **options}
         routes = [
             Route(path, getattr(self, path.strip("/") or "home"), methods=["GET", "POST"])
