@@ -28,6 +28,8 @@ from urllib.parse import unquote
 SHORTEST_SECRET = 16
 """Characters of a value that may identify one browser. ``logged_in=1`` is everybody's, and must never be blocked."""
 
+_EDGES = '";\\ \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0'
+"""What parsers take off the ends of a value, or leave there."""
 _ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))", re.DOTALL)
 _HEX = re.compile(r"[0-9A-Fa-f]{32,}")
 _UUID_LENGTH = range(32, 80)
@@ -58,7 +60,7 @@ def secret_digest(value: str) -> str | None:
         if plain == value:
             break
         value = plain
-    value = value.strip('"')
+    value = value.strip(_EDGES)
     if len(value) < SHORTEST_SECRET:
         return None
     return hashlib.sha256(_one_form(value).encode("utf-8", "surrogatepass")).hexdigest()[:43]

@@ -42,8 +42,8 @@ _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z](?
 _WEBOB = r"A-Za-z0-9_~!@#$%^&*()+=\-`.?|:/{}<>'"
 _BEGIN = rf"(?:(?<![{_WEBOB}])|(?<=GMT))"
 _PIECE = re.compile(r"[^;]*")
-_WORD = re.compile(r"[^\s;]*")
-_QUOTED = re.compile(r'"(?:[^\\"]|\\.)*"', re.DOTALL)
+_WIDE = re.compile(r"(?:[^;]|;(?! ))*")
+_WORD = re.compile(r'"(?:[^\\"]|\\.)*"|[^\s;]*', re.DOTALL)
 _RUN = re.compile(rf'"(?:\\"|.)*?"|(?:[{_WEBOB}]|\\.)*', re.DOTALL)
 
 # How libraries number the chunks of one cookie. Litestar reads as many digits as there are.
@@ -141,8 +141,14 @@ def _spelled(text: str) -> str:
     return "".join(rf"(?:{re.escape(char)}|%(?i:{ord(char):02x}))" for char in text)
 
 
-# The values that three kinds of parsers read: those that split at ";", the standard library's, and WebOb.
-_Values = tuple[str, str, str]
+_Values = tuple[str, ...]
+
+
+def _values_at(header: str, begin: int) -> _Values:
+    """Return what is read there by the parsers that split at ";", by BlackSheep, the standard library, and WebOb."""
+    found = (one.match(header, begin) for one in (_PIECE, _WIDE, _WORD, _RUN))
+    piece, *others = (match[0].strip().rstrip("; ") if match else "" for match in found)
+    return (piece, *(value or piece for value in others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +207,7 @@ class CookieSet:
     def issued(self, lines: Iterable[bytes]) -> list[Secret]:
         """Return the secrets that the Set-Cookie values of one answer give out."""
         pairs = [(name_set_by(line), value_set_by(line)) for line in lines if self.sets(line)]
-        return self._secrets([(name, (value, value, value)) for name, value in pairs])
+        return self._secrets([(name, (value,)) for name, value in pairs])
 
     def without(self, header: str, dead: Collection[Secret]) -> str:
         """Return a Cookie header's value from which no known parser can read one of the dead secrets any more.
@@ -237,13 +243,11 @@ class CookieSet:
         mentions: list[_Mention] = []
         room = 4 * len(header)
         for name, begin in self._named(header):
-            found = (_PIECE, _QUOTED if header.startswith('"', begin) else _WORD, _RUN)
-            piece, word, run = (match[0].strip() if (match := one.match(header, begin)) else "" for one in found)
-            word, run = word or piece, run or piece
-            room -= sum(map(len, {piece, word, run}))
+            values = _values_at(header, begin)
+            room -= sum(map(len, set(values)))
             if len(mentions) == _MOST_MENTIONS or room < 0:
                 return None
-            mentions.append(_Mention(name, begin, (piece, word, run)))
+            mentions.append(_Mention(name, begin, values))
         return mentions
 
     def _secrets(self, read: Sequence[tuple[str, _Values]]) -> list[Secret]:
@@ -275,7 +279,7 @@ class CookieSet:
                 ways = [
                     tuple((name, values[name][which][parser]) for name in names)
                     for which in (0, -1)
-                    for parser in range(3)
+                    for parser in range(len(values[names[0]][0]))
                 ]
                 yield from dict.fromkeys(ways)
 
