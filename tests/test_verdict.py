@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from asgi_rp_logout import Login, StoreError
+from asgi_rp_logout.protocol.cookie_values import Secret
 from asgi_rp_logout.verdict import (
     FRONT_CHANNEL,
     Claim,
     Handle,
-    SessionCookie,
     before_key,
     covering,
     digest,
@@ -29,8 +29,8 @@ RECORD = login_record(LOGIN, HANDLE, NOW)
 TOMBSTONE = {"by": "logout", "at": NOW + 60}
 
 
-def cookie(name: str) -> SessionCookie:
-    return SessionCookie("session", name, f"digest-{name}")
+def cookie(name: str) -> Secret:
+    return Secret(f"digest-{name}", (("session", name),))
 
 
 def test_a_handle_is_read_back_as_it_was_made() -> None:
@@ -190,12 +190,12 @@ def test_a_buried_cookie_is_dead(
     claim = Claim.of(HANDLE if living else None, tuple(map(cookie, cookies)))
     assert records.keys() <= set(claim.keys) or "z" in buried
     verdict = judge(claim, records)
-    assert [one.value for one in verdict.dead] == dead
+    assert [one.parts[0][1] for one in verdict.dead] == dead
     assert (verdict.ended, verdict.live) == (ended, living)
 
 
 def test_a_cookie_too_short_to_be_anybodys_own_neither_dies_nor_saves_a_dead_one() -> None:
-    short = SessionCookie("session", "1", None)
+    short = Secret(None, (("session", "1"),))
     assert judge(Claim.of(None, (short,)), {}).dead == ()
     verdict = judge(Claim.of(None, (short, cookie("x"))), {"buried:digest-x": TOMBSTONE})
     assert (verdict.ended, verdict.dead) == ("logout", (short, cookie("x")))

@@ -94,16 +94,12 @@ def _one_form(value: str) -> str:
             pass
     if _HEX.fullmatch(value):
         return value.lower()
-    segments = value.split(".")
-    if len(segments) == 1:
-        whole = _decoded(value)
-        return value if len(whole) < _ENCODED else whole.hex()
-    return ".".join(_segment(segment, encrypted=len(segments) == 5) for segment in segments)
-
-
-def _segment(segment: str, *, encrypted: bool) -> str:
-    found = _decoded(segment)
-    return found.hex() if encrypted or len(found) in _MAC_LENGTHS or len(found) >= 64 else segment
+    if value.startswith("eyJ") and value.count(".") == 4:  # RFC 7516, section 7.1
+        return ".".join(_decoded(part).hex() or part for part in value.split("."))
+    head, dot, last = value.rpartition(".")
+    found = _decoded(last)
+    encoded = len(found) in _MAC_LENGTHS or len(found) >= 64 if dot else len(found) >= _ENCODED
+    return f"{head}.{found.hex()}" if encoded else value
 
 
 def _decoded(text: str) -> bytes:
