@@ -19,9 +19,9 @@ What remains different is different: two values have one digest only if they dec
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
-import uuid
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -32,7 +32,7 @@ _EDGES = '";\\ \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0'
 """What parsers take off the ends of a value, or leave there."""
 _ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))", re.DOTALL)
 _HEX = re.compile(r"[0-9A-Fa-f]{32,}")
-_UUID_LENGTH = range(32, 80)
+_UUID_DIGITS = 32
 _MAC_LENGTHS = frozenset((16, 20, 28, 32, 48))
 _ENCODED = 48
 """Bytes from which a value is certainly encoded: no id that is counted up is that long."""
@@ -87,11 +87,10 @@ def unquoted(value: str) -> str:
 
 
 def _one_form(value: str) -> str:
-    if len(value) in _UUID_LENGTH:
-        try:
-            return uuid.UUID(value).hex
-        except ValueError:
-            pass
+    bare = value.replace("urn:", "").replace("uuid:", "").strip("{}").replace("-", "")
+    if len(bare) == _UUID_DIGITS:
+        with contextlib.suppress(ValueError):
+            return f"{int(bare, 16):032x}"
     if _HEX.fullmatch(value):
         return value.lower()
     if value.startswith("eyJ") and value.count(".") == 4:  # RFC 7516, section 7.1
