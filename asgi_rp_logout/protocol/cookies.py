@@ -24,7 +24,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from ..errors import ConfigurationError
-from .cookie_values import Secret, secret_digest, unquoted
+from .cookie_values import Secret, secret_digests, unquoted
 
 PREFIXES = ("__Host-", "__Secure-")
 ROOM = 2048
@@ -265,16 +265,14 @@ class CookieSet:
 
     def _secrets(self, read: Sequence[tuple[str, _Values]]) -> list[Secret]:
         """Return the secrets, each once; some more than ``MOST_SECRETS`` if there are too many."""
-        found: dict[object, Secret] = {}
+        found: dict[object, tuple[tuple[str, str], ...]] = {}
         for parts in self._candidates(read):
-            secret = Secret(secret_digest("".join(unquoted(value) for _, value in parts)), parts)
-            known = found.get(_identity(secret))
-            found[_identity(secret)] = (
-                Secret(secret.digest, tuple(dict.fromkeys((*known.parts, *parts)))) if known else secret
-            )
+            digests = secret_digests("".join(unquoted(value) for _, value in parts))
+            for identity in digests or (parts,):
+                found[identity] = tuple(dict.fromkeys((*found.get(identity, ()), *parts)))
             if len(found) > MOST_SECRETS:
                 break
-        return list(found.values())
+        return [Secret(digest if isinstance(digest, str) else None, parts) for digest, parts in found.items()]
 
     def _candidates(self, read: Sequence[tuple[str, _Values]]) -> Iterator[tuple[tuple[str, str], ...]]:
         """Yield the parts of every whole cookie, and of every way to put chunks together."""
