@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from starlette.requests import cookie_parser
 
 from asgi_rp_logout import ConfigurationError, Cookie, Login, ProviderError, RPLogoutError, StaticProvider
-from asgi_rp_logout.protocol.cookies import (
-    CookieSet,
-    is_deletion,
-    name_set_by,
-    parse_cookies,
-    secret_digest,
-    without_cookies,
-)
+from asgi_rp_logout.protocol.cookie_values import secret_digest
+from asgi_rp_logout.protocol.cookies import MOST_SECRETS, ROOM, CookieSet, is_deletion, name_set_by, parse_cookies
 from asgi_rp_logout.protocol.end_session import STANDARD_PARAMETERS, as_form, checked_url, end_session_url
 from tests.apps import END, guarded, saying
 from tests.asgi import Answer, call, http_scope
@@ -125,23 +122,35 @@ COOKIES = st.builds(
 )
 
 
-@given(COOKIES, st.lists(st.one_of(TEXT, PROBABLE_NAMES)))
-def test_a_cookie_is_refused_or_every_deletion_is_one_that_a_browser_obeys(options: Any, seen: list[str]) -> None:
+HOSTS = st.one_of(st.none(), st.sampled_from(["app.example.com", "app.example.com:8000", "localhost", "[::1]"]), TEXT)
+
+
+@given(COOKIES, st.lists(st.one_of(TEXT, PROBABLE_NAMES)), st.booleans(), HOSTS)
+def test_a_cookie_is_refused_or_every_deletion_is_one_that_a_browser_obeys(
+    options: Any, seen: list[str], secure: bool, host: str | None
+) -> None:
     """RFC 6265bis, section 5.7."""
     cookie, refusal = attempt(lambda: Cookie(**options), ConfigurationError)
     if cookie is None:
         assert re.search("expected|has the path", refusal)
         return
-    lines = CookieSet([cookie]).deletions(seen)
-    assert len({name_set_by(line) for line in lines}) == len(lines) >= 2
+    lines = CookieSet([cookie]).deletions(seen, secure=secure, host=host)
+    assert len(set(lines)) == len(lines) >= (2 if secure else 0)
+    assert sum(map(len, lines)) <= ROOM
     for line in lines:
         attributes = [piece.strip().lower() for piece in line.decode("ascii").split(";")[1:]]
         name = name_set_by(line).lower()
         assert is_deletion(line)
         assert not CookieSet([cookie]).sets(line)
         assert len(attributes) == len(set(attributes))
-        assert f"path={options['path'].lower()}" in [f"path={attribute[5:]}" for attribute in attributes]
-        if name.startswith(("__host-", "__secure-")) or options["partitioned"] or options["samesite"] == "none":
+        path = next(attribute[5:] for attribute in attributes if attribute.startswith("path="))
+        assert path.rstrip("/") == options["path"].lower().rstrip("/") or name.startswith("__host-")
+        if (
+            secure
+            or name.startswith(("__host-", "__secure-"))
+            or options["partitioned"]
+            or options["samesite"] == "none"
+        ):
             assert "secure" in attributes
         if name.startswith("__host-"):
             assert "path=/" in attributes
@@ -150,14 +159,79 @@ def test_a_cookie_is_refused_or_every_deletion_is_one_that_a_browser_obeys(optio
 
 @given(st.lists(LATIN, max_size=4))
 def test_any_cookie_header_can_be_read(headers: list[str]) -> None:
-    pairs = parse_cookies(headers)
-    for name, value in pairs:
+    for name, value in parse_cookies(headers):
         assert name == name.strip() != ""
         assert ";" not in name + value
-        secret_digest(name, value)
-    for header in headers:
-        assert parse_cookies([without_cookies(header, pairs)]) == []
-        assert parse_cookies([without_cookies(header, [])]) == parse_cookies([header])
+        secret_digest(value)
+
+
+# Headers made of what parsers part company over, with values that some application may have issued.
+SECRETS = [
+    "Zm9vYmFyYmF6cXV4cXV1eA",
+    "abcdefghij/klmnop+qr=",
+    "e4eaaaf2-d142-11e1-b3e4-080027620cdd",
+    "0123456789abcdef.GH",
+]
+BITS = st.sampled_from(
+    [
+        *(
+            "=",
+            ";",
+            "; ",
+            " ",
+            "\t",
+            ",",
+            '"',
+            "\\",
+            "\\142",
+            "x=1",
+            'x="',
+            "%73",
+            "[",
+            "é",
+            "\xa0",
+            "$Version=1",
+            "secure",
+            "\n",
+        ),
+        *("session", "session=", "session=", 'session="', "session = ", "__Host-session=", "session.0=", "session-1="),
+        *SECRETS,
+    ]
+)
+SESSION = CookieSet([Cookie("session")])
+
+
+def digests_read(header: str) -> set[str | None]:
+    """Return the digests of what Starlette and the standard library read for the session cookie."""
+    stdlib: SimpleCookie = SimpleCookie()
+    with contextlib.suppress(CookieError):
+        stdlib.load(header)
+    read = [*cookie_parser(header).items(), *((name, morsel.value) for name, morsel in stdlib.items())]
+    return {secret_digest(value) for name, value in read if name in Cookie("session").names()} - {None}
+
+
+@settings(max_examples=1000)
+@given(st.lists(BITS, max_size=14), st.data())
+def test_whatever_a_parser_reads_is_known_and_no_parser_reads_what_was_taken_out(bits: list[str], data: Any) -> None:
+    header = "".join(bits)
+    secrets = SESSION.secrets(header)
+    assert secrets is not None
+    assert len(secrets) <= MOST_SECRETS
+    known = {secret.digest for secret in secrets}
+    assert digests_read(header) <= known
+    dead = [secret for secret in secrets if data.draw(st.booleans())]
+    left = SESSION.without(header, dead)
+    assert digests_read(left) <= known - {secret.digest for secret in dead}
+    assert digests_read(SESSION.without_any(header)) == set()
+    assert SESSION.without(header, []) == header
+
+
+@given(st.lists(BITS, max_size=14))
+def test_what_is_no_session_cookie_stays(bits: list[str]) -> None:
+    others = [("theme", "dark"), ("lang", "en")]
+    header = "theme=dark; " + "".join(bits).replace('"', "") + "; lang=en"
+    left = SESSION.without_any(header)
+    assert [pair for pair in parse_cookies([left]) if pair in others] == others
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"", b"s=1; Max-Age=", b"s=1; Expires=", b"s=1; Expires=Thu, 01 Jan "]))
@@ -177,12 +251,10 @@ def test_any_date_is_past_or_not(date: str) -> None:
     assert is_deletion(f"s=1; Expires={date}".encode("latin-1", "replace")) in (True, False)
 
 
-@given(
-    st.text(st.characters(max_codepoint=255), min_size=16, max_size=40), st.sampled_from(["", "__Host-", "__Secure-"])
-)
-def test_quotes_and_a_prefix_do_not_make_another_value(value: str, prefix: str) -> None:
+@given(st.text(st.characters(max_codepoint=255), min_size=16, max_size=40))
+def test_quotes_do_not_make_another_value(value: str) -> None:
     assume('"' not in value and "\\" not in value and "%" not in value)
-    assert secret_digest(f"{prefix}s", f'"{value}"') == secret_digest("s", value)
+    assert secret_digest(f'"{value}"') == secret_digest(value)
 
 
 # Whole responses

@@ -10,7 +10,7 @@ that applications themselves decode it:
 3. Base64 is read as Python's ``base64`` reads it, which ignores the spare bits of the last character, everything after
    the padding, and characters that are not base64 at all, and takes ``+/`` for ``-_``. This is done to a signature
    after a dot (of the length of a MAC or an RSA signature), to the five parts of an encrypted JWT, and to a value of 64
-   characters or more as a whole. Shorter values are looked up as text by the applications that issue them, and
+   characters or more as a whole, in which a dot may be a character to ignore. Shorter values are looked up as text, and
    two of them may differ in nothing but the spare bits, such as two ULIDs of one millisecond.
 
 What remains different is different: two values have one digest only if they decode to the same bytes.
@@ -19,18 +19,20 @@ What remains different is different: two values have one digest only if they dec
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
-import uuid
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 SHORTEST_SECRET = 16
 """Characters of a value that may identify one browser. ``logged_in=1`` is everybody's, and must never be blocked."""
 
+_EDGES = '";\\ \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0'
+"""What parsers take off the ends of a value, or leave there."""
 _ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))", re.DOTALL)
 _HEX = re.compile(r"[0-9A-Fa-f]{32,}")
-_UUID_LENGTH = range(32, 80)
+_UUID_DIGITS = 32
 _MAC_LENGTHS = frozenset((16, 20, 28, 32, 48))
 _ENCODED = 48
 """Bytes from which a value is certainly encoded: no id that is counted up is that long."""
@@ -48,20 +50,26 @@ class Secret:
     parts: tuple[tuple[str, str], ...]
 
 
-def secret_digest(value: str) -> str | None:
-    """Return what a session cookie's value is blocked by, or None for a value too short to be one browser's own.
+def secret_digests(value: str) -> list[str]:
+    """Return what a session cookie's value is blocked by: nothing for a value too short to be one browser's own.
 
-    The name does not count: the same value under another name, or as a bearer token, is the same secret.
+    The name does not count: the same value under another name, or as a bearer token, is the same secret. There are two
+    digests if a dot in the value may be a separator, or else a character that base64 ignores.
     """
     for _ in range(4):
         plain = unquote(unquoted(value), encoding="latin-1")
         if plain == value:
             break
         value = plain
-    value = value.strip('"')
+    value = value.strip(_EDGES)
     if len(value) < SHORTEST_SECRET:
-        return None
-    return hashlib.sha256(_one_form(value).encode("utf-8", "surrogatepass")).hexdigest()[:43]
+        return []
+    return [hashlib.sha256(form.encode("utf-8", "surrogatepass")).hexdigest()[:43] for form in _forms(value)]
+
+
+def secret_digest(value: str) -> str | None:
+    """Return the first digest, by which the value is known as it was issued, or None."""
+    return next(iter(secret_digests(value)), None)
 
 
 def bearer_digests(authorization: str) -> list[str]:
@@ -73,8 +81,8 @@ def bearer_digests(authorization: str) -> list[str]:
     words = rest.split()
     if scheme.lower() != "bearer" or not words:
         return []
-    found = [secret_digest(token) for token in (rest.strip(), words[0], words[-1])]
-    return list(dict.fromkeys(digest for digest in found if digest is not None))
+    tokens = (rest.strip(), words[0], words[-1])
+    return list(dict.fromkeys(digest for token in tokens for digest in secret_digests(token)))
 
 
 def unquoted(value: str) -> str:
@@ -84,24 +92,23 @@ def unquoted(value: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)) if match[1] else match[2], value)
 
 
-def _one_form(value: str) -> str:
-    if len(value) in _UUID_LENGTH:
-        try:
-            return uuid.UUID(value).hex
-        except ValueError:
-            pass
+def _forms(value: str) -> list[str]:
+    bare = value.replace("urn:", "").replace("uuid:", "").strip("{}").replace("-", "")
+    if len(bare) == _UUID_DIGITS:
+        with contextlib.suppress(ValueError):
+            return [f"{int(bare, 16):032x}"]
     if _HEX.fullmatch(value):
-        return value.lower()
-    segments = value.split(".")
-    if len(segments) == 1:
-        whole = _decoded(value)
-        return value if len(whole) < _ENCODED else whole.hex()
-    return ".".join(_segment(segment, encrypted=len(segments) == 5) for segment in segments)
-
-
-def _segment(segment: str, *, encrypted: bool) -> str:
-    found = _decoded(segment)
-    return found.hex() if encrypted or len(found) in _MAC_LENGTHS or len(found) >= 64 else segment
+        return [value.lower()]
+    whole = _decoded(value).hex() if len(value) >= _ENCODED else ""
+    head, dot, last = value.rpartition(".")
+    if not dot:
+        return [whole if len(whole) >= 2 * _ENCODED else value]
+    is_json = value.startswith("eyJ")
+    if is_json and value.count(".") == 4:  # RFC 7516, section 7.1
+        return [".".join(_decoded(part).hex() or part for part in value.split("."))]
+    found = _decoded(last)
+    signed = f"{head}.{found.hex()}" if len(found) in _MAC_LENGTHS or len(found) >= 64 else value
+    return [signed, whole] if len(whole) >= 2 * _ENCODED and not is_json else [signed]
 
 
 def _decoded(text: str) -> bytes:

@@ -24,7 +24,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from ..errors import ConfigurationError
-from .cookie_values import Secret, secret_digest, unquoted
+from .cookie_values import Secret, secret_digests, unquoted
 
 PREFIXES = ("__Host-", "__Secure-")
 ROOM = 2048
@@ -32,6 +32,8 @@ ROOM = 2048
 MOST_SECRETS = 16
 """Session cookies that a request may bring, one in chunks counted as one."""
 _MOST_MENTIONS = 128
+_LONGEST = 4 * 4096
+"""Characters of the longest value that browsers keep (RFC 6265bis, section 5.6), each of them escaped."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
@@ -42,9 +44,9 @@ _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z](?
 _WEBOB = r"A-Za-z0-9_~!@#$%^&*()+=\-`.?|:/{}<>'"
 _BEGIN = rf"(?:(?<![{_WEBOB}])|(?<=GMT))"
 _PIECE = re.compile(r"[^;]*")
-_WORD = re.compile(r"[^\s;]*")
-_QUOTED = re.compile(r'"(?:[^\\"]|\\.)*"', re.DOTALL)
-_RUN = re.compile(rf'"(?:\\"|.)*?"|(?:[{_WEBOB}]|\\.)*', re.DOTALL)
+_WIDE = re.compile(r"[^;]*(?:;(?! )[^;]*)*")
+_WORD = re.compile(r'"[^\\"]*(?:\\.[^\\"]*)*"|[^\s;]*', re.DOTALL)
+_RUN = re.compile(rf'"(?:\\"|.)*?"|[{_WEBOB}]*(?:\\.[{_WEBOB}]*)*', re.DOTALL)
 
 # How libraries number the chunks of one cookie. Litestar reads as many digits as there are.
 _CHUNKS = (
@@ -141,8 +143,24 @@ def _spelled(text: str) -> str:
     return "".join(rf"(?:{re.escape(char)}|%(?i:{ord(char):02x}))" for char in text)
 
 
-# The values that three kinds of parsers read: those that split at ";", the standard library's, and WebOb.
-_Values = tuple[str, str, str]
+_Values = tuple[str, ...]
+
+
+def _values_at(header: str, begin: int) -> _Values:
+    """Return what is read there by the parsers that split at ";", by BlackSheep, the standard library, and WebOb."""
+    found = (one.match(header, begin) for one in (_PIECE, _WIDE, _WORD, _RUN))
+    piece, *others = (match[0].strip().rstrip("; ") if match else "" for match in found)
+    return (piece, *(value if 0 < len(value) <= _LONGEST else piece for value in others))
+
+
+def _without_pieces(header: str, begins: Iterable[int]) -> str:
+    """Return the header without what stands between two ";" around the positions, which are in order."""
+    pieces, at, number = set(), 0, 0
+    for begin in begins:
+        number += header.count(";", at, begin)
+        at = begin
+        pieces.add(number)
+    return ";".join(piece for number, piece in enumerate(header.split(";")) if number not in pieces).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +180,9 @@ class CookieSet:
         self._names = {prefix + cookie.base_name for cookie in cookies for prefix in ("", *PREFIXES)}
         prefixes = "|".join(map(_spelled, PREFIXES))
         names = "|".join(_spelled(cookie.base_name) for cookie in cookies)
-        self._mention = re.compile(rf"{_BEGIN}((?:{prefixes})?(?:{names}){_END})\s*=\s*") if cookies else None
+        first = re.escape("".join({"_", "%", *(cookie.base_name[0] for cookie in cookies)}))
+        name = rf"(?=[{first}]){_BEGIN}((?:{prefixes})?(?:{names}){_END})"
+        self._mention = re.compile(rf"{name}\s*=\s*") if cookies else None
 
     def has(self, name: str) -> bool:
         """Return whether ``name`` is one of the cookies, under a prefix or as a chunk too."""
@@ -201,7 +221,7 @@ class CookieSet:
     def issued(self, lines: Iterable[bytes]) -> list[Secret]:
         """Return the secrets that the Set-Cookie values of one answer give out."""
         pairs = [(name_set_by(line), value_set_by(line)) for line in lines if self.sets(line)]
-        return self._secrets([(name, (value, value, value)) for name, value in pairs])
+        return self._secrets([(name, (value,)) for name, value in pairs])
 
     def without(self, header: str, dead: Collection[Secret]) -> str:
         """Return a Cookie header's value from which no known parser can read one of the dead secrets any more.
@@ -216,15 +236,14 @@ class CookieSet:
         begins = [one.begin for one in mentions if any((one.name, value) in gone for value in one.values)]
         if not begins:
             return header
-        pieces = {header.count(";", 0, begin) for begin in begins}
-        left = ";".join(piece for at, piece in enumerate(header.split(";")) if at not in pieces).strip()
+        left = _without_pieces(header, begins)
         after = self.secrets(left)
         before = set(map(_identity, secrets)) - set(map(_identity, dead))
         return left if after is not None and before.issuperset(map(_identity, after)) else self.without_any(header)
 
     def without_any(self, header: str) -> str:
         """Return a Cookie header's value without everything that names one of these cookies."""
-        return ";".join(piece for piece in header.split(";") if next(self._named(piece), None) is None).strip()
+        return _without_pieces(header, [begin for _, begin in self._named(header)])
 
     def _named(self, header: str) -> Iterator[tuple[str, int]]:
         """Yield the name of every mention, decoded, and where its value begins."""
@@ -235,29 +254,25 @@ class CookieSet:
 
     def _read(self, header: str) -> list[_Mention] | None:
         mentions: list[_Mention] = []
-        room = 4 * len(header)
+        room = _LONGEST + 4 * len(header)
         for name, begin in self._named(header):
-            found = (_PIECE, _QUOTED if header.startswith('"', begin) else _WORD, _RUN)
-            piece, word, run = (match[0].strip() if (match := one.match(header, begin)) else "" for one in found)
-            word, run = word or piece, run or piece
-            room -= sum(map(len, {piece, word, run}))
-            if len(mentions) == _MOST_MENTIONS or room < 0:
+            values = _values_at(header, begin)
+            room -= sum(map(len, set(values)))
+            if len(mentions) == _MOST_MENTIONS or room < 0 or len(values[0]) > _LONGEST:
                 return None
-            mentions.append(_Mention(name, begin, (piece, word, run)))
+            mentions.append(_Mention(name, begin, values))
         return mentions
 
     def _secrets(self, read: Sequence[tuple[str, _Values]]) -> list[Secret]:
         """Return the secrets, each once; some more than ``MOST_SECRETS`` if there are too many."""
-        found: dict[object, Secret] = {}
+        found: dict[object, tuple[tuple[str, str], ...]] = {}
         for parts in self._candidates(read):
-            secret = Secret(secret_digest("".join(unquoted(value) for _, value in parts)), parts)
-            known = found.get(_identity(secret))
-            found[_identity(secret)] = (
-                Secret(secret.digest, tuple(dict.fromkeys((*known.parts, *parts)))) if known else secret
-            )
+            digests = secret_digests("".join(unquoted(value) for _, value in parts))
+            for identity in digests or (parts,):
+                found[identity] = tuple(dict.fromkeys((*found.get(identity, ()), *parts)))
             if len(found) > MOST_SECRETS:
                 break
-        return list(found.values())
+        return [Secret(digest if isinstance(digest, str) else None, parts) for digest, parts in found.items()]
 
     def _candidates(self, read: Sequence[tuple[str, _Values]]) -> Iterator[tuple[tuple[str, str], ...]]:
         """Yield the parts of every whole cookie, and of every way to put chunks together."""
@@ -275,7 +290,7 @@ class CookieSet:
                 ways = [
                     tuple((name, values[name][which][parser]) for name in names)
                     for which in (0, -1)
-                    for parser in range(3)
+                    for parser in range(len(values[names[0]][0]))
                 ]
                 yield from dict.fromkeys(ways)
 
@@ -290,15 +305,15 @@ def _chunks(name: str) -> Iterator[tuple[str, str, str]]:
 def _orders(whole: str, separator: str, numbers: dict[str, str], has_whole: bool) -> list[tuple[str, ...]]:
     """Return the orders in which libraries put the chunks of one cookie together.
 
-    All of them by number or by name, or one after the other from 0 or 1 up to the first that is missing. Litestar puts
-    the cookie without a number before all others.
+    All of them by number or by name, or one after the other up to the first that is missing: from 0 on, or from 1 after
+    "_C". Litestar puts the cookie without a number before all others.
     """
     by_name = tuple(sorted(numbers))
     by_number = tuple(sorted(numbers, key=lambda name: (len(digits := numbers[name].lstrip("0")), digits, name)))
     orders = [by_number, by_name]
-    for first in (0, 1):
-        row = takewhile(numbers.__contains__, (f"{whole}{separator}{number}" for number in count(first)))
-        orders.append(tuple(row))
+    first = 1 if separator == "_C" else 0
+    row = takewhile(numbers.__contains__, (f"{whole}{separator}{number}" for number in count(first)))
+    orders.append(tuple(row))
     if separator == "-" and has_whole:
         orders += [(whole, *by_number), (whole, *by_name)]
     return [order for order in dict.fromkeys(orders) if order]
