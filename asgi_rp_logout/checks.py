@@ -103,7 +103,7 @@ def checked_marker(name: object) -> bytes | None:
     return name.lower().encode("ascii")
 
 
-def checked_cookies(cookies: object, option: str) -> CookieSet:
+def checked_cookies(cookies: object, option: str, scope: str = "") -> CookieSet:
     """Check one cookie or several, given by name or as ``Cookie``."""
     if isinstance(cookies, str | Cookie):
         cookies = (cookies,)
@@ -114,7 +114,7 @@ def checked_cookies(cookies: object, option: str) -> CookieSet:
         if not isinstance(cookie, str | Cookie):
             raise ConfigurationError(f"{option}={cookie!r}: expected a cookie name or a Cookie(...)")
         checked.append(Cookie(cookie) if isinstance(cookie, str) else cookie)
-    return CookieSet(checked)
+    return CookieSet(checked, scope)
 
 
 def checked_return(target: object) -> str | None:

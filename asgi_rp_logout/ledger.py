@@ -343,7 +343,8 @@ class Ledger:
         if cause == LOGIN:
             return own
         issued = tuple(one for one in own if one in self._shared.issued)
-        return issued or own[-1:]
+        parts = claim.cookies[-1].parts if claim.cookies else ()
+        return issued or tuple(cookie.digest for cookie in claim.cookies if cookie.digest and cookie.parts == parts)[:1]
 
     async def end(self, ending: Ending, deadline: Deadline) -> None:
         """End a login and its session cookies, tell the other workers, and keep for two minutes what a click needs.

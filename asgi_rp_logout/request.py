@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ._asgi import Headers, Scope, header_values
-from .protocol.cookie_values import bearer_digests
 from .protocol.cookies import CookieSet, parse_cookies
 from .protocol.return_to import public_base
 from .verdict import Claim, Handle
@@ -149,8 +148,8 @@ class Request:
         carried = next(_values_of(self.own.login, header), None) is not None
         if cookies is None:
             return Claim(in_session, later=later, carried=carried, excess=True)
-        authorization = header_values(self.headers, b"authorization") if session_cookies.cookies else []
-        bearers = bearer_digests(authorization[0]) if len(authorization) == 1 else ()
+        authorization = header_values(self.headers, b"authorization")
+        bearers = session_cookies.bearers(authorization[0]) if len(authorization) == 1 else ()
         return Claim(in_session or next(handles, None), tuple(cookies), later, carried, tuple(bearers))
 
 

@@ -97,6 +97,24 @@ class Settings:
             )
 
 
+_CONFIGURED: list[object] = []
+
+
+def scope_of(providers: object, store: object) -> str:
+    """Return the scope in which the values of session cookies count.
+
+    Where no store is given, all middlewares of the process have one. What one application's session cookies are worth
+    is none of another's affair, and the middlewares of one application are made from one list of providers.
+    """
+    if store is not None:
+        return ""
+    number = next((number for number, known in enumerate(_CONFIGURED) if known is providers), None)
+    if number is None:
+        number = len(_CONFIGURED)
+        _CONFIGURED.append(providers)
+    return f"{number}."
+
+
 def checked_settings(options: dict[str, Any]) -> Settings:
     """Check every option of the middleware, by its name there. Raises ``ConfigurationError``."""
     get = options.__getitem__
@@ -115,7 +133,9 @@ def checked_settings(options: dict[str, Any]) -> Settings:
         providers=checked_providers(get("providers")),
         logout_paths=checked_paths(get("logout_path"), "logout_path"),
         marker=checked_marker(get("marker_header")),
-        session_cookies=checked_cookies(get("session_cookie"), "session_cookie"),
+        session_cookies=checked_cookies(
+            get("session_cookie"), "session_cookie", scope_of(get("providers"), get("store"))
+        ),
         session_declared=get("session_cookie") not in ("session", (), []),
         clear_cookies=checked_cookies(get("clear_cookies"), "clear_cookies"),
         post_logout_redirect_uri=checked_return(get("post_logout_redirect_uri")),

@@ -24,7 +24,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from ..errors import ConfigurationError
-from .cookie_values import Secret, secret_digests, unquoted
+from .cookie_values import Secret, bearer_digests, secret_digests, unquoted
 
 PREFIXES = ("__Host-", "__Secure-")
 ROOM = 2048
@@ -173,9 +173,13 @@ class _Mention:
 
 
 class CookieSet:
-    """Answer which of a request's or a response's cookies belong to the declared ones, and what they say."""
+    """Answer which of a request's or a response's cookies belong to the declared ones, and what they say.
 
-    def __init__(self, cookies: Sequence[Cookie]) -> None:
+    ``scope`` begins every digest: what is known of a value counts within one scope only.
+    """
+
+    def __init__(self, cookies: Sequence[Cookie], scope: str = "") -> None:
+        self._scope = scope
         self.cookies = tuple(cookies)
         self._names = {prefix + cookie.base_name for cookie in cookies for prefix in ("", *PREFIXES)}
         prefixes = "|".join(map(_spelled, PREFIXES))
@@ -217,6 +221,10 @@ class CookieSet:
         mentions = self._read(header)
         found = None if mentions is None else self._secrets([(one.name, one.values) for one in mentions])
         return found if found is not None and len(found) <= MOST_SECRETS else None
+
+    def bearers(self, authorization: str) -> list[str]:
+        """Return the digests that the token of an Authorization header has if it is the value of one of these."""
+        return [self._scope + digest for digest in bearer_digests(authorization)] if self.cookies else []
 
     def issued(self, lines: Iterable[bytes]) -> list[Secret]:
         """Return the secrets that the Set-Cookie values of one answer give out."""
@@ -272,7 +280,8 @@ class CookieSet:
                 found[identity] = tuple(dict.fromkeys((*found.get(identity, ()), *parts)))
             if len(found) > MOST_SECRETS:
                 break
-        return [Secret(digest if isinstance(digest, str) else None, parts) for digest, parts in found.items()]
+        scope = self._scope
+        return [Secret(scope + one if isinstance(one, str) else None, parts) for one, parts in found.items()]
 
     def _candidates(self, read: Sequence[tuple[str, _Values]]) -> Iterator[tuple[tuple[str, str], ...]]:
         """Yield the parts of every whole cookie, and of every way to put chunks together."""
