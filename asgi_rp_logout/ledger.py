@@ -45,7 +45,7 @@ class Ledger:
         self.verdicts: dict[Any, Verdict] = {}
         self.advised = False
         self._knows_sids = settings.frontchannel_path is not None
-        self.ends = 0
+        self._ends = 0
         # A login's record must outlive every cookie that was renewed while it was in use, so it is kept a tenth longer
         # than a session lives, and written again after a tenth. What ends a login must outlive that record.
         self._slack = self.lifetime / 10
@@ -62,6 +62,11 @@ class Ledger:
     def idle(self) -> bool:
         """Tell whether nothing can be known of any request."""
         return self._local is not None and self._local.empty
+
+    @property
+    def ends(self) -> int:
+        """Return how many logins have ended here so far, through every middleware that shares a local store."""
+        return self._local.ends if self._local is not None else self._ends
 
     # -- looking up ----------------------------------------------------------------------------------------------
 
@@ -223,7 +228,10 @@ class Ledger:
     def _note_end(self, key: str) -> None:
         """Let no verdict from before this moment hold in this process."""
         now = time.monotonic()
-        self.ends += 1
+        if self._local is not None:
+            self._local.ends += 1
+        else:
+            self._ends += 1
         self.ended_at = self._fresh_ends[key] = now
         self._fresh_ends.move_to_end(key)
         # No verdict is older than ``freshness``. Two that are go for each one that comes, so they cannot pile up.

@@ -63,6 +63,7 @@ class MemoryStore:
             raise ConfigurationError(f"max_logins={max_logins!r}: expected a whole number, 1 or more")
         self._limit = max_logins
         self.entries: dict[str, OrderedDict[str, tuple[float, Record]]] = {}
+        self.ends = 0
         self._clock = time.monotonic
 
     @property
