@@ -320,4 +320,4 @@ def watching(send: Send, method: str, verdict: Verdict, watch: Watch, context: C
 
 def _changes_login(context: Context) -> bool:
     signed_out = context.exchange is not None and context.exchange.signs_out
-    return signed_out or context.remembered is not None or context.forgotten
+    return signed_out or context.remembered is not None
