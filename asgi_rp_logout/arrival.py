@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
 from . import journal
 from ._asgi import Headers, Scope, Send, respond
 from .ledger import Deadline, Ledger
-from .logins import renew_session
-from .protocol.cookies import without_cookies
-from .request import HANDLE_IN_SESSION, OwnCookies, Request, claim_of
+from .logins import anonymous_part, renew_session
+from .request import HANDLE_IN_SESSION, OwnCookies, Request
 from .settings import Settings
 from .verdict import Claim, Handle, Verdict
 
@@ -41,8 +41,8 @@ class Arrivals:
             text = session.get(HANDLE_IN_SESSION)
             if isinstance(text, str):
                 return text
-        raw = raw_cookies(scope["headers"])
-        return (raw, "", scope.get("scheme")) if raw else None
+        said = secrets_said(scope["headers"])
+        return (said, "", scope.get("scheme")) if said else None
 
     async def verdict(self, request: Request, deadline: Deadline) -> Verdict | None:
         """Give the verdict about a request, at most ``freshness`` old; None if there is nothing to judge."""
@@ -53,70 +53,84 @@ class Arrivals:
                 return verdict
             handle = Handle.parse(text)
             if handle is not None:
-                return await self._ledger.look_up(text, Claim.of(handle, ()), deadline)
-        raw = raw_cookies(request.headers)
-        if not raw:
+                return await self._ledger.look_up(text, Claim(handle), deadline)
+        said = secrets_said(request.headers)
+        if not said:
             return None
-        key = _cookie_key(request, raw)
+        key = _cookie_key(request, said)
         verdict = self._ledger.cached(key)
         if verdict is not None:
             return verdict
-        claim = claim_of(request.cookies, request.own, self._settings.session_cookies)
-        return await self._ledger.look_up(key, claim, deadline)
+        return await self._ledger.look_up(key, request.claim(self._settings.session_cookies), deadline)
 
     async def fresh_verdict(self, request: Request, deadline: Deadline) -> Verdict:
         """Read the store about everything in a request: what a logout is about must not be a second old."""
         claim = request.claim(self._settings.session_cookies)
         text = (request.session or {}).get(HANDLE_IN_SESSION)
-        raw = raw_cookies(request.headers)
-        verdict = await self._ledger.look_up(("logout", text, raw), claim, deadline)
+        said = secrets_said(request.headers)
+        verdict = await self._ledger.look_up(("logout", text, said), claim, deadline)
         if verdict.known:
             return verdict
         # The store is down, but an earlier request may have learned whose login this is, and where it has to end.
-        last = self._ledger.verdicts.get(text) or self._ledger.verdicts.get(_cookie_key(request, raw))
+        last = self._ledger.last_known(text) or self._ledger.last_known(_cookie_key(request, said))
         return replace(last, claim=claim, known=False) if last is not None else verdict
 
 
-def _cookie_key(request: Request, raw: bytes) -> object:
-    return raw, request.root_path, request.scope.get("scheme")
+def _cookie_key(request: Request, said: bytes) -> object:
+    return said, request.root_path, request.scope.get("scheme")
 
 
-def raw_cookies(headers: Headers) -> bytes:
-    """Give what all Cookie headers say, as one."""
-    found = b""
+WHOLE = 4096
+"""Bytes up to which a request's cookies stand in memory as they are; of more there is a digest."""
+
+
+def secrets_said(headers: Headers) -> bytes:
+    """Give what all Cookie headers and a bearer token say, as one, and nothing if there are none."""
+    found = bearer = b""
+    more: list[bytes] | None = None
     for name, value in headers:
         if name == b"cookie":
-            found = found + b"; " + value if found else value
-    return found
+            if found:
+                more = more or [found]
+                more.append(value)
+            found = value
+        elif name == b"authorization" and value[:7].lower() == b"bearer ":
+            bearer = value
+    if more is not None:
+        found = b"; ".join(more)
+    if bearer:
+        found += b"\n" + bearer
+    return found if len(found) <= WHOLE else hashlib.blake2b(found).digest()
 
 
-def make_anonymous(request: Request, verdict: Verdict) -> None:
+def make_anonymous(settings: Settings, request: Request, verdict: Verdict) -> None:
     """Take out of a request what is dead, so that the application sees somebody who is not signed in."""
-    if verdict.ended is not None or verdict.dead:
-        journal.is_anonymous(request, verdict)
+    if not verdict.hides:
+        return
+    journal.is_anonymous(request, verdict)
     session = request.live_session() if verdict.ended is not None else None
     if session is not None:
         if verdict.ended == "replaced":
             renew_session(request)  # a session that was cleared would be expired, and the newer one with it
         else:
+            kept = anonymous_part(session)
             session.clear()
+            session.update(kept)
         request.session = {}
-    if not verdict.dead:
+    cookies, claim = settings.session_cookies, verdict.claim
+    if not (verdict.dead or claim.excess or verdict.dead_bearer):
         return
-    pairs = [(cookie.name, cookie.value) for cookie in verdict.dead]
-    headers = []
-    for name, value in request.headers:
-        if name.lower() == b"cookie":
-            left = without_cookies(value.decode("latin-1"), pairs).encode("latin-1")
-            headers += [(name, left)] if left else []
-        else:
-            headers.append((name, value))
-    request.scope["headers"] = headers
+    before = request.cookie_header
+    left = cookies.without_any(before) if claim.excess else cookies.without(before, verdict.dead)
+    gone = (b"cookie", b"authorization") if verdict.dead_bearer or claim.excess else (b"cookie",)
+    headers = [pair for pair in request.headers if pair[0].lower() not in gone]
+    request.scope["headers"] = [*headers, (b"cookie", left.encode("latin-1"))] if left else headers
 
 
 def is_recognisable(verdict: Verdict) -> bool:
     """Tell whether a request carries anything that could be a login."""
-    return bool(verdict.claim.handle or verdict.claim.cookies or verdict.claim.carried)
+    claim = verdict.claim
+    return bool(claim.handle or claim.cookies or claim.carried or claim.bearers)
 
 
 async def refuse_for_now(send: Send) -> None:

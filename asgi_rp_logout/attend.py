@@ -13,13 +13,13 @@ from .endpoints.owned import owned_endpoints
 from .exchange import Exchange
 from .later import take
 from .ledger import Deadline, Ledger
-from .live import TRY_AGAIN_LATER, Watch, WebSocketConnection, is_stream, is_watched, watching
+from .live import TRY_AGAIN_LATER, Watch, WebSocketConnection, is_stream, logins_behind, watching
 from .logins import ask_login_source, show
 from .ordinary import has_just_ended
 from .request import Request, session_as_it_is
 from .settings import Settings
 from .store import MemoryStore
-from .verdict import Verdict
+from .verdict import Handle, Verdict
 
 Arrived = tuple[Scope, str, dict[str, Any] | None, Verdict | None, Request | None]
 """A request as it came in: its scope, path and session, the verdict, and the whole request, if it was needed so far."""
@@ -58,7 +58,7 @@ class Attendant:
             key = self._arrivals.key(scope, session)
             if key is not None:
                 verdict = self._ledger.cached(key)
-                if verdict is None or verdict.ended is not None or verdict.dead or verdict.claim.later is not None:
+                if verdict is None or verdict.hides or verdict.claim.later is not None:
                     return None
                 context.recalled = verdict.login
         return self.scanning(send, context, (scope, path, session, verdict, None))
@@ -76,13 +76,14 @@ class Attendant:
                 if type(headers) is not list and headers:  # ASGI asks for an iterable: one that is read once, maybe
                     headers = list(headers)
                     message = {**message, "headers": headers}
-                for name, _ in headers:
-                    if len(name) in lengths and self._is_telling(name.lower(), verdict):
+                for name, value in headers:
+                    if len(name) in lengths and self._is_telling(name.lower(), verdict, value):
                         telling = True
                 if session is not None and (self._is_telling(b"set-cookie", verdict) or has_just_ended(self._ledger)):
                     # Starlette says so since 1.0; of any other session it has to be assumed.
                     telling = telling or getattr(scope.get("session"), "modified", True)
-                if verdict is not None and verdict.claim.handle is not None and is_stream(scope["method"], message):
+                signed_in = verdict is not None and (verdict.login is not None or not verdict.known)
+                if verdict is not None and signed_in and is_stream(scope["method"], message):
                     send = watching(send, scope["method"], verdict, self._watch, context)
                 if telling:
                     request = request or self._keep(scope, path, "", session)
@@ -91,10 +92,17 @@ class Attendant:
 
         return scan
 
-    def _is_telling(self, name: bytes, verdict: Verdict | None) -> bool:
+    def _is_telling(self, name: bytes, verdict: Verdict | None, value: bytes = b"") -> bool:
         """Tell whether a header of the response may matter; a cookie does where a login could be behind it."""
-        known = self.entries if verdict is None else verdict.claim.keys
-        return name == self._marker or (name == b"set-cookie" and bool(known))
+        if name == self._marker:
+            return True
+        if name != b"set-cookie":
+            return False
+        if self.entries if verdict is None else verdict.claim.keys:
+            return True
+        if value:
+            self._ledger.note_issued(self._settings.session_cookies.issued([value]))
+        return False
 
     async def attend(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         """Recognise who comes in, and answer or hand on."""
@@ -131,7 +139,7 @@ class Attendant:
         verdict = await self._arrivals.fresh_verdict(request, deadline) if self.entries else None
         exchange = Exchange(self._settings, self._ledger, request, context, send, verdict, deadline)
         show(context, exchange.verdict)
-        make_anonymous(request, exchange.verdict)
+        make_anonymous(self._settings, request, exchange.verdict)
         if await self._play(exchange) or (exchange.is_second_click() and await exchange.second_click()):
             return
         await exchange.recall()
@@ -141,10 +149,10 @@ class Attendant:
         self, request: Request, receive: Receive, send: Send, context: Context, verdict: Verdict, deadline: Deadline
     ) -> None:
         """Hand on a request of which something is known: its login is dead or alive, or a logout waits for it."""
-        if verdict.dead or verdict.ended is not None or verdict.claim.later is not None:
+        if verdict.hides or verdict.claim.later is not None:
             parts = (self._settings, self._ledger, request, context, send, verdict, deadline)
             exchange = Exchange(*parts)
-            make_anonymous(request, verdict)
+            make_anonymous(self._settings, request, verdict)
             if await self._play(exchange):
                 return
         if context.exchange is None:
@@ -186,6 +194,7 @@ class Attendant:
         context.started = True  # no cookie can be set here
         scope[SCOPE_KEY] = context
         token = current.set(context)
+        handles: tuple[Handle, ...] = ()
         try:
             request = self._arrived(scope)
             verdict = await self._arrivals.verdict(request, Deadline()) if self.entries else None
@@ -194,9 +203,10 @@ class Attendant:
                     await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
                     return
                 show(context, verdict)
-                make_anonymous(request, verdict)
-            if verdict is not None and is_watched(verdict):
-                await self._serve_until_it_ends(WebSocketConnection(verdict.claim, receive, send), scope)
+                make_anonymous(self._settings, request, verdict)
+                handles = logins_behind(verdict)
+            if handles:
+                await self._serve_until_it_ends(WebSocketConnection(handles, receive, send), scope)
             else:
                 await self.app(scope, receive, send)
         finally:

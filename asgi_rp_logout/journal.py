@@ -8,15 +8,16 @@ from ._asgi import logger
 from .client import Client
 from .context import Mark
 from .login import Login
+from .protocol.cookie_values import Secret
 from .providers.base import Provider, name_of
 from .request import Request
 from .settings import Settings
-from .verdict import Verdict
+from .verdict import Claim, Verdict
 
 
 def no_logout(request: Request, status: int) -> None:
     """Say that an answer on a logout path was none."""
-    logger.debug("%s %s, answered %d, was no logout", request.method, request.path, status)
+    logger.debug("%s %s, answered %d, was no logout", request.method, shown(request.path), status)
 
 
 def no_session(settings: Settings) -> None:
@@ -45,13 +46,91 @@ def goes_on(provider: Provider, client: Client, login: Login | None) -> None:
 
 
 def is_anonymous(request: Request, verdict: Verdict) -> None:
-    """Say that what a request brings is kept from the application."""
-    if verdict.ended is not None:
-        logger.debug("%s: its login has ended (%s), so that the application sees nobody", request.path, verdict.ended)
+    """Log that what a request brings is kept from the application."""
+    if verdict.claim.excess:
+        logger.debug("%s: more session cookies than any browser sends; handled as anonymous", shown(request.path))
+    elif verdict.ended is not None:
+        logger.debug("%s: login already ended (%s); handled as anonymous", shown(request.path), verdict.ended)
     else:
-        logger.debug("%s: a dead session cookie is kept from the application", request.path)
+        logger.debug("%s: a dead session cookie is kept from the application", shown(request.path))
 
 
-def deletes_session(request: Request) -> None:
-    """Say that what looks like a logout is none by the configuration."""
-    logger.debug("%s %s expires the session cookie, but nothing says that it is a logout", request.method, request.path)
+def deletes_session(advised: set[str], request: Request, verdict: Verdict) -> None:
+    """Log that a likely logout is not configured as one: once as a warning, if a login has lost its session."""
+    where = f"{request.method} {shown(request.path)}"
+    logger.debug("%s expires the session, but nothing says that it is a logout", where)
+    if verdict.live and once(advised, "undeclared"):
+        logger.warning(
+            "a live login has lost its session, but nothing says that this was a logout: the provider does not hear of "
+            "it, and copies of the session cookie go on working; add the path to logout_path, or put @rp_logout "
+            "directly above the endpoint, below the route's decorator (the path is logged at DEBUG)"
+        )
+
+
+def changes_value(advised: set[str], issued: Sequence[Secret], claim: Claim) -> None:
+    """Warn once that a session cookie changes while its login lives, which makes copies of it dangerous."""
+    brought = {name for cookie in claim.cookies if cookie.digest for name, _ in cookie.parts}
+    names = sorted({name for one in issued for name, _ in one.parts} & brought)
+    if names and once(advised, "changes"):
+        logger.warning(
+            "the session cookie %r changes its value while its login lives: if the application accepts the values from "
+            "before as well, as it does with signed or encrypted cookies, copies of them work after a logout; put "
+            "RPLogoutMiddleware inside the session middleware, or keep the sessions on the server",
+            names[0],
+        )
+
+
+def same_value(advised: set[str]) -> None:
+    """Warn once that two logins have got the same session cookie."""
+    if once(advised, "same"):
+        logger.warning(
+            "a session cookie has the same value in two logins: the logout of one signs out the other, and the next "
+            "login lets copies in again; declare such a cookie in clear_cookies, and the one that differs in "
+            "session_cookie"
+        )
+
+
+def lost_login(advised: set[str], local: bool) -> None:
+    """Warn once that a session names a login that the store does not have."""
+    if once(advised, "lost"):
+        remedy = (
+            "MemoryStore is of one process and one start: give all workers one store=, such as a RedisStore"
+            if local
+            else "was the store emptied, or do the workers have different ones?"
+        )
+        logger.warning(
+            "a session names a login that the store does not know, so that its logout has no ID Token: %s", remedy
+        )
+
+
+def other_audience(advised: set[str], audience: object, client_id: str) -> None:
+    """Warn once that an ID Token was issued to another client than the provider's."""
+    if once(advised, "audience"):
+        logger.warning(
+            "the ID Token of a login was issued to %r, but its provider is configured with client_id=%r: the provider "
+            "will refuse its logout",
+            audience,
+            client_id,
+        )
+
+
+def not_remembered(status: int) -> None:
+    """Log why a login was not remembered."""
+    logger.debug("a login was not remembered: the answer (%d) is an error, or there is no session", status)
+
+
+def once(advised: set[str], what: str) -> bool:
+    """Tell whether something is to be said now; it is said once."""
+    if what in advised:
+        return False
+    advised.add(what)
+    return True
+
+
+def shown(path: str) -> str:
+    """Give a path as it may stand in a log: quoted, and not whole, for it may hold the token of a password reset."""
+    return repr(path[:SHOWN])
+
+
+SHOWN = 80
+"""Characters of a path that stand in a log, at DEBUG only."""

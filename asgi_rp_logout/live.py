@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-import secrets
 import sys
 import time
 from collections.abc import Awaitable, Iterator, Mapping
@@ -22,9 +21,9 @@ from anyio.lowlevel import RunVar
 from ._asgi import Message, Receive, Send, logger
 from .context import Context
 from .errors import StoreError
-from .ledger import Deadline, Ledger
+from .ledger import NEWS, Deadline, Ledger
 from .store import Record
-from .verdict import Claim, Verdict, judge
+from .verdict import Claim, Handle, Verdict, judge
 
 SIGNED_OUT = 4401
 """The close code of a WebSocket whose login has ended: 4000 to 4999 are for applications, 401 says why."""
@@ -35,9 +34,6 @@ TRY_AGAIN_LATER = 1013
 TASK_NAME = "asgi_rp_logout: live connections"
 
 _BATCH = 1000
-
-_NEWS = "ends:last"
-"""The store's key of the latest news that some login has ended."""
 
 _BODY_ENDS: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 _TRAILERS_END: Message = {"type": "http.response.trailers", "headers": [], "more_trailers": False}
@@ -51,23 +47,15 @@ class ConnectionEndedError(OSError):
 
 
 class Connection:
-    """Stand between an application and a connection that has to end with its login."""
+    """Stand between an application and a connection that has to end with any of the logins of ``handles``."""
 
-    def __init__(self, claim: Claim, send: Send, rest: tuple[Message, ...] = ()) -> None:
+    def __init__(self, handles: tuple[Handle, ...], send: Send, rest: tuple[Message, ...] = ()) -> None:
         self.ended = False
-        self._claim = claim
-        self._judged: Claim | None = None
+        self.handles = handles
         self._send = send
         self._rest = rest
         self._closed: anyio.Event | None = None
         self._watched: _Watched | None = None
-
-    @property
-    def claim(self) -> Claim:
-        """Return what the connection is judged by: a dead cookie beside a living login ends nothing."""
-        if self._judged is None:  # most responses are over before anybody looks
-            self._judged = Claim.of(self._claim.handle, ())
-        return self._judged
 
     @property
     def is_over(self) -> bool:
@@ -121,8 +109,8 @@ class Connection:
 class WebSocketConnection(Connection):
     """A WebSocket: the application also waits for messages, and learns there that the connection is gone."""
 
-    def __init__(self, claim: Claim, receive: Receive, send: Send) -> None:
-        super().__init__(claim, send, (_CLOSE,))
+    def __init__(self, handles: tuple[Handle, ...], receive: Receive, send: Send) -> None:
+        super().__init__(handles, send, (_CLOSE,))
         self._receive = receive
         self._waiting: set[anyio.CancelScope] = set()
 
@@ -158,12 +146,6 @@ def _rest_after(message: Message, rest: tuple[Message, ...]) -> tuple[Message, .
     if kind == "http.response.trailers":
         return rest if message.get("more_trailers") else ()
     return () if kind == "websocket.close" else rest
-
-
-async def announce(ledger: Ledger, deadline: Deadline) -> None:
-    """Tell every worker that some login has ended, once its tombstone is written: none need ask for each."""
-    if not ledger.is_local:
-        await ledger.put(_NEWS, {"id": secrets.token_urlsafe(9)}, ledger.lifetime, deadline)
 
 
 class _Watched:
@@ -238,7 +220,7 @@ class Watch:
         if self._ledger.is_local:
             return ends
         try:
-            return ends, (await self._ledger.read([_NEWS], Deadline()))[_NEWS]
+            return ends, (await self._ledger.read([NEWS], Deadline()))[NEWS]
         except StoreError:
             return object()
 
@@ -246,16 +228,19 @@ class Watch:
         self, connections: tuple[Connection, ...], watched: _Watched, closing: TaskGroup, turns: anyio.Semaphore
     ) -> bool:
         """End the connections whose login has ended; return whether the store answered."""
-        keys = {key for connection in connections for key in connection.claim.keys if not key.startswith("login:")}
+        handles = (handle for connection in connections for handle in connection.handles)
+        keys = {key for handle in handles for key in handle.record_keys() if not key.startswith("login:")}
         records: Mapping[str, Record | None]
         answered = True
         try:
             records = await self._ledger.read(keys, Deadline())
         except StoreError:
-            records, answered = self._ledger.owed(keys), False
+            records, answered = self._ledger.ended_here(keys), False
         if any(records.values()):
             dead = [
-                one for one in connections if one in watched.all and not one.is_over and _has_ended(one.claim, records)
+                one
+                for one in connections
+                if one in watched.all and not one.is_over and _has_ended(one.handles, records)
             ]
             for connection in dead:
                 connection.cut()
@@ -272,19 +257,23 @@ def _spawn(work: Any, *args: Any) -> object:
     return asyncio.get_running_loop().create_task(work(*args), name=TASK_NAME, context=contextvars.Context())
 
 
-def _has_ended(claim: Claim, records: Mapping[str, Record | None]) -> bool:
+def _has_ended(handles: tuple[Handle, ...], records: Mapping[str, Record | None]) -> bool:
     try:
-        return judge(claim, records).ended is not None
+        return any(judge(Claim(handle), records).ended is not None for handle in handles)
     except StoreError:  # a malformed record ends nobody's connection, and hides nobody else's end
         return False
 
 
-def is_watched(verdict: Verdict) -> bool:
-    """Return whether a connection with this verdict has to end with a login.
+def logins_behind(verdict: Verdict) -> tuple[Handle, ...]:
+    """Return the logins with which a connection ends: its own, and those whose session cookies it came with.
 
-    While the store is down nobody can tell: whoever may be signed in is watched.
+    A dead cookie beside a living login ends nothing. While the store is down nobody can tell who is signed in: whoever
+    may be is watched.
     """
-    return verdict.claim.handle is not None and (verdict.live or not verdict.known)
+    if not verdict.live and verdict.known:
+        return ()
+    own = verdict.handle or verdict.claim.handle
+    return tuple(dict.fromkeys([*([own] if own is not None else []), *verdict.others]))
 
 
 def is_stream(method: str, start: Message) -> bool:
@@ -301,7 +290,8 @@ def watching(send: Send, method: str, verdict: Verdict, watch: Watch, context: C
     From then on its connection stands in the context. A response that said how long it is is let through to its end:
     cut short it would be broken, and it ends by itself. So is the answer that itself ends or replaces the login.
     """
-    if not is_watched(verdict):
+    handles = logins_behind(verdict)
+    if not handles:
         return send
 
     def wrapped(message: Message) -> Awaitable[None]:
@@ -309,7 +299,7 @@ def watching(send: Send, method: str, verdict: Verdict, watch: Watch, context: C
         if connection is not None:
             return connection.send(message)
         if message["type"] == "http.response.start" and is_stream(method, message) and not _changes_login(context):
-            context.connection = connection = Connection(verdict.claim, send)
+            context.connection = connection = Connection(handles, send)
             context.matters = True
             watch.add(connection)
             return connection.send(message)

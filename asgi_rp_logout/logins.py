@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import time
-from collections.abc import MutableMapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 import anyio
@@ -16,18 +16,22 @@ from .checks import DIRECTIVES
 from .client import is_of_another_site
 from .context import Context
 from .errors import StoreError
-from .ledger import Deadline, Ledger
-from .live import announce
+from .ledger import Deadline, Ending, Ledger
 from .login import Login
-from .messages import headers_of, set_cookies_of, value_set_by, with_cookies, without_cookies
-from .protocol.cookies import name_set_by, secret_digest
+from .messages import headers_of, set_cookies_of, with_cookies, without_cookies
+from .protocol.cookies import deletions
 from .providers.base import issuer_of, name_of
 from .request import HANDLE_IN_SESSION, Request
 from .settings import Settings
-from .store import Record
-from .verdict import SECOND_CLICK, Claim, Handle, Verdict, judge, login_from, login_record
+from .store import ISSUED, LOGIN, UNKNOWN, Record
+from .verdict import Claim, Handle, Verdict, cookie_key, login_from, login_record, without_tokens
+from .verdict import digest as digest_of
 
 SetCookies = list[bytes]
+
+ANONYMOUS_IN_SESSION = "_rp_anonymous"
+MOST_ANONYMOUS_KEYS = 8
+"""Keys of a session that are noted as everybody's; what stands in every session is not much."""
 
 
 async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
@@ -45,6 +49,16 @@ async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
     except Exception as error:
         logger.warning("login_source raised %s: nobody is known, this logout stays here", type(error).__name__)
     return None
+
+
+def keep_handle(request: Request, verdict: Verdict) -> None:
+    """Put the handle back into a session that has lost it and lives on: ``clear()`` and the user put back is no logout.
+
+    Applications renew their sessions so for another tenant or role, and against session fixation.
+    """
+    session, handle = request.live_session(), verdict.claim.handle
+    if session and handle is not None and verdict.live and request.session and HANDLE_IN_SESSION in request.session:
+        session.setdefault(HANDLE_IN_SESSION, handle.text)
 
 
 def has_evidence(settings: Settings, request: Request, verdict: Verdict, login: Login | None) -> bool:
@@ -73,25 +87,32 @@ async def end_login(
     """
     if verdict.ended is not None:
         return
-    claim = verdict.claim
-    known = verdict.live or login is not None
-    # A handle that the store knows nothing of may be invented, unless a session vouches for it. Tombstones for
-    # invented ones would push out real ones.
+    cause = cause_of(request, verdict, login)
+    handle = ending_handle(request, verdict)
+    digests = ledger.revocable(verdict.claim, cause)
+    shortly: dict[str, Record] = {}
+    if handle is not None and verdict.record is not None:
+        shortly = {f"login:{handle.key}": verdict.record}
+    elif handle is None and login is not None and digests:
+        shortly = {f"echo:{digests[0]}": login_record(login, Handle.new(login, time.time()), time.time())}
+    await ledger.end(Ending(handle, digests, cause, by, word, shortly), deadline)
+
+
+def cause_of(request: Request, verdict: Verdict, login: Login | None) -> str:
+    """Say who could have made a request that ends something: the more can, the less it may cost the others."""
+    if verdict.live or login is not None or HANDLE_IN_SESSION in (request.session or ()):
+        return LOGIN
+    return ISSUED if request.session else UNKNOWN
+
+
+def ending_handle(request: Request, verdict: Verdict) -> Handle | None:
+    """Give the handle of the login that a request ends.
+
+    One that the store knows nothing of may be invented, unless a session vouches for it. Tombstones for invented ones
+    would push out real ones.
+    """
     vouched = verdict.live or not verdict.known or HANDLE_IN_SESSION in (request.session or ())
-    with _to_its_end(ledger):
-        if claim.handle is not None and vouched:
-            await ledger.end(claim.handle, verdict, by, deadline, **word)
-        await ledger.bury(claim.cookies, known, deadline, **word)
-        await announce(ledger, deadline)
-        echo = next((cookie.digest for cookie in claim.cookies if cookie.digest), None)
-        if login is not None and claim.handle is None and echo is not None:
-            record = login_record(login, Handle.new(login, time.time()), time.time())
-            await ledger.put(f"echo:{echo}", record, SECOND_CLICK, deadline)
-
-
-def _to_its_end(ledger: Ledger) -> AbstractContextManager[object]:
-    """Let nothing stop what has begun; where the store is in this process nothing waits, and so nothing can."""
-    return nullcontext() if ledger.is_local else anyio.CancelScope(shield=True)
+    return (verdict.handle or verdict.claim.handle) if vouched else None
 
 
 async def echo_of(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Login | None:
@@ -99,7 +120,8 @@ async def echo_of(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Login
     if verdict.ended is None or not verdict.just_ended(time.time()):
         return None
     if verdict.record is not None:
-        return login_from(verdict.record)
+        login = login_from(verdict.record)
+        return without_tokens(login) if verdict.by_cookie else login
     digest = next((cookie.digest for cookie in verdict.claim.cookies if cookie.digest), None)
     try:
         key = f"echo:{digest}"
@@ -121,9 +143,9 @@ def expire_cookies(
     brings_session = claim.cookies or claim.carried or request.session
     if not brings_session and is_of_another_site(request.headers):
         return start
-    seen = [name for name, _ in request.cookies]
+    seen = [*(name for secret in claim.cookies for name, _ in secret.parts), *(name for name, _ in request.cookies)]
     declared = (settings.session_cookies, settings.clear_cookies)
-    lines = [line for cookies in declared for line in cookies.deletions(seen)]
+    lines = deletions(declared, seen, secure=request.own.secure, host=request.host)
     lines += [request.own.deletion(request.own.login)] if claim.carried else []
     kept = without_cookies(start, lambda line: any(cookies.sets(line) for cookies in declared))
     start = with_cookies(kept, lines)
@@ -140,29 +162,98 @@ def empty_session(request: Request) -> None:
     """Remove from the session what was in it when the request came in; what the handler put there since stays."""
     session = request.live_session()
     if session is not None and request.session is not None:
-        for key in (*request.session, HANDLE_IN_SESSION):
+        for key in (*request.session, HANDLE_IN_SESSION, ANONYMOUS_IN_SESSION):
             session.pop(key, None)
 
 
+def anonymous_part(session: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a session of a login holds unchanged from before the login: it is there for anybody.
+
+    Middlewares around us put such keys into every session, and the application may count on them.
+    """
+    noted = session.get(ANONYMOUS_IN_SESSION)
+    if not isinstance(noted, dict):
+        return {}
+    return {key: session[key] for key, mark in noted.items() if key in session and _mark(session[key]) == mark}
+
+
+def _note_anonymous_part(request: Request, session: MutableMapping[str, Any]) -> None:
+    before = request.session or {}
+    names = [key for key in before if key in session and key not in (HANDLE_IN_SESSION, ANONYMOUS_IN_SESSION)]
+    same = {key: mark for key in names if (mark := _mark(before[key])) == _mark(session[key]) is not None}
+    if same and len(same) <= MOST_ANONYMOUS_KEYS:
+        session[ANONYMOUS_IN_SESSION] = same
+    else:
+        session.pop(ANONYMOUS_IN_SESSION, None)
+
+
+def _mark(value: object) -> str | None:
+    try:
+        return digest_of(json.dumps(value, sort_keys=True))[:8]
+    except (TypeError, ValueError):
+        return None
+
+
 async def remember(
-    settings: Settings, ledger: Ledger, request: Request, verdict: Verdict, login: Login, deadline: Deadline
+    settings: Settings,
+    ledger: Ledger,
+    request: Request,
+    verdict: Verdict,
+    login: Login,
+    start: Message,
+    deadline: Deadline,
 ) -> SetCookies:
-    """Write a new login under a new handle, and end the one before it.
+    """Write a new login under a new handle, and end the one before it; renew one that is the same.
 
     Gives the cookies to set: none if the handle went into the session.
     """
-    login = _completed(settings, login)
-    handle = Handle.new(login, time.time())
-    with _to_its_end(ledger):
-        if verdict.live and verdict.claim.handle is not None:
-            await ledger.end(verdict.claim.handle, None, "replaced", deadline, local=True)
-            await announce(ledger, deadline)
-        await ledger.remember(handle, login, deadline)
     session = request.live_session()
+    old = verdict.login if verdict.live else None
+    new = [one.digest for one in settings.session_cookies.issued(set_cookies_of(start)) if one.digest]
+    # Known by a session cookie alone and given another one: a login, which brings a companion and ends the one before.
+    renews = old is not None and is_renewal(old, login) and not (verdict.by_cookie and new)
+    if renews and old is not None and verdict.handle is not None:
+        handle, login = verdict.handle, renewed(login_from(verdict.record or {}), login)
+    else:
+        login = _completed(settings, login)
+        handle = Handle.new(login, time.time())
+        await _replace(ledger, request, verdict, new, deadline)
+    # A dead cookie beside a new login stays dead: only what the application issues itself is tied to it.
+    kept = [cookie.digest for cookie in verdict.claim.cookies if cookie.digest and cookie not in verdict.dead]
+    await ledger.remember(handle, login, new or kept, deadline)
+    if not handle.text:  # renewed by a request that only the session cookie tells of: it gets no companion
+        return []
     if session is not None:
+        if session.get(HANDLE_IN_SESSION) != handle.text:
+            _note_anonymous_part(request, session)
         session[HANDLE_IN_SESSION] = handle.text
         return []
     return [request.own.setting(request.own.login, handle.text, ledger.lifetime)]
+
+
+def is_renewal(old: Login, new: Login) -> bool:
+    """Tell whether two logins are of one session at the provider: nothing that is known of both differs.
+
+    The answer to a refresh may lack the ID Token, and with it whose it is (OpenID Connect Core 1.0, section 12.2).
+    """
+    names = ("provider", "iss", "sub", "sid")
+    return all(getattr(new, name) in (None, getattr(old, name)) for name in names)
+
+
+def renewed(old: Login, new: Login) -> Login:
+    """Give a login with what is new in it, and what the new one lacks."""
+    names = ("provider", "id_token", "sub", "sid", "iss", "refresh_token", "logout_hint")
+    return Login(**{name: getattr(new, name) or getattr(old, name) for name in names})
+
+
+async def _replace(ledger: Ledger, request: Request, verdict: Verdict, new: list[str], deadline: Deadline) -> None:
+    """End the login before a new one in the same browser, with the session cookies that the new one does not keep."""
+    handle = ending_handle(request, verdict) if verdict.ended is None else None
+    if handle is None:
+        return
+    cookies = verdict.claim.cookies if new and request.session is None else ()
+    gone = tuple(cookie.digest for cookie in cookies if cookie.digest and cookie.digest not in new)
+    await ledger.end(Ending(handle, gone, LOGIN, "replaced", {"local": True}, {}), deadline)
 
 
 def _completed(settings: Settings, login: Login) -> Login:
@@ -188,6 +279,7 @@ async def forget(ledger: Ledger, request: Request, verdict: Verdict, deadline: D
     session = request.live_session()
     if session is not None:
         session.pop(HANDLE_IN_SESSION, None)
+        session.pop(ANONYMOUS_IN_SESSION, None)
     return [request.own.deletion(request.own.login)] if verdict.claim.carried else []
 
 
@@ -196,27 +288,26 @@ async def judge_again(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> V
     if verdict.ended is not None or not verdict.claim.keys:
         return verdict
     try:
-        now = judge(verdict.claim, await ledger.read(verdict.claim.keys, deadline))
+        now = await ledger.judge(verdict.claim, deadline)
     except StoreError:
-        now = judge(verdict.claim, ledger.owed(verdict.claim.keys))
+        now = ledger.judge_here(verdict.claim)
     return now if now.ended is not None else verdict
 
 
-async def lift_reissued(settings: Settings, ledger: Ledger, claim: Claim, start: Message, deadline: Deadline) -> None:
-    """Let a buried value live again that the application issues anew, to a request with nothing dead in it.
+async def lift_reissued(ledger: Ledger, claim: Claim, issued: Iterable[str], deadline: Deadline) -> None:
+    """Let a revoked value live again that the application issues anew, to a request with nothing dead in it.
 
     Session ids are random, but some applications derive theirs from the user: after a logout and a new login such a
-    user would find the door shut for as long as a session lives.
+    user would find the door shut for as long as a session lives. A request that brings the value itself, in a cookie or
+    as a bearer token, lifts nothing. Takes the digests of what is issued.
     """
-    lines = [line for line in set_cookies_of(start) if settings.session_cookies.sets(line)]
-    digests = {secret_digest(name_set_by(line), value_set_by(line)) for line in lines}
-    digests -= {None, *(cookie.digest for cookie in claim.cookies)}
+    digests = set(issued) - set(claim.digests)
     if not digests or ledger.idle:
         return
     try:
-        await ledger.lift([f"{kind}:{one}" for kind in ("buried", "invented") for one in digests], deadline)
+        await ledger.lift(map(cookie_key, digests), deadline)
     except StoreError as error:
-        logger.warning("whether a session cookie was buried before cannot be told: %s", error)
+        logger.warning("whether a session cookie was revoked before cannot be told: %s", error)
 
 
 def renew_session(request: Request) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable
 
 from ._asgi import Headers, Message
@@ -34,22 +33,6 @@ def target_of(start: Message) -> str | None:
 def set_cookies_of(start: Message) -> list[bytes]:
     """Give the values of the Set-Cookie headers."""
     return [value for name, value in headers_of(start) if name.lower() == b"set-cookie"]
-
-
-def value_set_by(line: bytes) -> str:
-    """Give the value that a Set-Cookie header sets."""
-    return line.partition(b";")[0].partition(b"=")[2].strip().decode("latin-1")
-
-
-def looks_signed(value: str) -> bool:
-    """Tell a session that lives in its cookie, signed, from the id of one that lives on the server."""
-    parts = value.strip('"').split(".")
-    if len(parts) < 3:
-        return False
-    try:
-        return base64.b64decode(parts[0] + "=" * (-len(parts[0]) % 4), altchars=b"-_").lstrip().startswith(b"{")
-    except ValueError:
-        return False
 
 
 def with_cookies(start: Message, lines: Iterable[bytes]) -> Message:

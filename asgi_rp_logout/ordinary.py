@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 
 from . import journal
-from ._asgi import Message, logger
+from ._asgi import Message
 from .context import Context
 from .later import take
 from .ledger import Deadline, Ledger
 from .login import Login
-from .logins import forget, judge_again, lift_reissued, remember, renew_session, writes_session
-from .messages import looks_signed, set_cookies_of, value_set_by, with_cookies, without_cookies
+from .logins import forget, judge_again, keep_handle, lift_reissued, remember, renew_session, writes_session
+from .messages import set_cookies_of, with_cookies, without_cookies
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings
-from .verdict import Claim, Verdict
+from .verdict import Verdict
 
 
 async def ordinary(
@@ -30,30 +29,62 @@ async def ordinary(
     deadline: Deadline,
 ) -> Message:
     """Give the start message as it goes out, for an answer that is no logout."""
-    claim = verdict.claim
-    if context.remembered is not None:
+    if context.remembered is not None and is_accepted(settings, request, verdict, start):
         return await _remembering(settings, ledger, request, verdict, context.remembered, start, deadline)
     if context.forgotten:
         return with_cookies(start, await forget(ledger, request, verdict, deadline))
-    if verdict.dead or verdict.ended is not None:
+    if verdict.hides:
         return _dead(settings, request, verdict, start)
     sets_session = any(settings.session_cookies.sets(line) for line in set_cookies_of(start))
-    writes = claim.keys and not ledger.idle and (sets_session or writes_session(request))
+    writes = verdict.claim.keys and not ledger.idle and (sets_session or writes_session(request))
     if writes and (await judge_again(ledger, verdict, deadline)).ended is not None:
         # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
         renew_session(request)
         return without_cookies(start, settings.session_cookies.sets)
-    if logger.isEnabledFor(logging.DEBUG) and _deletes_session(settings, request, start):
-        journal.deletes_session(request)
+    if _deletes_session(settings, request, start):
+        journal.deletes_session(ledger.advised, request, verdict)
+    keep_handle(request, verdict)
     if has_just_ended(ledger) and _begins(request):
         # A signed cookie is the same to the letter if the same is signed within the same second, and would be as dead
-        # as the one that a logout has just buried.
+        # as the one that a logout has just revoked.
         request.scope["session"][APART_IN_SESSION] = secrets.token_urlsafe(9)
-    if sets_session:
-        await lift_reissued(settings, ledger, claim, start, deadline)
-        if verdict.live and claim.carried and claim.handle is not None:
-            return with_cookies(start, [request.own.setting(request.own.login, claim.handle.text, ledger.lifetime)])
+    return await _issuing(settings, ledger, request, verdict, start, deadline) if sets_session else start
+
+
+async def _issuing(
+    settings: Settings, ledger: Ledger, request: Request, verdict: Verdict, start: Message, deadline: Deadline
+) -> Message:
+    """Note the session cookies that an answer sets: of whose login they are, or that nobody has invented them."""
+    claim, handle = verdict.claim, verdict.handle
+    secrets_set = settings.session_cookies.issued(set_cookies_of(start))
+    digests = [one.digest for one in secrets_set if one.digest]
+    await lift_reissued(ledger, claim, digests, deadline)
+    if not verdict.live or handle is None:
+        ledger.note_issued(secrets_set)
+        return start
+    await ledger.tie(handle, digests, deadline)
+    if set(digests) - set(claim.digests) and request.session is None:
+        journal.changes_value(ledger.advised, secrets_set, claim)
+    if claim.carried and claim.handle is not None and not verdict.by_cookie:
+        return with_cookies(start, [request.own.setting(request.own.login, claim.handle.text, ledger.lifetime)])
     return start
+
+
+def is_accepted(settings: Settings, request: Request, verdict: Verdict, start: Message) -> bool:
+    """Tell whether the application has let in whom it remembers: no error, and a session to be signed in by.
+
+    The session is the one around us, or a session cookie that the answer sets or the request has brought. Where the
+    cookie's name was never declared, its absence tells nothing.
+    """
+    if int(start["status"]) >= 400:
+        return False
+    session, cookies = request.live_session(), settings.session_cookies
+    if session or not settings.session_declared:
+        return True
+    lines = set_cookies_of(start)
+    if any(cookies.sets(line) for line in lines):
+        return True
+    return bool(verdict.claim.cookies) and not any(cookies.has(name_set_by(line)) for line in lines)
 
 
 def has_just_ended(ledger: Ledger) -> bool:
@@ -83,16 +114,7 @@ async def _remembering(
     start: Message,
     deadline: Deadline,
 ) -> Message:
-    await lift_reissued(settings, ledger, Claim(), start, deadline)
-    lines = await remember(settings, ledger, request, verdict, login, deadline)
-    if lines and not ledger.advised:
-        signed = [line for line in set_cookies_of(start) if settings.session_cookies.sets(line)]
-        if any(looks_signed(value_set_by(line)) for line in signed):
-            ledger.advised = True
-            logger.warning(
-                "the session lives in a signed cookie: put RPLogoutMiddleware inside the session middleware, or keep "
-                "the session on the server; else a copy of the cookie as it was before works after the logout"
-            )
+    lines = await remember(settings, ledger, request, verdict, login, start, deadline)
     if verdict.claim.later is not None:
         # Whoever has just signed in does not want the logout of before.
         await take(ledger, verdict.claim.later, deadline)
@@ -104,10 +126,12 @@ def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message
     """Expire the session cookies that are dead, but neither a living one of the same name nor one that is set anew."""
     if verdict.ended == "replaced":
         return start  # by a login of this very browser, whose cookies have the same names
-    living = {cookie.name for cookie in verdict.claim.cookies if cookie not in verdict.dead}
+    dead = {name for secret in verdict.dead for name, _ in secret.parts}
+    living = {name for secret in verdict.claim.cookies if secret not in verdict.dead for name, _ in secret.parts}
     anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}
-    gone = {cookie.name for cookie in verdict.dead} - living - anew
-    lines = [line for line in settings.session_cookies.deletions(gone) if name_set_by(line) in gone]
+    gone = dead - living - anew
+    lines = settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host)
+    lines = [line for line in lines if name_set_by(line) in gone]
     if verdict.claim.carried and verdict.ended is not None:
         lines.append(request.own.deletion(request.own.login))
     return with_cookies(start, lines)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, MutableMapping
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ._asgi import Headers, Scope, header_values
-from .protocol.cookies import CookieSet, parse_cookies, secret_digest
+from .protocol.cookie_values import bearer_digests
+from .protocol.cookies import CookieSet, parse_cookies
 from .protocol.return_to import public_base
-from .verdict import Claim, Handle, SessionCookie
+from .verdict import Claim, Handle
 
 HANDLE_IN_SESSION = "_rp_login"
 APART_IN_SESSION = "_rp_apart"
@@ -129,30 +131,34 @@ class Request:
             self._cookies = parse_cookies(header_values(self.headers, b"cookie"))
         return self._cookies
 
+    @property
+    def cookie_header(self) -> str:
+        """What all Cookie headers say, as one; HTTP/2 may split it (RFC 9113, section 8.2.3)."""
+        return "; ".join(header_values(self.headers, b"cookie"))
+
     def cookie(self, name: str) -> str | None:
         """Give the value of one of the middleware's own cookies."""
-        return next((value for key, value in self.cookies if key == name), None)
+        return next(_values_of(name, self.cookie_header), None)
 
     def claim(self, session_cookies: CookieSet) -> Claim:
         """Gather everything in the request that says who it is."""
         in_session = Handle.parse(self.session.get(HANDLE_IN_SESSION)) if self.session else None
-        return claim_of(self.cookies, self.own, session_cookies, in_session)
+        cookies = session_cookies.secrets(header := self.cookie_header)
+        handles = (handle for value in _values_of(self.own.login, header) if (handle := Handle.parse(value)))
+        later = next(_values_of(self.own.later, header), None)
+        carried = next(_values_of(self.own.login, header), None) is not None
+        if cookies is None:
+            return Claim(in_session, later=later, carried=carried, excess=True)
+        authorization = header_values(self.headers, b"authorization") if session_cookies.cookies else []
+        bearers = bearer_digests(authorization[0]) if len(authorization) == 1 else ()
+        return Claim(in_session or next(handles, None), tuple(cookies), later, carried, tuple(bearers))
 
 
-def claim_of(
-    cookies: list[tuple[str, str]], own: OwnCookies, session_cookies: CookieSet, in_session: Handle | None = None
-) -> Claim:
-    """Gather what cookies say of a login; a handle in the session goes before one in a cookie."""
-    sessions, handle, later, carried = [], in_session, None, False
-    for name, value in cookies:
-        if name == own.login:
-            carried = True
-            handle = handle or Handle.parse(value)
-        elif name == own.later:
-            later = value
-        elif session_cookies.has(name):
-            sessions.append(SessionCookie(name, value, secret_digest(name, value)))
-    return Claim.of(handle, tuple(sessions), later, carried=carried)
+def _values_of(name: str, header: str) -> Iterator[str]:
+    """Yield the values of one of the middleware's own cookies, which have no second spelling."""
+    if name in header:
+        for match in re.finditer(rf"(?:^|;)[ \t]*{re.escape(name)}=([^;]*)", header):
+            yield match[1].strip()
 
 
 def session_as_it_is(scope: Mapping[str, Any]) -> dict[str, Any] | None:

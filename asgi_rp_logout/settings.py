@@ -41,6 +41,7 @@ class Settings:
     logout_paths: frozenset[str]
     marker: bytes | None
     session_cookies: CookieSet
+    session_declared: bool
     clear_cookies: CookieSet
     post_logout_redirect_uri: str | None
     public_url: str | None
@@ -115,6 +116,7 @@ def checked_settings(options: dict[str, Any]) -> Settings:
         logout_paths=checked_paths(get("logout_path"), "logout_path"),
         marker=checked_marker(get("marker_header")),
         session_cookies=checked_cookies(get("session_cookie"), "session_cookie"),
+        session_declared=get("session_cookie") not in ("session", (), []),
         clear_cookies=checked_cookies(get("clear_cookies"), "clear_cookies"),
         post_logout_redirect_uri=checked_return(get("post_logout_redirect_uri")),
         public_url=checked_public_url(get("public_url")),

@@ -4,17 +4,21 @@ The protocol is the part of py-key-value-aio's ``AsyncKeyValue`` that is used he
 it is. Values are small JSON objects. A key begins with the kind of thing it names, then a colon:
 
     login:    a login as it was remembered              ended:    the tombstone of one
-    buried:   a session cookie's value after a logout   invented: the same, of a logout without a remembered login
+    cookie:   a session cookie's value: the login that it was issued to, or that the value is dead
     before:   the time up to which logins of an (iss, sid) or (iss, sub) have ended
     trip:     where a browser wants to go after the provider        later:    a logout that waits for a navigation
     ends:     that some login has ended just now
     echo:     what a second click within two minutes needs      known:    a sid that somebody signed in with
 
 What follows the colon is a digest. No key shows a token, a cookie value or a subject.
+
+Some records say in ``of`` who could have caused them: ``login``, the user of a login that was remembered; ``issued``,
+somebody to whom the application has issued a session cookie; ``unknown``, anybody at all.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
 from collections import OrderedDict
@@ -50,12 +54,55 @@ class Store(Protocol):
         ...
 
 
+UNKNOWN, ISSUED, LOGIN = "unknown", "issued", "login"
+"""Who could have caused a record, from anybody to the user of a remembered login."""
+
+DETAILED = 10_000
+"""Dead cookie values of strangers that are kept with their details, which matter for two minutes."""
+
+
+class Fingerprints:
+    """Remember that something was seen, in few bytes: the last three to four times ``generation`` of them.
+
+    Takes about 70 bytes each. Two different texts are taken for one with a probability of one in 10 ** 13.
+    """
+
+    def __init__(self, generation: int) -> None:
+        self._size = generation
+        self._generations: list[set[int]] = [set()]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._generations))
+
+    def __contains__(self, text: str) -> bool:
+        number = _fingerprint(text)
+        return any(number in generation for generation in self._generations)
+
+    def add(self, text: str) -> None:
+        """Remember ``text``; the oldest generation is forgotten when the youngest is full."""
+        if len(self._generations[0]) >= self._size:
+            self._generations = [set(), *self._generations[:3]]
+        self._generations[0].add(_fingerprint(text))
+
+    def discard(self, text: str) -> bool:
+        """Forget ``text``; tell whether it was there."""
+        number, there = _fingerprint(text), text in self
+        for generation in self._generations:
+            generation.discard(number)
+        return there
+
+
+def _fingerprint(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
 class MemoryStore:
     """Remember logins in this process: bounded, with time limits, for one worker.
 
     Takes ``max_logins``, the number of logins to keep; above it the one not used for longest is forgotten. Every other
-    kind of entry has a limit of its own, the same number: logouts with invented session cookies, which anybody can
-    send, push out none but each other. Raises ``ConfigurationError``.
+    kind of entry has a limit of its own, and so has what strangers can cause: it pushes out none but its like. A dead
+    cookie value that is pushed out is still known to be dead until a million of its like have come after it. Raises
+    ``ConfigurationError``.
     """
 
     def __init__(self, max_logins: int = 100_000) -> None:
@@ -63,7 +110,7 @@ class MemoryStore:
             raise ConfigurationError(f"max_logins={max_logins!r}: expected a whole number, 1 or more")
         self._limit = max_logins
         self.entries: dict[str, OrderedDict[str, tuple[float, Record]]] = {}
-        self.ends = 0
+        self._dead: dict[str, Fingerprints] = {}
         self._clock = time.monotonic
 
     @property
@@ -86,38 +133,63 @@ class MemoryStore:
         self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None
     ) -> None:
         """Keep a value for ``ttl`` seconds, or until it is pushed out."""
-        kind = self.entries.setdefault(key.partition(":")[0], OrderedDict())
-        kind.pop(key, None)
+        kind, cause = key.partition(":")[0], value.get("of", "")
+        for name in self._shelves(kind):
+            self._drop(name, key)
+        name = f"{kind}:{cause}" if cause else kind
+        shelf = self.entries.setdefault(name, OrderedDict())
+        limit = min(self._limit, DETAILED) if cause in (UNKNOWN, ISSUED) else self._limit
         now = self._clock()
-        kind[key] = (now + float(ttl) if ttl is not None else float("inf"), dict(value))
+        shelf[key] = (now + float(ttl) if ttl is not None else float("inf"), dict(value))
         # The oldest entries stand first: a look at two of them for each one that comes keeps the dead from piling up.
-        for oldest in tuple(itertools.islice(kind, 2)):
-            if kind[oldest][0] <= now or len(kind) > self._limit:
-                del kind[oldest]
+        for oldest in tuple(itertools.islice(shelf, 2)):
+            if shelf[oldest][0] <= now or len(shelf) > limit:
+                if shelf[oldest][0] > now and kind == "cookie" and cause:
+                    self._dead.setdefault(name, Fingerprints(GENERATION)).add(oldest)
+                del shelf[oldest]
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Remove a key; tell whether it was there."""
         there = self._read(key) is not None
-        self._drop(key)
+        kind = key.partition(":")[0]
+        for name in self._shelves(kind):
+            self._drop(name, key)
+        for fingerprints in self._dead.values() if kind == "cookie" else ():
+            fingerprints.discard(key)
         return there
 
-    def _read(self, key: str) -> Record | None:
-        name = key.partition(":")[0]
-        kind = self.entries.get(name)
-        entry = kind.get(key) if kind is not None else None
-        if kind is None or entry is None:
-            return None
-        if entry[0] <= self._clock():
-            self._drop(key)
-            return None
-        if name == "login":
-            kind.move_to_end(key)
-        return entry[1]
+    def _shelves(self, kind: str) -> tuple[str, ...]:
+        return _SHELVES.get(kind, (kind,))
 
-    def _drop(self, key: str) -> None:
-        name = key.partition(":")[0]
-        kind = self.entries.get(name)
-        if kind is not None:
-            kind.pop(key, None)
-            if not kind:
+    def _read(self, key: str) -> Record | None:
+        kind = key.partition(":")[0]
+        for name in self._shelves(kind):
+            shelf = self.entries.get(name)
+            entry = shelf.get(key) if shelf is not None else None
+            if shelf is None or entry is None:
+                continue
+            if entry[0] <= self._clock():
+                self._drop(name, key)
+                return None
+            # Whoever replays a dead value must not make it younger than the others.
+            if name in ("login", "cookie"):
+                shelf.move_to_end(key)
+            return entry[1]
+        if kind == "cookie" and any(key in fingerprints for fingerprints in self._dead.values()):
+            return {"by": "buried", "at": 0.0}
+        return None
+
+    def _drop(self, name: str, key: str) -> None:
+        shelf = self.entries.get(name)
+        if shelf is not None:
+            shelf.pop(key, None)
+            if not shelf:
                 del self.entries[name]
+
+
+GENERATION = 250_000
+"""Dead cookie values that make one generation of fingerprints."""
+
+_SHELVES = {
+    kind: (kind, *(f"{kind}:{cause}" for cause in (LOGIN, ISSUED, UNKNOWN))) for kind in ("cookie", "later", "trip")
+}

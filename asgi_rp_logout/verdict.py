@@ -6,6 +6,10 @@ that one read of the store answers everything, and so that a logout from the pro
 login's own record was pushed out. The record's key is a digest of the whole handle: one that was tampered with is
 a handle of nothing, which is no more than leaving it out.
 
+A session cookie that was issued to a login is **tied** to it in the store. So a copy that travels without the companion
+is known too: it can be ended and watched. It never brings the login's tokens along, for whoever stole the cookie must
+not get those as well.
+
 A login has **ended** if there is a tombstone for its handle, or a not-before time of its (iss, sid) or (iss, sub) that
 covers the time at which it was made. Times of logins and logout tokens come from the provider's clock in whole
 seconds; within the same second our own clock decides, so that a login made after the logout arrived lives.
@@ -18,11 +22,12 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import StoreError
 from .login import Login, unverified_claims
+from .protocol.cookie_values import Secret
 from .store import Record
 
 SECOND_CLICK = 120.0
@@ -30,6 +35,9 @@ SECOND_CLICK = 120.0
 
 FRONT_CHANNEL = "*"
 """Where a not-before record keeps the time of a front-channel logout; no digest looks like it."""
+
+SID_UNKNOWN = "?"
+"""Where the record of a subject keeps the time up to which its logins without a known sid have ended."""
 
 _HANDLE = re.compile(r"[\w-]{43}\.([0-9]{1,11})\.([0-9]{1,14})\.([\w-]{0,22})\.([\w-]{0,22})", re.ASCII)
 
@@ -76,73 +84,98 @@ class Handle:
             return None
         return cls(match[0], float(match[1]), int(match[2]) / 1000, match[3], match[4], digest(match[0]))
 
-    def keys(self) -> list[str]:
+    @classmethod
+    def tied(cls, record: Record | None) -> Handle | None:
+        """Read the handle that a session cookie is tied to; its text is not in the store."""
+        parts = record.get("login") if record is not None else None
+        if not parts:
+            return None
+        key, at, made, sid, sub = parts
+        return cls("", float(at), float(made), str(sid), str(sub), str(key))
+
+    @property
+    def tie(self) -> Record:
+        """The record that ties a session cookie to this login."""
+        return {"login": [self.key, self.at, self.made, self.sid_key, self.sub_key]}
+
+    def record_keys(self) -> list[str]:
         """Give the keys to read: the record, the tombstone, the not-before times."""
         befores = [f"before:{key}" for key in (self.sid_key, self.sub_key) if key]
         return [f"login:{self.key}", f"ended:{self.key}", *befores]
 
 
 @dataclass(frozen=True, slots=True)
-class SessionCookie:
-    """Keep a session cookie of a request: name, raw value, and what the value would be buried by."""
-
-    name: str
-    value: str
-    digest: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
-    """Gather what a request brings that says who it is."""
+    """Gather what a request brings that says who it is.
+
+    ``handle`` comes from the session or the companion cookie, which ``carried`` says is there. ``cookies`` are the
+    session cookies, and ``bearers`` the digests under which a bearer token would be known if it were one of them.
+    ``excess`` says that there were too many of either to look at.
+    """
 
     handle: Handle | None = None
-    cookies: tuple[SessionCookie, ...] = ()
+    cookies: tuple[Secret, ...] = ()
     later: str | None = None
     carried: bool = False
-    keys: tuple[str, ...] = ()
+    bearers: tuple[str, ...] = ()
+    excess: bool = False
 
-    @classmethod
-    def of(
-        cls,
-        handle: Handle | None,
-        cookies: tuple[SessionCookie, ...],
-        later: str | None = None,
-        *,
-        carried: bool = False,
-    ) -> Claim:
-        """Gather the parts, and the keys to read for them. ``carried`` says that the request has a companion cookie."""
-        keys = handle.keys() if handle else []
-        for cookie in cookies:
-            keys += [f"buried:{cookie.digest}", f"invented:{cookie.digest}"] if cookie.digest else []
-        return cls(handle, cookies, later, carried, tuple(dict.fromkeys(keys)))
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digests of all secrets that are long enough to be one browser's own, each once."""
+        own = [cookie.digest for cookie in self.cookies if cookie.digest]
+        return tuple(dict.fromkeys([*own, *self.bearers]))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys to read first."""
+        return (*(self.handle.record_keys() if self.handle else ()), *map(cookie_key, self.digests))
+
+
+def cookie_key(digest: str) -> str:
+    """Give the key of what is known about a session cookie's value."""
+    return f"cookie:{digest}"
 
 
 @dataclass(slots=True)
 class Verdict:
     """Say what is known of a request's login.
 
-    ``login`` is None for a stranger; ``ended`` names what ended it, ``ended_at`` when (seconds since the epoch).
-    ``local`` says that the end was a logout of this application only, ``named`` which provider the application named
-    for it, ``wanted`` the page that was to come after it. ``dead`` are the session cookies not to be believed.
-    ``known`` is False if the store did not answer. ``until`` is when to ask again, by the monotonic clock.
+    ``login`` is None for a stranger, and ``handle`` what it lives under; ``by_cookie`` says that only a session cookie
+    tells of it. ``ended`` names what ended it, ``ended_at`` when (seconds since the epoch). ``local`` says that the end
+    was a logout of this application only, ``named`` which provider the application named for it, ``wanted`` the page
+    that was to come after it. ``dead`` are the session cookies not to be believed, ``dead_bearer`` says so of the
+    bearer token. ``known`` is False if the store did not answer. ``until`` is when to ask again, by the monotonic
+    clock, and ``keys`` are those that were read. ``others`` are the logins that the session cookies of the request are
+    tied to, beside its own.
     """
 
     claim: Claim
     login: Login | None = None
+    handle: Handle | None = None
+    by_cookie: bool = False
     record: Record | None = None
     ended: str | None = None
     ended_at: float = 0.0
     local: bool = False
     named: str | None = None
     wanted: str | None = None
-    dead: tuple[SessionCookie, ...] = ()
+    dead: tuple[Secret, ...] = ()
+    dead_bearer: bool = False
     known: bool = True
     until: float = field(default=float("inf"))
+    keys: tuple[str, ...] = ()
+    others: tuple[Handle, ...] = ()
 
     @property
     def live(self) -> bool:
         """Tell whether a remembered login is behind the request, and has not ended."""
         return self.login is not None and self.ended is None
+
+    @property
+    def hides(self) -> bool:
+        """Tell whether something of the request has to be kept from the application."""
+        return self.ended is not None or bool(self.dead) or self.dead_bearer or self.claim.excess
 
     def just_ended(self, now: float) -> bool:
         """Tell whether this is the moment of a second click."""
@@ -165,22 +198,56 @@ def _judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
     verdict = Verdict(claim)
     if claim.handle is not None:
         _judge_handle(verdict, claim.handle, records)
-    if verdict.ended is not None:
-        verdict.dead = claim.cookies
-        return verdict
-    telling = [cookie for cookie in claim.cookies if cookie.digest]
-    dead = {cookie: tombstone for cookie in telling if (tombstone := _tombstone_of(cookie, records)) is not None}
+    # Each cookie by its own word: it is dead itself, or tied to a login that lives or has ended, or unknown.
+    said = {digest: _of_cookie(digest, claim, records) for digest in claim.digests}
+    verdict.dead_bearer = any(said[digest].ended is not None for digest in claim.bearers)
+    ended_here = verdict.ended is not None
+    dead: list[Secret] = []
+    for cookie in claim.cookies:
+        own = said[cookie.digest] if cookie.digest else Verdict(claim)
+        unknown_beside_the_end = ended_here and own.handle is None and own.ended is None
+        if own.ended is not None or unknown_beside_the_end:
+            dead.append(cookie)
     verdict.dead = tuple(dead)
-    # Two cookies of one name, one of them dead: somebody else's was planted beside the user's own, which goes on
-    # living. And a login that lives goes before a dead value: the browser has signed in again since.
-    if dead and len(dead) == len(telling) and not verdict.live:
-        _read_tombstone(verdict, next(iter(dead.values())))
-        verdict.dead = claim.cookies
+    verdict.others = tuple(one.handle for one in said.values() if one.live and one.handle is not None)
+    if not verdict.live:
+        _known_by_cookie(verdict, [said[cookie.digest] for cookie in claim.cookies if cookie.digest], said)
     return verdict
 
 
-def _tombstone_of(cookie: SessionCookie, records: Mapping[str, Record | None]) -> Record | None:
-    return records.get(f"buried:{cookie.digest}") or records.get(f"invented:{cookie.digest}")
+def _known_by_cookie(verdict: Verdict, own: list[Verdict], said: Mapping[str, Verdict]) -> None:
+    """Let the cookies speak for a request whose handle does not live, or that has none."""
+    claim = verdict.claim
+    living = [one for one in (*own, *(said[digest] for digest in claim.bearers)) if one.live]
+    if living:
+        # Of several cookies of one name most applications read the last one.
+        last = living[-1]
+        verdict.login, verdict.handle, verdict.record, verdict.by_cookie = last.login, last.handle, last.record, True
+        verdict.ended, verdict.ended_at = None, 0.0
+        return
+    # Two cookies of one name, one of them dead: somebody else's was planted beside the user's own, which goes on
+    # living. And a login that lives goes before a dead value: the browser has signed in again since.
+    ended = [one for one in own if one.ended is not None]
+    if verdict.ended is None and ended and len(ended) == len(own):
+        first = ended[0]
+        verdict.ended, verdict.ended_at, verdict.local = first.ended, first.ended_at, first.local
+        verdict.named, verdict.wanted = first.named, first.wanted
+        verdict.login, verdict.handle, verdict.by_cookie = first.login, first.handle, True
+        verdict.dead = claim.cookies
+
+
+def _of_cookie(digest: str, claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
+    """Say what is known by the value of one session cookie alone."""
+    verdict = Verdict(claim)
+    record = records.get(cookie_key(digest))
+    handle = Handle.tied(record)
+    if handle is not None:
+        _judge_handle(verdict, handle, records)
+        if verdict.login is not None:
+            verdict.login = without_tokens(verdict.login)
+    elif record is not None:
+        _read_tombstone(verdict, record)
+    return verdict
 
 
 def _read_tombstone(verdict: Verdict, tombstone: Record) -> None:
@@ -190,6 +257,7 @@ def _read_tombstone(verdict: Verdict, tombstone: Record) -> None:
 
 
 def _judge_handle(verdict: Verdict, handle: Handle, records: Mapping[str, Record | None]) -> None:
+    verdict.handle = handle
     record = records.get(f"login:{handle.key}")
     tombstone = records.get(f"ended:{handle.key}")
     if tombstone is not None:
@@ -210,13 +278,29 @@ def covering(record: Record | None, handle: Handle) -> list[Any] | None:
 
     A record maps the digest of the subject that a logout token named beside the sid, or an empty string where it named
     none, to ``[the token's iat, its receipt, what brought it]``. A login of another subject is not meant. A
-    front-channel request has no iat.
+    front-channel request has no iat. The record of a subject may also say up to when its logins without a known sid
+    have ended, since any of these may be the session that a token named.
     """
     for sub_key, entry in (record or {}).items():
         meant = not sub_key or not handle.sub_key or sub_key in (FRONT_CHANNEL, handle.sub_key)
+        if sub_key == SID_UNKNOWN:
+            meant = not handle.sid_key
         if meant and _was_made_before(handle, entry[0], float(entry[1])):
             return list(entry)
     return None
+
+
+def later_of(record: Record | None, other: Record | None) -> Record:
+    """Give the not-before record that ends what either of two records ends."""
+    merged = dict(record or {})
+    for slot, entry in (other or {}).items():
+        if slot not in merged or _time_of(merged[slot]) < _time_of(entry):
+            merged[slot] = entry
+    return merged
+
+
+def _time_of(entry: list[Any]) -> float:
+    return float(entry[0] or entry[1])
 
 
 def _was_made_before(handle: Handle, iat: float | None, received: float) -> bool:
@@ -239,3 +323,8 @@ def login_from(record: Record, ended: str | None = None) -> Login:
     """Read a login back from its record."""
     fields = ("provider", "iss", "sub", "sid", "id_token", "refresh_token", "logout_hint")
     return Login(**{name: record.get(name) for name in fields}, ended=ended)
+
+
+def without_tokens(login: Login) -> Login:
+    """Give a login without what only its own browser may use."""
+    return replace(login, id_token=None, refresh_token=None, logout_hint=None)

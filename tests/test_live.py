@@ -324,7 +324,8 @@ class House:
             await self.scripts[scope["path"]](receive, send)
             return
         if scope["path"] == "/login":
-            remember_login(scope, id_token=id_token(iss=ISSUER))
+            sid = scope["query_string"].decode() or "s1"
+            remember_login(scope, id_token=id_token(iss=ISSUER, sid=sid))
         await PlainTextResponse("", 303 if scope["path"] == "/logout" else 200)(scope, receive, send)
 
     async def signed_in(self) -> Browser:
@@ -440,7 +441,7 @@ async def test_a_stream_that_was_opened_while_the_store_was_down_ends_as_well() 
 
     house.scripts["/events"] = stream
     store.trouble = "raise"
-    house.app._attendant._ledger.verdicts.clear()  # nothing is known of anybody
+    house.app._attendant._ledger._known.entries.clear()  # nothing is known of anybody
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(house.serve, live, alice, "/events", "GET")
         await until(lambda: live.sent)
@@ -475,7 +476,7 @@ async def by_logout(there: House, alice: Browser, stub: StubProvider) -> Answer:
 
 
 async def by_a_new_login(there: House, alice: Browser, stub: StubProvider) -> Answer:
-    return await alice.get("/login")
+    return await alice.get("/login?s2")
 
 
 async def by_logout_token(there: House, alice: Browser, stub: StubProvider) -> Answer:
@@ -495,17 +496,17 @@ async def by_frame_with_cookies(there: House, alice: Browser, stub: StubProvider
 @pytest.mark.parametrize("end", [by_logout, by_a_new_login, by_logout_token, by_frame, by_frame_with_cookies])
 async def test_every_way_to_end_a_login_is_news_to_every_worker(end: Any) -> None:
     """Without news the other worker would find the end only when it looks at everybody, which it does not do here."""
-    stub, store = StubProvider(ISSUER, "rp"), ForeignStore()
+    stub, store, other = StubProvider(ISSUER, "rp"), ForeignStore(), ForeignStore()
+    other.inner = store.inner  # what is one object is one process
     async with stub.client() as client:
         options: dict[str, Any] = {
             "providers": [OIDCProvider(ISSUER, "rp")],
             "http_client": client,
-            "store": store,
             "backchannel_path": "/backchannel",
             "frontchannel_path": "/frontchannel",
             "frontchannel_session_required": False,
         }
-        here, there = House(**options), House(**options)
+        here, there = House(store=store, **options), House(store=other, **options)
         here.watch.everybody_after = 1e9
         alice, live = await there.signed_in(), Live()
         async with anyio.create_task_group() as tasks:
@@ -590,15 +591,21 @@ async def test_an_error_of_the_application_in_a_stream_is_its_own() -> None:
 async def test_a_dead_cookie_beside_a_living_login_ends_no_connection() -> None:
     """Two browsers may hold the same signed cookie, made in the same second; the login is what counts."""
     house, mine, theirs = House(), Live(), Live()
-    alice, other = [Browser(house.app, {"session": "the-very-same-value"}) for _ in range(2)]
-    for browser in (alice, other):
-        await browser.get("/login")
+
+    async def sign_in(receive: Any, send: Any) -> None:
+        remember_login(id_token=id_token())
+        answer = PlainTextResponse("")
+        answer.set_cookie("session", "the-very-same-value")
+        await answer({"type": "http"}, receive, send)
+
+    house.scripts["/login"] = sign_in
+    alice, other = await house.signed_in(), await house.signed_in()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(house.serve, mine, alice)
         tasks.start_soon(house.serve, theirs, other)
-        await until(lambda: mine.sent and theirs.sent)
+        await until(lambda: theirs.sent)
         await other.post("/logout")
-        await until(lambda: SIGNED_OUT in theirs.sent)  # the watch has looked
+        tasks.start_soon(house.serve, mine, alice)
+        await until(lambda: SIGNED_OUT in theirs.sent and mine.sent)  # the watch has looked
         assert SIGNED_OUT not in mine.sent
         alice.cookies.pop("session")
         await alice.post("/logout")

@@ -28,7 +28,17 @@ from asgi_rp_logout import (
     remember_login,
 )
 from tests.asgi import call, http_scope
-from tests.places import INSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.places import (
+    INSIDE,
+    OUTSIDE,
+    Browser,
+    ForeignStore,
+    Site,
+    destination,
+    id_token,
+    in_both_places,
+    providers,
+)
 
 TOKEN = id_token("bob", "s2", "https://b.example")
 HINT = {"id_token_hint": TOKEN, "client_id": "rp-b", "post_logout_redirect_uri": "http://127.0.0.1/bye"}
@@ -510,20 +520,30 @@ async def test_a_session_that_cannot_be_read_counts_as_none() -> None:
 
 
 async def test_outside_of_a_signed_session_one_warning_says_where_the_middleware_belongs(log: Any) -> None:
+    """What makes a copy dangerous is a second value of one session, whatever signed, encrypted or packed it."""
+
     async def callback(request: Request) -> Response:
         request.session["user"] = "bob"
         remember_login(request, id_token=TOKEN)
         return PlainTextResponse("welcome")
 
-    routes = [Route("/callback", callback)]
+    async def touch(request: Request) -> Response:
+        request.session["touched"] = request.session.get("touched", 0) + 1
+        return PlainTextResponse("touched")
+
+    routes = [Route("/callback", callback), Route("/touch", touch)]
     signed = Starlette(routes=routes, middleware=[Middleware(SessionMiddleware, secret_key="secret")])
-    app = RPLogoutMiddleware(signed, providers=providers())
+    browser = Browser(RPLogoutMiddleware(signed, providers=providers()))
+    await browser.get("/callback")
+    assert log() == []
     for _ in range(3):
-        await Browser(app).get("/callback")
-    assert len(log()) == 1
-    assert "inside the session middleware" in log()[0]
-    await Site("outside").signed_in()
-    await Site(INSIDE).signed_in()
+        await browser.get("/touch")
+    (warning,) = log()
+    assert "'session' changes its value" in warning
+    assert "inside the session middleware" in warning
+    for place in (OUTSIDE, INSIDE):
+        one = await Site(place).signed_in()
+        await one.get("/touch")
     assert len(log()) == 1
 
 

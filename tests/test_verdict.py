@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from asgi_rp_logout import Login, StoreError
+from asgi_rp_logout.protocol.cookie_values import Secret
 from asgi_rp_logout.verdict import (
     FRONT_CHANNEL,
     Claim,
     Handle,
-    SessionCookie,
     before_key,
     covering,
     digest,
@@ -29,14 +29,14 @@ RECORD = login_record(LOGIN, HANDLE, NOW)
 TOMBSTONE = {"by": "logout", "at": NOW + 60}
 
 
-def cookie(name: str) -> SessionCookie:
-    return SessionCookie("session", name, f"digest-{name}")
+def cookie(name: str) -> Secret:
+    return Secret(f"digest-{name}", (("session", name),))
 
 
 def test_a_handle_is_read_back_as_it_was_made() -> None:
     assert Handle.parse(HANDLE.text) == HANDLE
     assert (HANDLE.at, HANDLE.made) == (int(NOW) - 5, NOW)
-    assert HANDLE.keys()[2:] == [before_key(ISS, sid="s1"), before_key(ISS, sub="alice")]
+    assert HANDLE.record_keys()[2:] == [before_key(ISS, sid="s1"), before_key(ISS, sub="alice")]
 
 
 def test_no_two_handles_are_alike_and_none_shows_who_it_is_for() -> None:
@@ -78,7 +78,7 @@ def test_a_handle_that_was_tampered_with_is_one_of_nothing(tampered: str) -> Non
     handle = Handle.parse(tampered)
     assert handle is not None
     records = {f"login:{HANDLE.key}": RECORD, f"ended:{HANDLE.key}": TOMBSTONE}
-    verdict = judge(Claim.of(handle, ()), records)
+    verdict = judge(Claim(handle), records)
     assert (verdict.login, verdict.ended) == (None, None)
 
 
@@ -107,7 +107,7 @@ ENDS: dict[str, tuple[list[Any], bool]] = {
 @pytest.mark.parametrize(("entry", "ends"), ENDS.values(), ids=ENDS.keys())
 def test_a_not_before_time_ends_what_was_made_up_to_it(entry: list[Any], ends: bool) -> None:
     for key in (before_key(ISS, sid="s1"), before_key(ISS, sub="alice")):
-        verdict = judge(Claim.of(HANDLE, ()), {f"login:{HANDLE.key}": RECORD, key: {"": entry}})
+        verdict = judge(Claim(HANDLE), {f"login:{HANDLE.key}": RECORD, key: {"": entry}})
         assert verdict.ended == (entry[2] if ends else None)
         assert verdict.live is not ends
 
@@ -160,44 +160,43 @@ def test_a_token_from_the_future_ends_nothing_that_comes_after_it() -> None:
 
 
 def test_a_login_whose_record_is_gone_still_ends() -> None:
-    verdict = judge(Claim.of(HANDLE, (cookie("x"),)), {f"ended:{HANDLE.key}": TOMBSTONE})
+    verdict = judge(Claim(HANDLE, (cookie("x"),)), {f"ended:{HANDLE.key}": TOMBSTONE})
     assert (verdict.ended, verdict.live, verdict.dead) == ("logout", False, (cookie("x"),))
-    verdict = judge(Claim.of(HANDLE, ()), {before_key(ISS, sub="alice"): {"": [AT + 1, S, "back-channel"]}})
+    verdict = judge(Claim(HANDLE), {before_key(ISS, sub="alice"): {"": [AT + 1, S, "back-channel"]}})
     assert verdict.ended == "back-channel"
 
 
-# Session cookies that were buried
+# Session cookies that were revoked
 
-BURIED: dict[str, tuple[list[str], list[str], bool, list[str], str | None]] = {
-    # cookies, buried ones, a living handle | dead ones, what ended it
+REVOKED: dict[str, tuple[list[str], list[str], bool, list[str], str | None]] = {
+    # cookies, revoked ones, a living handle | dead ones, what ended it
     "one, alive": (["x"], [], False, [], None),
-    "one, buried": (["x"], ["x"], False, ["x"], "logout"),
-    "two, one of them buried": (["x", "y"], ["x"], False, ["x"], None),
-    "two, both buried": (["x", "y"], ["x", "y"], False, ["x", "y"], "logout"),
-    "one buried, beside a living login": (["x"], ["x"], True, ["x"], None),
-    "somebody else's buried": (["x"], ["z"], False, [], None),
+    "one, revoked": (["x"], ["x"], False, ["x"], "logout"),
+    "two, one of them revoked": (["x", "y"], ["x"], False, ["x"], None),
+    "two, both revoked": (["x", "y"], ["x", "y"], False, ["x", "y"], "logout"),
+    "one revoked, beside a living login": (["x"], ["x"], True, ["x"], None),
+    "somebody else's revoked": (["x"], ["z"], False, [], None),
 }
 
 
-@pytest.mark.parametrize(("cookies", "buried", "living", "dead", "ended"), BURIED.values(), ids=BURIED.keys())
-@pytest.mark.parametrize("kind", ["buried", "invented"])
-def test_a_buried_cookie_is_dead(
-    kind: str, cookies: list[str], buried: list[str], living: bool, dead: list[str], ended: str | None
+@pytest.mark.parametrize(("cookies", "revoked", "living", "dead", "ended"), REVOKED.values(), ids=REVOKED.keys())
+def test_a_revoked_cookie_is_dead(
+    cookies: list[str], revoked: list[str], living: bool, dead: list[str], ended: str | None
 ) -> None:
-    records: dict[str, Any] = {f"{kind}:digest-{name}": TOMBSTONE for name in buried}
+    records: dict[str, Any] = {f"cookie:digest-{name}": TOMBSTONE for name in revoked}
     if living:
         records[f"login:{HANDLE.key}"] = RECORD
-    claim = Claim.of(HANDLE if living else None, tuple(map(cookie, cookies)))
-    assert records.keys() <= set(claim.keys) or "z" in buried
+    claim = Claim(HANDLE if living else None, tuple(map(cookie, cookies)))
+    assert records.keys() <= set(claim.keys) or "z" in revoked
     verdict = judge(claim, records)
-    assert [one.value for one in verdict.dead] == dead
+    assert [one.parts[0][1] for one in verdict.dead] == dead
     assert (verdict.ended, verdict.live) == (ended, living)
 
 
 def test_a_cookie_too_short_to_be_anybodys_own_neither_dies_nor_saves_a_dead_one() -> None:
-    short = SessionCookie("session", "1", None)
-    assert judge(Claim.of(None, (short,)), {}).dead == ()
-    verdict = judge(Claim.of(None, (short, cookie("x"))), {"buried:digest-x": TOMBSTONE})
+    short = Secret(None, (("session", "1"),))
+    assert judge(Claim(None, (short,)), {}).dead == ()
+    verdict = judge(Claim(None, (short, cookie("x"))), {"cookie:digest-x": TOMBSTONE})
     assert (verdict.ended, verdict.dead) == ("logout", (short, cookie("x")))
 
 
@@ -206,10 +205,10 @@ def test_a_cookie_too_short_to_be_anybodys_own_neither_dies_nor_saves_a_dead_one
 
 def test_an_end_is_fresh_for_two_minutes_and_says_where_it_led() -> None:
     tombstone = {**TOMBSTONE, "local": True, "provider": "b", "to": "/bye"}
-    verdict = judge(Claim.of(HANDLE, ()), {f"ended:{HANDLE.key}": tombstone})
+    verdict = judge(Claim(HANDLE), {f"ended:{HANDLE.key}": tombstone})
     assert (verdict.local, verdict.named, verdict.wanted) == (True, "b", "/bye")
     assert (verdict.just_ended(NOW + 60 + 119), verdict.just_ended(NOW + 60 + 121)) == (True, False)
-    assert not judge(Claim.of(HANDLE, ()), {f"login:{HANDLE.key}": RECORD}).just_ended(NOW)
+    assert not judge(Claim(HANDLE), {f"login:{HANDLE.key}": RECORD}).just_ended(NOW)
 
 
 @pytest.mark.parametrize("record", [{"at": "yesterday"}, {"at": None}, {"at": [], "by": 7}])
@@ -217,5 +216,5 @@ def test_a_malformed_record_is_a_fault_of_the_store(record: dict[str, Any]) -> N
     """Another version may have written it; no request may break on it."""
     handle = Handle.new(Login(sub="alice"), 1000.0)
     with pytest.raises(StoreError) as refused:
-        judge(Claim.of(handle, ()), {f"ended:{handle.key}": record})
+        judge(Claim(handle), {f"ended:{handle.key}": record})
     assert refused.value.code == "record"

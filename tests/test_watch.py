@@ -10,10 +10,11 @@ import anyio
 import pytest
 
 from asgi_rp_logout import Login, MemoryStore, StaticProvider, StoreError
-from asgi_rp_logout.ledger import Deadline, Ledger
-from asgi_rp_logout.live import Connection, ConnectionEndedError, Watch, WebSocketConnection, announce
+from asgi_rp_logout.ledger import Deadline, Ending, Ledger
+from asgi_rp_logout.live import Connection, ConnectionEndedError, Watch, WebSocketConnection
 from asgi_rp_logout.middleware import RPLogoutMiddleware
-from asgi_rp_logout.verdict import Claim, Handle
+from asgi_rp_logout.store import COLLECTION, LOGIN
+from asgi_rp_logout.verdict import Handle
 from tests.places import ForeignStore
 
 SOON = 20.0
@@ -49,18 +50,23 @@ class Scene:
 
     def __init__(self, store: Any = None, **watching: Any) -> None:
         self.store: Any = store if store is not None else Reading()
-        self.here, self.there = self._ledger(), self._ledger()
+        self.here = self._ledger(self.store)
+        self.there = self.here
+        if store is None:
+            other = ForeignStore()
+            other.inner = self.store.inner  # what is one object is one process
+            self.there = self._ledger(other)
         # Nobody is looked at without a reason, unless a test says so.
         self.watch = Watch(self.here, **{"everybody_after": 1e9, **watching})
         self.closed: list[Handle] = []
         self.stuck, self.let_go = 0, anyio.Event()
         self.connections: dict[Handle, WebSocketConnection] = {}
 
-    def _ledger(self) -> Ledger:
+    def _ledger(self, store: Any) -> Ledger:
         async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
         provider = StaticProvider("https://id.example.com/logout")
-        return Ledger(RPLogoutMiddleware(app, providers=[provider], store=self.store, freshness=0)._settings)
+        return Ledger(RPLogoutMiddleware(app, providers=[provider], store=store, freshness=0)._settings)
 
     @property
     def watched(self) -> Any:
@@ -80,15 +86,18 @@ class Scene:
                     self.stuck -= 1
             self.closed.append(handle)
 
-        self.connections[handle] = connection = WebSocketConnection(Claim.of(handle, ()), nothing_to_receive, send)
+        self.connections[handle] = connection = WebSocketConnection((handle,), nothing_to_receive, send)
         self.watch.add(connection)
         return handle
 
     async def end(self, *handles: Handle) -> None:
         """End logins at the other worker."""
         for handle in handles:
-            await self.there.end(handle, None, "logout", Deadline())
-        await announce(self.there, Deadline())
+            await self.there.end(Ending(handle, (), LOGIN, "logout", {}, {}), Deadline())
+
+    async def end_without_news(self, handle: Handle) -> None:
+        """End a login at the other worker, whose news of it gets lost."""
+        await self.there.store.put(f"ended:{handle.key}", {"by": "logout", "at": time.time()}, collection=COLLECTION)
 
     async def looked(self) -> None:
         """Wait until the watch has looked around once more."""
@@ -142,7 +151,7 @@ async def test_a_connection_opened_on_an_old_verdict_is_looked_at_by_itself(scen
     await scene.end(Handle.new(Login(sub="bob"), time.time()))
     await scene.looked()
     late = scene.open()
-    await scene.there.end(late, None, "logout", Deadline())  # and no news of it
+    await scene.end_without_news(late)
     await until(lambda: scene.closed)
     assert scene.closed == [late]
 
@@ -152,7 +161,7 @@ async def test_an_end_whose_news_was_lost_is_found_all_the_same(make_scene: Call
     handle = scene.open()
     await scene.looked()
     await scene.looked()
-    await scene.there.end(handle, None, "logout", Deadline())
+    await scene.end_without_news(handle)
     await until(lambda: scene.closed)
     assert scene.closed == [handle]
 
@@ -297,7 +306,7 @@ async def test_a_response_gets_what_it_still_needs_to_be_complete(sent: list[Any
     async def send(message: Any) -> None:
         out.append(message)
 
-    await _send_and_end(Connection(Claim(), send), sent)
+    await _send_and_end(Connection((), send), sent)
     assert out == [*sent, *rest]
 
 
@@ -325,7 +334,7 @@ async def test_a_websocket_gets_what_it_still_needs_to_be_closed(sent: list[Any]
     async def send(message: Any) -> None:
         out.append(message)
 
-    await _send_and_end(WebSocketConnection(Claim(), nothing_to_receive, send), sent)
+    await _send_and_end(WebSocketConnection((), nothing_to_receive, send), sent)
     assert out == [*sent, *rest]
 
 

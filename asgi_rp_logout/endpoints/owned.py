@@ -11,7 +11,6 @@ from .._asgi import Headers, Receive, Send, logger
 from ..arrival import Arrivals
 from ..client import is_in_frame
 from ..ledger import Deadline, Ledger
-from ..live import announce
 from ..login import Login
 from ..logins import empty_session, end_login, expire_cookies
 from ..messages import headers_of
@@ -21,7 +20,7 @@ from ..request import Request
 from ..resolve import list_providers
 from ..revoke import AFTER_DEADLINE, How, LogoutEvent, tell
 from ..settings import Settings
-from ..verdict import FRONT_CHANNEL, before_key, digest
+from ..verdict import FRONT_CHANNEL, digest
 from ..warm import warm
 from .back_channel import back_channel
 from .callback import callback
@@ -59,8 +58,8 @@ class Owned:
         ended: list[Login] = []
 
         async def end(token: LogoutToken, received: float) -> None:
-            await end_by_token(self._ledger, token, received)
-            ended.append(Login(iss=token.iss, sub=token.sub, sid=token.sid))
+            if await end_by_token(self._ledger, token, received):
+                ended.append(Login(iss=token.iss, sub=token.sub, sid=token.sid))
 
         await back_channel(request.scope, receive, send, providers=providers, end=end)
         await self._tell(providers, "back-channel", ended)
@@ -96,20 +95,22 @@ class Owned:
                 await tell(self._settings.on_logout, LogoutEvent(how, name, one.iss, one.sub, one.sid))
 
 
-async def end_by_token(ledger: Ledger, token: LogoutToken, received: float) -> None:
+async def end_by_token(ledger: Ledger, token: LogoutToken, received: float) -> bool:
     """End what a logout token means (Back-Channel Logout 1.0, sections 2.4 and 2.7). Raises ``StoreError``.
 
     With a sid it is that one session, and only if the subject beside it is the login's; without, it is every session
-    of the subject. Never more than was there when the token was made, and never later than its receipt.
+    of the subject. Never more than was there when the token was made, and never later than its receipt. Tells whether
+    the token has ended anything that was not ended before.
     """
-    if token.sid is not None:
-        key = before_key(token.iss, sid=token.sid)
-        slot = digest(token.iss, "sub", token.sub) if token.sub is not None else ""
-    else:
-        key, slot = before_key(token.iss, sub=token.sub), ""
-    deadline = Deadline()
-    await ledger.end_before(key, slot, at=token.iat, received=received, by="back-channel", deadline=deadline)
-    await announce(ledger, deadline)
+    return await ledger.end_sessions(
+        token.iss,
+        sid=token.sid,
+        sub=token.sub,
+        at=token.iat,
+        received=received,
+        by="back-channel",
+        deadline=Deadline(),
+    )
 
 
 async def end_by_frame(ledger: Ledger, iss: str, sid: str, received: float) -> bool:
@@ -121,10 +122,16 @@ async def end_by_frame(ledger: Ledger, iss: str, sid: str, received: float) -> b
     known = f"known:{digest(iss, 'sid', sid)}"
     if (await ledger.read([known], deadline))[known] is None:
         return False
-    key = before_key(iss, sid=sid)
-    await ledger.end_before(key, FRONT_CHANNEL, at=None, received=received, by="front-channel", deadline=deadline)
-    await announce(ledger, deadline)
-    return True
+    return await ledger.end_sessions(
+        iss,
+        sid=sid,
+        sub=None,
+        at=None,
+        received=received,
+        by="front-channel",
+        slot=FRONT_CHANNEL,
+        deadline=deadline,
+    )
 
 
 async def end_by_browser(

@@ -1,31 +1,57 @@
-"""Cookies: which of them are meant by a name, how each is expired, and what their values are compared by.
+r"""Cookies: which of them are meant by a name, how each is expired, and what applications read from a Cookie header.
 
 A browser forgets a cookie only if the deletion has the name, Domain, Path and partition that the cookie was set with
 (RFC 6265bis, section 5.7, step 23), and ignores the deletion altogether if it breaks a rule of its name: ``__Secure-``
 wants Secure, ``__Host-`` wants Secure, Path=/ and no Domain (steps 20 and 21), SameSite=None and Partitioned want
-Secure. Several deletions that find nothing do no harm, so one is sent for every name the cookie may have.
+Secure. Several deletions that find nothing do no harm, so one is sent for every form the cookie may have.
+
+A Cookie header has no one reading. Starlette, Django and most others split it at ";". ``http.cookies`` (Bottle,
+CherryPy, Emmett) and aiohttp end a value at a blank too, and WebOb at every character that it does not expect, such as
+a comma; a quoted string may span a ";"; BlackSheep decodes percent-encoding in names. ``secrets`` returns what any of
+them reads for a session cookie. It finds the *name* wherever a parser may begin one, and reads the value behind it in
+all ways.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import count, takewhile
 from typing import Literal
 from urllib.parse import unquote
 
 from ..errors import ConfigurationError
+from .cookie_values import Secret, secret_digest, unquoted
 
 PREFIXES = ("__Host-", "__Secure-")
+ROOM = 2048
+"""Bytes that all deletions of one answer may take, whatever the request names."""
+MOST_SECRETS = 16
+"""Session cookies that a request may bring, one in chunks counted as one."""
+_MOST_MENTIONS = 128
+
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
 _DOMAIN = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-_ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))", re.DOTALL)
-SHORTEST_SECRET = 16
-"""Characters of a value that may identify one browser. ``logged_in=1`` is everybody's, and must never be buried."""
+_HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z](?:[a-z0-9-]*[a-z0-9])?")
+
+# What WebOb takes for a part of a name or of a value.
+_WEBOB = r"A-Za-z0-9_~!@#$%^&*()+=\-`.?|:/{}<>'"
+_BEGIN = rf"(?:(?<![{_WEBOB}])|(?<=GMT))"
+_PIECE = re.compile(r"[^;]*")
+_WORD = re.compile(r"[^\s;]*")
+_QUOTED = re.compile(r'"(?:[^\\"]|\\.)*"', re.DOTALL)
+_RUN = re.compile(rf'"(?:\\"|.)*?"|(?:[{_WEBOB}]|\\.)*', re.DOTALL)
+
+# How libraries number the chunks of one cookie. Litestar reads as many digits as there are.
+_CHUNKS = (
+    re.compile(r"(.+)(-)([0-9]+)"),
+    *(re.compile(rf"(.+)({one})([0-9]{{1,3}})") for one in (r"\.", "_", "__", "_C")),
+)
+_END = r"(?:[-._C0-9]|%[0-9A-Fa-f]{2})*"  # of a chunk's name, to be looked at more closely
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +59,8 @@ class Cookie:
     """Name a cookie with the attributes it was set with, without which a browser ignores its deletion.
 
     ``name`` with or without its prefix: ``session`` stands for ``__Host-session`` and ``__Secure-session`` too, and for
-    the chunks ``session.0``, ``session_1``. Raises ``ConfigurationError`` for what no browser would have stored.
+    the chunks ``session.0``, ``session-0``, ``session_1``, ``session__1`` and ``session_C1``. Raises
+    ``ConfigurationError`` for what no browser would have stored.
     """
 
     name: str
@@ -68,58 +95,256 @@ class Cookie:
         return self.name
 
     def names(self) -> tuple[str, ...]:
-        """Give every whole name that the cookie may have: bare, and with each prefix that its attributes allow."""
+        """Return every whole name that the cookie may have: bare, and with each prefix that its attributes allow."""
         secured = "__Secure-" + self.base_name
         if self.domain is None and self.path == "/":
             return (self.base_name, "__Host-" + self.base_name, secured)
         return (self.base_name, secured)
 
-    def deletion(self, name: str) -> bytes:
-        """Give the Set-Cookie value that expires this cookie under one of its names."""
-        secure = name.startswith(PREFIXES) or self.partitioned or self.samesite == "none"
-        parts = [f"{name}=", "Max-Age=0", "Expires=Thu, 01 Jan 1970 00:00:00 GMT", f"Path={self.path}"]
-        parts += [f"Domain={self.domain}"] if self.domain else []
+    def deletion(self, name: str, *, secure: bool, path: str | None = None, domain: str | None = None) -> bytes:
+        """Return the Set-Cookie value that expires this cookie under one of its names, in one place.
+
+        ``secure`` means that the browser sees https. The place is ``path`` and ``domain``, no Domain without one.
+        """
+        secure = secure or self.needs_https(name)
+        parts = [f"{name}=", "Max-Age=0", "Expires=Thu, 01 Jan 1970 00:00:00 GMT", f"Path={path or self.path}"]
+        parts += [f"Domain={domain}"] if domain else []
         parts += ["Secure"] if secure else []
         parts += [f"SameSite={self.samesite.capitalize()}"]
         parts += ["Partitioned"] if self.partitioned else []
         return "; ".join(parts).encode("ascii")
 
+    def needs_https(self, name: str) -> bool:
+        """Return whether browsers take the cookie, and its deletion, over https only."""
+        return name.startswith(PREFIXES) or self.partitioned or self.samesite == "none"
 
-def _pattern(cookies: Sequence[Cookie]) -> re.Pattern[str]:
-    names = "|".join(re.escape(name) for cookie in cookies for name in cookie.names())
-    # A chunk is the whole name, a separator and a number. Matching by prefix would take "session_hint" along.
-    return re.compile(rf"(?:{names})(?:(?:\.|__?)[0-9]{{1,3}})?")
+    def places(self, name: str, host: str | None) -> list[tuple[str, str | None]]:
+        """Return every path and Domain that a browser may keep the cookie under, as declared first.
+
+        Browsers keep a cookie with a Domain and one without as two, and likewise the paths "/app" and "/app/".
+        """
+        if name.startswith("__Host-"):
+            return [("/", None)]
+        other = self.path[:-1] if self.path.endswith("/") else self.path + "/"
+        paths = [self.path] if self.path == "/" else [self.path, other]
+        domains = [self.domain, None] if self.domain else [None, *_domain_of(host)]
+        return [(path, domain) for path in paths for domain in domains]
+
+
+def _domain_of(host: str | None) -> list[str]:
+    name = (host or "").partition(":")[0].lower()
+    return [name] if _HOST.fullmatch(name) else []
+
+
+def _spelled(text: str) -> str:
+    """Return a pattern for a name as it is, or percent-encoded as BlackSheep reads it."""
+    return "".join(rf"(?:{re.escape(char)}|%(?i:{ord(char):02x}))" for char in text)
+
+
+# The values that three kinds of parsers read: those that split at ";", the standard library's, and WebOb.
+_Values = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mention:
+    """Keep where the value of a session cookie may begin in a header, the name before it, and the readings."""
+
+    name: str
+    begin: int
+    values: _Values
 
 
 class CookieSet:
-    """Answer which of a request's or a response's cookies belong to the declared ones."""
+    """Answer which of a request's or a response's cookies belong to the declared ones, and what they say."""
 
     def __init__(self, cookies: Sequence[Cookie]) -> None:
         self.cookies = tuple(cookies)
-        self._patterns = [_pattern([cookie]) for cookie in cookies]
-        self._lines = [{name: cookie.deletion(name) for name in cookie.names()} for cookie in cookies]
-        self._pattern = _pattern(cookies) if cookies else None
+        self._names = {prefix + cookie.base_name for cookie in cookies for prefix in ("", *PREFIXES)}
+        prefixes = "|".join(map(_spelled, PREFIXES))
+        names = "|".join(_spelled(cookie.base_name) for cookie in cookies)
+        self._mention = re.compile(rf"{_BEGIN}((?:{prefixes})?(?:{names}){_END})\s*=\s*") if cookies else None
 
     def has(self, name: str) -> bool:
-        """Tell whether ``name`` is one of the cookies, under a prefix or as a chunk too."""
-        return self._pattern is not None and self._pattern.fullmatch(name) is not None
+        """Return whether ``name`` is one of the cookies, under a prefix or as a chunk too."""
+        return name in self._names or self.chunk_of(name) is not None
 
-    def deletions(self, seen: Iterable[str] = ()) -> list[bytes]:
-        """Give the Set-Cookie values that expire all of them; ``seen`` are the names in the request, for the chunks."""
-        chunks = sorted({name for name in seen if self.has(name)})
-        lines: list[bytes] = []
-        for cookie, pattern, known in zip(self.cookies, self._patterns, self._lines, strict=True):
-            lines += known.values()
-            lines += [cookie.deletion(name) for name in chunks if name not in known and pattern.fullmatch(name)]
-        return lines
+    def chunk_of(self, name: str) -> tuple[str, str, str] | None:
+        """Return the whole cookie's name, the separator and the digits that a chunk's name is made of, or None.
+
+        A chunk is the exact name, a separator and a number. Matching by prefix would take "session_hint" along.
+        """
+        if name in self._names:
+            return None
+        for match in _chunks(name):
+            if match[0] in self._names:
+                return match
+        return None
+
+    def deletions(self, seen: Iterable[str] = (), *, secure: bool, host: str | None = None) -> list[bytes]:
+        """Return the Set-Cookie values that expire these cookies; see ``deletions``."""
+        return deletions([self], seen, secure=secure, host=host)
 
     def sets(self, line: bytes) -> bool:
-        """Tell whether a Set-Cookie value gives one of them a value, rather than expiring it."""
+        """Return whether a Set-Cookie value gives one of them a value, rather than expiring it."""
         return self.has(name_set_by(line)) and not is_deletion(line)
+
+    def secrets(self, header: str) -> list[Secret] | None:
+        """Return what any known parser reads for these cookies from a Cookie header, or None if it is too much.
+
+        Several headers are joined by "; " before. Too much are more than ``MOST_SECRETS``: no browser sends that many.
+        The time is linear in the length of the header.
+        """
+        mentions = self._read(header)
+        found = None if mentions is None else self._secrets([(one.name, one.values) for one in mentions])
+        return found if found is not None and len(found) <= MOST_SECRETS else None
+
+    def issued(self, lines: Iterable[bytes]) -> list[Secret]:
+        """Return the secrets that the Set-Cookie values of one answer give out."""
+        pairs = [(name_set_by(line), value_set_by(line)) for line in lines if self.sets(line)]
+        return self._secrets([(name, (value, value, value)) for name, value in pairs])
+
+    def without(self, header: str, dead: Collection[Secret]) -> str:
+        """Return a Cookie header's value from which no known parser can read one of the dead secrets any more.
+
+        Whatever stands between two ";" goes as a whole if a dead value begins there. If what is left could be read as a
+        secret that was not there before, then everything that names a session cookie goes.
+        """
+        mentions, secrets = self._read(header), self.secrets(header)
+        if mentions is None or secrets is None:
+            return self.without_any(header)
+        gone = {part for secret in dead for part in secret.parts}
+        begins = [one.begin for one in mentions if any((one.name, value) in gone for value in one.values)]
+        if not begins:
+            return header
+        pieces = {header.count(";", 0, begin) for begin in begins}
+        left = ";".join(piece for at, piece in enumerate(header.split(";")) if at not in pieces).strip()
+        after = self.secrets(left)
+        before = set(map(_identity, secrets)) - set(map(_identity, dead))
+        return left if after is not None and before.issuperset(map(_identity, after)) else self.without_any(header)
+
+    def without_any(self, header: str) -> str:
+        """Return a Cookie header's value without everything that names one of these cookies."""
+        return ";".join(piece for piece in header.split(";") if next(self._named(piece), None) is None).strip()
+
+    def _named(self, header: str) -> Iterator[tuple[str, int]]:
+        """Yield the name of every mention, decoded, and where its value begins."""
+        for match in self._mention.finditer(header) if self._mention else ():
+            name = unquote(match[1])
+            if self.has(name):
+                yield name, match.end()
+
+    def _read(self, header: str) -> list[_Mention] | None:
+        mentions: list[_Mention] = []
+        room = 4 * len(header)
+        for name, begin in self._named(header):
+            found = (_PIECE, _QUOTED if header.startswith('"', begin) else _WORD, _RUN)
+            piece, word, run = (match[0].strip() if (match := one.match(header, begin)) else "" for one in found)
+            word, run = word or piece, run or piece
+            room -= sum(map(len, {piece, word, run}))
+            if len(mentions) == _MOST_MENTIONS or room < 0:
+                return None
+            mentions.append(_Mention(name, begin, (piece, word, run)))
+        return mentions
+
+    def _secrets(self, read: Sequence[tuple[str, _Values]]) -> list[Secret]:
+        """Return the secrets, each once; some more than ``MOST_SECRETS`` if there are too many."""
+        found: dict[object, Secret] = {}
+        for parts in self._candidates(read):
+            secret = Secret(secret_digest("".join(unquoted(value) for _, value in parts)), parts)
+            known = found.get(_identity(secret))
+            found[_identity(secret)] = (
+                Secret(secret.digest, tuple(dict.fromkeys((*known.parts, *parts)))) if known else secret
+            )
+            if len(found) > MOST_SECRETS:
+                break
+        return list(found.values())
+
+    def _candidates(self, read: Sequence[tuple[str, _Values]]) -> Iterator[tuple[tuple[str, str], ...]]:
+        """Yield the parts of every whole cookie, and of every way to put chunks together."""
+        values: dict[str, list[_Values]] = {}
+        groups: dict[tuple[str, str], dict[str, str]] = {}
+        for name, readings in read:
+            values.setdefault(name, []).append(readings)
+            chunk = self.chunk_of(name)
+            if chunk is None:
+                yield from (((name, value),) for value in dict.fromkeys(readings))
+            else:
+                groups.setdefault(chunk[:2], {})[name] = chunk[2]
+        for (whole, separator), numbers in groups.items():
+            for names in _orders(whole, separator, numbers, whole in values):
+                ways = [
+                    tuple((name, values[name][which][parser]) for name in names)
+                    for which in (0, -1)
+                    for parser in range(3)
+                ]
+                yield from dict.fromkeys(ways)
+
+
+def _chunks(name: str) -> Iterator[tuple[str, str, str]]:
+    """Yield every way to read a name as that of a chunk: "s__1" is chunk 1 of "s" or of "s_"."""
+    for pattern in _CHUNKS:
+        if match := pattern.fullmatch(name):
+            yield match[1], match[2], match[3]
+
+
+def _orders(whole: str, separator: str, numbers: dict[str, str], has_whole: bool) -> list[tuple[str, ...]]:
+    """Return the orders in which libraries put the chunks of one cookie together.
+
+    All of them by number or by name, or one after the other from 0 or 1 up to the first that is missing. Litestar puts
+    the cookie without a number before all others.
+    """
+    by_name = tuple(sorted(numbers))
+    by_number = tuple(sorted(numbers, key=lambda name: (len(digits := numbers[name].lstrip("0")), digits, name)))
+    orders = [by_number, by_name]
+    for first in (0, 1):
+        row = takewhile(numbers.__contains__, (f"{whole}{separator}{number}" for number in count(first)))
+        orders.append(tuple(row))
+    if separator == "-" and has_whole:
+        orders += [(whole, *by_number), (whole, *by_name)]
+    return [order for order in dict.fromkeys(orders) if order]
+
+
+def _identity(secret: Secret) -> object:
+    return secret.digest or secret.parts
+
+
+def deletions(
+    sets: Sequence[CookieSet], seen: Iterable[str] = (), *, secure: bool, host: str | None = None, room: int = ROOM
+) -> list[bytes]:
+    """Return the Set-Cookie values that expire all cookies of the sets, the most important first, in ``room`` bytes.
+
+    ``seen`` are the names that the request brought, ``secure`` means that the browser sees https, ``host`` is the
+    request's Host. First come the cookies of the request, then those that are declared, then both in the other places
+    where a browser may keep them (``Cookie.places``). On plain http, what a browser takes over https only is left
+    out, unless the request brought it: then the browser does see https.
+    """
+    seen = list(dict.fromkeys(seen))
+    ranked: list[list[bytes]] = [[], [], [], [], []]
+    for one in sets:
+        brought = [(name, (one.chunk_of(name) or (name,))[0]) for name in seen if one.has(name)][:_MOST_MENTIONS]
+        for cookie in one.cookies:
+            mine = {prefix + cookie.base_name for prefix in ("", *PREFIXES)}
+            here = [name for name, whole in brought if whole in mine]
+            others = [name for name in cookie.names() if name not in here and (secure or not cookie.needs_https(name))]
+            for name in (*here, *others):
+                lines = [
+                    cookie.deletion(name, secure=secure, path=path, domain=domain)
+                    for path, domain in cookie.places(name, host)
+                ]
+                rank = 0 if name in here else 1 if name == cookie.base_name else 2
+                ranked[rank].append(lines[0])
+                ranked[3 if rank == 0 else 4] += lines[1:]
+    kept = []
+    for line in dict.fromkeys(line for lines in ranked for line in lines):
+        size = len(b"set-cookie: \r\n") + len(line)
+        if size <= room:
+            kept.append(line)
+            room -= size
+    return kept
 
 
 def parse_cookies(values: Iterable[str]) -> list[tuple[str, str]]:
-    """Give name and raw value of every cookie of every Cookie header, in order, repeated names included."""
+    """Return name and raw value of every cookie of every Cookie header, in order, repeated names included."""
     pairs = []
     for header in values:
         for piece in header.split(";"):
@@ -129,20 +354,14 @@ def parse_cookies(values: Iterable[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def without_cookies(header: str, dead: Iterable[tuple[str, str]]) -> str:
-    """Give a Cookie header's value without the pairs of name and raw value that are dead."""
-    gone = set(dead)
-    kept = []
-    for piece in header.split(";"):
-        name, _, value = piece.partition("=")
-        if (name.strip(), value.strip()) not in gone:
-            kept.append(piece.strip())
-    return "; ".join(piece for piece in kept if piece)
-
-
 def name_set_by(line: bytes) -> str:
-    """Give the name of the cookie that a Set-Cookie value is about."""
+    """Return the name of the cookie that a Set-Cookie value is about."""
     return line.partition(b";")[0].partition(b"=")[0].strip().decode("latin-1")
+
+
+def value_set_by(line: bytes) -> str:
+    """Return the value that a Set-Cookie value gives its cookie."""
+    return line.partition(b";")[0].partition(b"=")[2].strip().decode("latin-1")
 
 
 def is_deletion(line: bytes) -> bool:
@@ -159,27 +378,3 @@ def is_deletion(line: bytes) -> bool:
     except (KeyError, ValueError, TypeError, IndexError, OverflowError):
         return False
     return expires.replace(tzinfo=expires.tzinfo or UTC) <= datetime(1990, 1, 1, tzinfo=UTC)
-
-
-def secret_digest(name: str, value: str) -> str | None:
-    """Give what a session cookie's value is buried by, or None for a value too short to be one browser's own.
-
-    The value is first read as applications read it, so that no other spelling of the same value gets past: quotes
-    dropped, backslash escapes (as Python's own cookie module writes them) and percent-encoding resolved.
-    """
-    for _ in range(3):
-        plain = unquote(_unquoted(value), encoding="latin-1")
-        if plain == value:
-            break
-        value = plain
-    if len(value) < SHORTEST_SECRET:
-        return None
-    for prefix in PREFIXES:
-        name = name.removeprefix(prefix)
-    return hashlib.sha256(f"{name}={value}".encode("utf-8", "surrogatepass")).hexdigest()[:43]
-
-
-def _unquoted(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        return _ESCAPE.sub(lambda match: chr(int(match[1], 8)) if match[1] else match[2], value[1:-1])
-    return value

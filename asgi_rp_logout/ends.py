@@ -1,0 +1,101 @@
+"""What this process has ended, and what of it the store has still to take.
+
+An end that was decided counts here at once and for as long as its login could live, whatever the store says or fails to
+say. Ends that the store did not take are never dropped for others that it did take, and never for those of strangers:
+each cause has a limit of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .store import ISSUED, LOGIN, UNKNOWN, Record
+from .verdict import later_of
+
+LIMITS = {LOGIN: 65_536, ISSUED: 16_384, UNKNOWN: 4_096}
+"""Ends that are kept, by who could have caused them. An end takes about half a kilobyte."""
+
+
+@dataclass(slots=True)
+class End:
+    """Keep one record of an end, and ``until`` when it counts, in seconds since the epoch."""
+
+    record: Record
+    until: float
+
+
+class EndsHere:
+    """Remember the ends of this process by the keys of their records."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, OrderedDict[str, End]] = {cause: OrderedDict() for cause in LIMITS}
+        self._owed: dict[str, OrderedDict[str, End]] = {cause: OrderedDict() for cause in LIMITS}
+
+    def __len__(self) -> int:
+        return sum(map(len, (*self._taken.values(), *self._owed.values())))
+
+    @property
+    def owes(self) -> bool:
+        """Tell whether the store has still to take something."""
+        return any(self._owed.values())
+
+    def note(self, key: str, record: Record, until: float, cause: str) -> Record:
+        """Note an end, before the store is told; give the record to write, with what was ended under this key before.
+
+        Takes the record's key, ``until`` in seconds since the epoch, and who could have caused it.
+        """
+        earlier = self.get(key)
+        if earlier is not None and key.startswith("before:"):
+            record = later_of(earlier, record)
+        self.drop(key)
+        self._owed[cause][key] = End(record, until)
+        self._make_room(cause)
+        return record
+
+    def _make_room(self, cause: str) -> None:
+        taken, owed = self._taken[cause], self._owed[cause]
+        while len(taken) + len(owed) > LIMITS[cause]:
+            (taken or owed).popitem(last=False)
+
+    def take(self, keys: Iterable[str]) -> None:
+        """Note that the store has taken the records of ``keys``."""
+        for key in keys:
+            for cause, owed in self._owed.items():
+                end = owed.pop(key, None)
+                if end is not None:
+                    self._taken[cause][key] = end
+
+    def get(self, key: str) -> Record | None:
+        """Give the record of an end, or None."""
+        for ends in (*self._owed.values(), *self._taken.values()):
+            end = ends.get(key)
+            if end is not None:
+                return end.record
+        return None
+
+    def among(self, keys: Iterable[str]) -> dict[str, Record]:
+        """Give the ends among ``keys``."""
+        return {key: record for key in keys if (record := self.get(key)) is not None} if len(self) else {}
+
+    def owed(self, keys: Iterable[str]) -> dict[str, Record]:
+        """Give the ends among ``keys`` that the store has still to take."""
+        owed = [ends for ends in self._owed.values() if ends]
+        return {key: ends[key].record for key in keys for ends in owed if key in ends} if owed else {}
+
+    def drop(self, key: str) -> None:
+        """Forget an end: what it was about lives again."""
+        for ends in (*self._owed.values(), *self._taken.values()):
+            ends.pop(key, None)
+
+    def to_write(self, now: float, most: int) -> list[tuple[str, End]]:
+        """Give what the store has still to take, the ends of logins first; drop what is over."""
+        for ends in (*self._owed.values(), *self._taken.values()):
+            # Two of the oldest for each look: what is over cannot pile up.
+            for key in tuple(itertools.islice(ends, 2)):
+                if ends[key].until <= now:
+                    del ends[key]
+        waiting = itertools.chain.from_iterable(self._owed[cause].items() for cause in (LOGIN, ISSUED, UNKNOWN))
+        return list(itertools.islice(waiting, most))
