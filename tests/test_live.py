@@ -367,6 +367,28 @@ async def test_an_application_that_waits_for_its_client_learns_that_it_is_gone()
     assert got == [DISCONNECT, DISCONNECT]
 
 
+async def test_the_end_of_a_stream_is_out_before_its_application_returns() -> None:
+    """Else the server would break the response off."""
+    house, live = House(), Live()
+    alice = await house.signed_in()
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+
+    async def stream(receive: Any, send: Any) -> None:
+        await send(start)
+        live.delay = 0.3
+        with contextlib.suppress(OSError):
+            while True:
+                await anyio.sleep(0.01)
+                await send({"type": "http.response.debug"})
+
+    house.scripts["/events"] = stream
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(alice.post, "/logout")
+        with anyio.fail_after(SOON):
+            await house.serve(live, alice, "/events", "GET")
+        assert live.sent[-1] == END
+
+
 @pytest.mark.parametrize("trailers", [False, True])
 async def test_the_first_event_after_the_end_does_not_go_out(trailers: bool) -> None:
     house, live, event, failed = House(), Live(), anyio.Event(), []
@@ -571,21 +593,22 @@ async def test_no_task_is_left_when_the_last_connection_has_closed() -> None:
     await until(lambda: not watching_tasks())
 
 
-async def test_an_error_of_the_application_in_a_stream_is_its_own() -> None:
-    """The connection's end hides what comes after it, and only that."""
+@pytest.mark.parametrize("method", ["GET", ""])
+async def test_an_error_of_the_application_in_a_live_connection_is_its_own(method: str) -> None:
+    """The connection's end hides what comes after it, and only that. And nothing is watched any longer."""
+    house, live = House(), Live()
+    alice = await house.signed_in()
+    first = {"type": "http.response.start", "status": 200, "headers": []} if method else {"type": "websocket.accept"}
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/login":
-            remember_login(scope, id_token=id_token())
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"x", "more_body": scope["path"] != "/login"})
-        if scope["path"] == "/events":
-            raise ZeroDivisionError
+    async def fail(receive: Any, send: Any) -> None:
+        await send(first)
+        raise ZeroDivisionError
 
-    browser = Browser(RPLogoutMiddleware(app, providers=providers()))
-    await browser.get("/login")
+    house.scripts["/live"] = fail
     with pytest.raises(ZeroDivisionError):
-        await browser.get("/events")
+        await house.serve(live, alice, method=method)
+    assert live.sent == [first]
+    assert house.watched().all == set()
 
 
 async def test_a_dead_cookie_beside_a_living_login_ends_no_connection() -> None:
