@@ -608,7 +608,7 @@ async def test_an_error_of_the_application_in_a_live_connection_is_its_own(metho
     with pytest.raises(ZeroDivisionError):
         await house.serve(live, alice, method=method)
     assert live.sent == [first]
-    assert house.watched().all == set()
+    assert house.watched().all == house.watched().new == set()
 
 
 async def test_a_dead_cookie_beside_a_living_login_ends_no_connection() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -262,6 +263,24 @@ async def test_a_task_that_waits_for_the_client_is_told_of_the_end(scene: Scene)
             tasks.start_soon(wait)
             await scene.end(handle)
     assert got == [{"type": "websocket.disconnect", "code": 4401, "reason": "signed out"}] * 2
+
+
+@on_both_event_loops
+async def test_the_watch_keeps_nothing_of_the_request_that_came_first(make_scene: Callable[..., Scene]) -> None:
+    """It may run for days, and with it would live whatever that request's context variables hold."""
+    of_request, seen = ContextVar[str | None]("of_request", default=None), []
+
+    async def send(message: Any) -> None:
+        seen.append(of_request.get())
+
+    scene = make_scene()
+    of_request.set("a database connection")
+    handle = Handle.new(Login(sub="alice"), time.time())
+    scene.connections[handle] = WebSocketConnection((handle,), nothing_to_receive, send)
+    scene.watch.add(scene.connections[handle])
+    await scene.end(handle)
+    await until(lambda: seen)
+    assert seen == [None]
 
 
 # The protocol's last word
