@@ -14,13 +14,13 @@ from .endpoints.owned import owned_endpoints
 from .exchange import Exchange
 from .later import take
 from .ledger import Deadline, Ledger
-from .live import SIGNED_OUT, TRY_AGAIN_LATER, Connection, Watch, is_endless, watched, watching
+from .live import TRY_AGAIN_LATER, Watch, WebSocketConnection, is_stream, logins_behind, watching
 from .logins import ask_login_source, show
 from .ordinary import has_just_ended
 from .request import Request, session_as_it_is
 from .settings import Settings
 from .store import MemoryStore
-from .verdict import Verdict
+from .verdict import Handle, Verdict
 
 Arrived = tuple[Scope, str, dict[str, Any] | None, Verdict | None, Request | None]
 """A request as it came in: its scope, path and session, the verdict, and the whole request, if it was needed so far."""
@@ -83,8 +83,9 @@ class Attendant:
                 if session is not None and (self._is_telling(b"set-cookie", verdict) or has_just_ended(self._ledger)):
                     # Starlette says so since 1.0; of any other session it has to be assumed.
                     telling = telling or getattr(scope.get("session"), "modified", True)
-                if verdict is not None and verdict.login is not None and is_endless(headers):
-                    send = watching(send, watched(verdict), self._watch, context)
+                signed_in = verdict is not None and (verdict.login is not None or not verdict.known)
+                if verdict is not None and signed_in and is_stream(scope["method"], message):
+                    send = watching(send, scope["method"], verdict, self._watch, context)
                 if telling:
                     request = request or self._keep(scope, path, "", session)
                     send = Exchange(self._settings, self._ledger, request, context, send, verdict).send
@@ -158,8 +159,7 @@ class Attendant:
         if context.exchange is None:
             await self._pass_on(request, receive, send, context, verdict)
         else:
-            if verdict.live:
-                context.exchange.through(watching(send, watched(verdict), self._watch, context))
+            context.exchange.through(watching(send, request.method, verdict, self._watch, context))
             await self.app(request.scope, receive, context.exchange.send)
 
     async def _pass_on(
@@ -171,9 +171,11 @@ class Attendant:
     async def finish(self, context: Context) -> None:
         """Do what is left when the application is done."""
         if context.connection is not None:
-            self._watch.discard(context.connection)
+            context.connection.leave()
         if context.exchange is not None:
             await context.exchange.finish()
+        if context.connection is not None:
+            await context.connection.closed()
 
     async def _play(self, exchange: Exchange) -> bool:
         """Answer a navigation with the logout that a fetch left behind; tell whether it was answered."""
@@ -193,7 +195,7 @@ class Attendant:
         context.started = True  # no cookie can be set here
         scope[SCOPE_KEY] = context
         token = current.set(context)
-        connection: Connection | None = None
+        handles: tuple[Handle, ...] = ()
         try:
             request = self._arrived(scope)
             verdict = await self._arrivals.verdict(request, Deadline()) if self.entries else None
@@ -203,16 +205,21 @@ class Attendant:
                     return
                 show(context, verdict)
                 make_anonymous(self._settings, request, verdict)
-                # While the store is down nobody can tell: whoever may be signed in is watched from now on.
-                if verdict.live or (not verdict.known and verdict.claim.handle is not None):
-                    last = {"type": "websocket.close", "code": SIGNED_OUT, "reason": "signed out"}
-                    connection = Connection(watched(verdict), send, last)
-                    self._watch.add(connection)
-            await self.app(scope, receive, connection.send if connection is not None else send)
-        except Exception:
-            if connection is None or not connection.ended:
-                raise
+                handles = logins_behind(verdict)
+            if handles:
+                await self._serve_until_it_ends(WebSocketConnection(handles, receive, send), scope)
+            else:
+                await self.app(scope, receive, send)
         finally:
             current.reset(token)
-            if connection is not None:
-                self._watch.discard(connection)
+
+    async def _serve_until_it_ends(self, connection: WebSocketConnection, scope: Scope) -> None:
+        self._watch.add(connection)
+        try:
+            await self.app(scope, connection.receive, connection.send)
+        except Exception:
+            if not connection.ended:
+                raise
+        finally:
+            connection.leave()
+        await connection.closed()

@@ -142,6 +142,11 @@ class Exchange:
         else:
             await self.answer(answer)
 
+    @property
+    def signs_out(self) -> bool:
+        """Return whether this answer is itself a logout."""
+        return self._ended is not None
+
     def is_second_click(self) -> bool:
         """Tell whether the first click has just ended this login, at its provider as well."""
         verdict, unsafe = self.verdict, self.request.method not in ("GET", "HEAD", "OPTIONS", "TRACE", "CONNECT")

@@ -1,17 +1,24 @@
 """Live connections: a WebSocket or a streamed response does not outlive the login it was opened with.
 
-One task per process looks at all of them together, every ``freshness`` seconds and at most four times a second, and
-only while there are any. It runs under asyncio; elsewhere connections live on until they close by themselves.
+One task per event loop looks at all of them together, every ``freshness`` seconds and at most four times a second, and
+only while there are any. It never waits for a single connection: each is closed in a task of its own, with a deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
+import sys
 import time
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import Any
 
-from ._asgi import Message, Send, logger
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import RunVar
+
+from ._asgi import Message, Receive, Send, logger
 from .context import Context
 from .errors import StoreError
 from .ledger import NEWS, Deadline, Ledger
@@ -24,10 +31,15 @@ SIGNED_OUT = 4401
 TRY_AGAIN_LATER = 1013
 """The close code of a WebSocket whose login cannot be looked up (the registry of WebSocket close codes)."""
 
+TASK_NAME = "asgi_rp_logout: live connections"
+
 _BATCH = 1000
 
-_EVERYBODY_AFTER = 5.0
-"""Seconds after which all connections are looked at without news: news may get lost, tombstones do not."""
+_BODY_ENDS: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+_TRAILERS_END: Message = {"type": "http.response.trailers", "headers": [], "more_trailers": False}
+_DENIAL_ENDS: Message = {"type": "websocket.http.response.body", "body": b"", "more_body": False}
+_CLOSE: Message = {"type": "websocket.close", "code": SIGNED_OUT, "reason": "signed out"}
+_DISCONNECT: Message = {"type": "websocket.disconnect", "code": SIGNED_OUT, "reason": "signed out"}
 
 
 class ConnectionEndedError(OSError):
@@ -35,82 +47,175 @@ class ConnectionEndedError(OSError):
 
 
 class Connection:
-    """Stand between an application and a connection that has to end with its login, or any of ``handles``."""
+    """Stand between an application and a connection that has to end with any of the logins of ``handles``."""
 
-    def __init__(self, handles: tuple[Handle, ...], send: Send, last: Message) -> None:
-        self.handles = handles
+    def __init__(self, handles: tuple[Handle, ...], send: Send, rest: tuple[Message, ...] = ()) -> None:
         self.ended = False
+        self.handles = handles
         self._send = send
-        self._last = last
+        self._rest = rest
+        self._closed: anyio.Event | None = None
+        self._watched: _Watched | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the application has sent its last message."""
+        return not self._rest
 
     async def send(self, message: Message) -> None:
         """Pass a message on, or raise ``ConnectionEndedError`` once the login has ended."""
         if self.ended:
             raise ConnectionEndedError("the login of this connection has ended")
+        self._rest = _rest_after(message, self._rest)
         await self._send(message)
 
-    async def end(self) -> None:
-        """Close the connection towards the browser."""
+    def enter(self, watched: _Watched) -> None:
+        """Be watched from now on."""
+        self._watched = watched
+        watched.all.add(self)
+        watched.new.add(self)
+
+    def leave(self) -> None:
+        """Be watched no longer."""
+        if self._watched is not None:
+            self._watched.all.discard(self)
+            self._watched.new.discard(self)
+
+    def cut(self) -> None:
+        """Let nothing more through."""
+        self.leave()
         self.ended = True
+        self._closed = anyio.Event()
+
+    async def close(self, turns: anyio.Semaphore, within: float) -> None:
+        """Send what the protocol still needs, so that the client sees an orderly end; ``within`` is in seconds."""
         try:
-            await self._send(self._last)
-        except Exception as error:  # closed by the other side in the same moment
-            logger.debug("a connection was gone before it could be ended: %s", type(error).__name__)
+            async with turns:
+                with anyio.fail_after(within):
+                    for message in self._rest:
+                        await self._send(dict(message))
+        except Exception as error:  # closed by the other side in the same moment, or not reading
+            logger.debug("a connection could not be closed: %s", type(error).__name__)
+        finally:
+            if self._closed is not None:
+                self._closed.set()
+
+    async def closed(self) -> None:
+        """Wait until the last message is out: a server closes a connection its own way when the application returns."""
+        if self._closed is not None:
+            await self._closed.wait()
 
 
-def watched(verdict: Verdict) -> tuple[Handle, ...]:
-    """Give the logins with which a connection ends: its own, and those of other users whose cookies came with it.
+class WebSocketConnection(Connection):
+    """A WebSocket: the application also waits for messages, and learns there that the connection is gone."""
 
-    Nobody can cover a stolen cookie by a login of their own. A dead cookie beside a living login ends nothing, nor does
-    the end of another login of the same user that has the same cookie.
-    """
-    own = verdict.handle or verdict.claim.handle
-    if own is None:
-        return verdict.others
-    return (own, *(other for other in verdict.others if other.sub_key != own.sub_key))
+    def __init__(self, handles: tuple[Handle, ...], receive: Receive, send: Send) -> None:
+        super().__init__(handles, send, (_CLOSE,))
+        self._receive = receive
+        self._waiting: set[anyio.CancelScope] = set()
+
+    async def receive(self) -> Message:
+        """Wait for a message of the client; once the login has ended, the client is gone."""
+        if not self.ended:
+            with anyio.CancelScope() as waiting:
+                self._waiting.add(waiting)
+                try:
+                    return await self._receive()
+                finally:
+                    self._waiting.discard(waiting)
+        return dict(_DISCONNECT)
+
+    def cut(self) -> None:
+        """Let nothing more through, in either direction."""
+        super().cut()
+        for waiting in tuple(self._waiting):  # granian closes nothing while somebody waits for a message
+            waiting.cancel()
+
+
+def _rest_after(message: Message, rest: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return the messages that are still needed to end a connection properly, after one more message."""
+    kind = message["type"]
+    if kind == "http.response.start":
+        return (_BODY_ENDS, _TRAILERS_END) if message.get("trailers") else (_BODY_ENDS,)
+    if kind == "websocket.http.response.start":
+        return (_DENIAL_ENDS,)
+    if kind in ("http.response.body", "http.response.zerocopysend", "websocket.http.response.body"):
+        return rest if message.get("more_body") else rest[1:]
+    if kind == "http.response.pathsend":
+        return rest[1:]
+    if kind == "http.response.trailers":
+        return rest if message.get("more_trailers") else ()
+    return () if kind == "websocket.close" else rest
+
+
+class _Watched:
+    """The connections of one event loop."""
+
+    def __init__(self) -> None:
+        self.all: set[Connection] = set()
+        self.new: set[Connection] = set()
+        self.task: object = None
+
+    def due(self, *, everybody: bool) -> Iterator[tuple[Connection, ...]]:
+        """Return the connections to look at, in batches."""
+        due, self.new = tuple(self.all if everybody else self.new), set()
+        connections = iter(due)
+        while batch := tuple(itertools.islice(connections, _BATCH)):
+            yield batch
 
 
 class Watch:
-    """Watch over the live connections of one process."""
+    """Watch over the live connections of one process.
 
-    def __init__(self, ledger: Ledger) -> None:
+    Takes the ledger; the seconds after which all connections are looked at without news, because news may get lost and
+    tombstones do not; the seconds that a connection has to take its last message, because a client that does not read
+    would hold it for ever; and how many connections are closed at the same time.
+    """
+
+    _numbers = itertools.count()
+
+    def __init__(
+        self, ledger: Ledger, *, everybody_after: float = 5.0, closing: float = 5.0, at_once: int = 1000
+    ) -> None:
+        self.everybody_after = everybody_after
+        self._closing = closing
+        self._at_once = at_once
         self._ledger = ledger
-        self._connections: set[Connection] = set()
-        self._new: set[Connection] = set()
-        self._task: asyncio.Task[None] | None = None
         self._interval = max(ledger.freshness, 0.25)
+        self._watched: RunVar[_Watched] = RunVar(f"{TASK_NAME} {next(self._numbers)}")
 
     def add(self, connection: Connection) -> None:
         """Begin to watch a connection."""
-        self._connections.add(connection)
-        self._new.add(connection)
-        if self._task is None or self._task.done():
-            try:
-                self._task = asyncio.get_running_loop().create_task(self._look_on())
-            except RuntimeError:  # another event loop than asyncio's
-                self._connections.clear()
-                self._new.clear()
+        watched = self._watched.get(None)
+        if watched is None:
+            self._watched.set(watched := _Watched())
+        connection.enter(watched)
+        if watched.task is None:
+            watched.task = _spawn(self._look_on, watched)
 
-    def discard(self, connection: Connection) -> None:
-        """Watch a connection no longer."""
-        self._connections.discard(connection)
-
-    async def _look_on(self) -> None:
+    async def _look_on(self, watched: _Watched) -> None:
         seen: object = None
         looked_at = float("-inf")
-        while self._connections:
-            await asyncio.sleep(self._interval)
-            news, now = await self._news(), time.monotonic()
-            # A connection is opened on a verdict that may be a little old, so it is looked at once by itself.
-            due, self._new = self._new & self._connections, set()
-            if news != seen or now - looked_at > _EVERYBODY_AFTER:
-                seen, looked_at, due = news, now, self._connections
-            connections = iter(tuple(due))
-            while batch := tuple(itertools.islice(connections, _BATCH)):
-                await self._end_the_dead(batch)
+        turns = anyio.Semaphore(self._at_once)
+        async with anyio.create_task_group() as closing:
+            try:
+                while True:
+                    await anyio.sleep(self._interval)
+                    if not watched.all:
+                        break
+                    news, now = await self._news(), time.monotonic()
+                    everybody = news != seen or now - looked_at > self.everybody_after
+                    if everybody:
+                        seen, looked_at = news, now
+                    # A connection is opened on a verdict that may be a little old: it is looked at once by itself.
+                    for batch in watched.due(everybody=everybody):
+                        if not await self._end_the_dead(batch, watched, closing, turns):
+                            seen = object()  # look at everybody again
+            finally:
+                watched.task = None
 
     async def _news(self) -> object:
-        """Give something that is different once a login has ended somewhere."""
+        """Return something that is different once a login has ended somewhere."""
         ends = self._ledger.ends
         if self._ledger.is_local:
             return ends
@@ -119,20 +224,37 @@ class Watch:
         except StoreError:
             return object()
 
-    async def _end_the_dead(self, connections: tuple[Connection, ...]) -> None:
+    async def _end_the_dead(
+        self, connections: tuple[Connection, ...], watched: _Watched, closing: TaskGroup, turns: anyio.Semaphore
+    ) -> bool:
+        """End the connections whose login has ended; return whether the store answered."""
         handles = (handle for connection in connections for handle in connection.handles)
         keys = {key for handle in handles for key in handle.record_keys() if not key.startswith("login:")}
         records: Mapping[str, Record | None]
+        answered = True
         try:
             records = await self._ledger.read(keys, Deadline())
         except StoreError:
-            records = self._ledger.ended_here(keys)
-        if not any(records.values()):
-            return
-        for connection in connections:
-            if connection in self._connections and _has_ended(connection.handles, records):
-                self._connections.discard(connection)
-                await connection.end()
+            records, answered = self._ledger.ended_here(keys), False
+        if any(records.values()):
+            dead = [
+                one
+                for one in connections
+                if one in watched.all and not one.is_over and _has_ended(one.handles, records)
+            ]
+            for connection in dead:
+                connection.cut()
+                closing.start_soon(connection.close, turns, self._closing)
+        return answered
+
+
+def _spawn(work: Any, *args: Any) -> object:
+    """Start a task that belongs to the event loop, and to no connection of it."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        task: object = trio.lowlevel.spawn_system_task(work, *args, name=TASK_NAME)
+        return task
+    return asyncio.get_running_loop().create_task(work(*args), name=TASK_NAME, context=contextvars.Context())
 
 
 def _has_ended(handles: tuple[Handle, ...], records: Mapping[str, Record | None]) -> bool:
@@ -142,35 +264,50 @@ def _has_ended(handles: tuple[Handle, ...], records: Mapping[str, Record | None]
         return False
 
 
-def is_endless(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a response does not say how long it is."""
-    for name, _ in headers:  # noqa: SIM110  # every request with a login comes by; a generator takes twice the time
+def logins_behind(verdict: Verdict) -> tuple[Handle, ...]:
+    """Return the logins with which a connection ends: its own, and those whose session cookies it came with.
+
+    A dead cookie beside a living login ends nothing. While the store is down nobody can tell who is signed in: whoever
+    may be is watched.
+    """
+    if not verdict.live and verdict.known:
+        return ()
+    own = verdict.handle or verdict.claim.handle
+    return tuple(dict.fromkeys([*([own] if own is not None else []), *verdict.others]))
+
+
+def is_stream(method: str, start: Message) -> bool:
+    """Return whether a response has a body and does not say how long it is."""
+    for name, _ in start.get("headers", ()):
         if len(name) == 14 and name.lower() == b"content-length":
             return False
-    return True
+    return method != "HEAD" and start["status"] not in (204, 304)
 
 
-def watching(send: Send, handles: tuple[Handle, ...], watch: Watch, context: Context) -> Send:
-    """Wrap ``send`` so that a response is watched from the moment it turns out to be a stream.
+def watching(send: Send, method: str, verdict: Verdict, watch: Watch, context: Context) -> Send:
+    """Wrap ``send`` so that a response is watched from its start on, if it is a stream.
 
     From then on its connection stands in the context. A response that said how long it is is let through to its end:
-    cut short it would be broken, and it ends by itself.
+    cut short it would be broken, and it ends by itself. So is the answer that itself ends or replaces the login.
     """
-    endless = True
+    handles = logins_behind(verdict)
+    if not handles:
+        return send
 
     def wrapped(message: Message) -> Awaitable[None]:
-        nonlocal endless
         connection: Connection | None = context.connection
         if connection is not None:
             return connection.send(message)
-        if message["type"] == "http.response.start":
-            endless = is_endless(message.get("headers", ()))
-        elif endless and message.get("more_body") and message["type"] == "http.response.body":
-            last = {"type": "http.response.body", "body": b"", "more_body": False}
-            context.connection = connection = Connection(handles, send, last)
+        if message["type"] == "http.response.start" and is_stream(method, message) and not _changes_login(context):
+            context.connection = connection = Connection(handles, send)
             context.matters = True
             watch.add(connection)
             return connection.send(message)
         return send(message)
 
     return wrapped
+
+
+def _changes_login(context: Context) -> bool:
+    signed_out = context.exchange is not None and context.exchange.signs_out
+    return signed_out or context.remembered is not None

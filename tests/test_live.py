@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import anyio
 import httpx
@@ -23,9 +25,18 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, current_login, remember_login
+from asgi_rp_logout import (
+    MemoryStore,
+    OIDCProvider,
+    RPLogoutMiddleware,
+    current_login,
+    remember_login,
+)
+from asgi_rp_logout.live import TASK_NAME
+from tests.asgi import Answer, call, http_scope
 from tests.conftest import RedisServer, Serve
 from tests.places import INSIDE, Browser, ForeignStore, id_token, in_both_places, providers
+from tests.stub_provider import StubProvider
 
 SOON = 20.0
 """Seconds after which something that has to happen within a quarter of one has not happened."""
@@ -52,9 +63,11 @@ async def socket(websocket: WebSocket) -> None:
 
 
 async def events(request: Request) -> Response:
-    """Stream without end, as server-sent events do; `silent`: only the first event ever comes."""
+    """Stream without end, as server-sent events do; `silent`: only the first event ever comes, `idle`: none."""
 
     async def body() -> Any:
+        if "idle" in request.query_params:
+            await anyio.sleep_forever()
         yield b"data: 0\n\n"
         while True:
             await anyio.sleep(60 if "silent" in request.query_params else 0.02)
@@ -173,6 +186,16 @@ def test_a_stream_is_ended_properly_when_its_login_ends(serve: Serve, visitors: 
 
 
 @in_both_places
+def test_a_stream_that_has_sent_only_its_headers_is_ended_too(serve: Serve, visitors: Any, place: str) -> None:
+    alice = visitors(serve(make_app(place, MemoryStore())))
+    alice.sign_in()
+    with alice.http.stream("GET", "/events?idle") as mine:
+        assert mine.status_code == 200
+        alice.log_out()
+        assert list(mine.iter_raw()) == []
+
+
+@in_both_places
 def test_a_login_that_ends_at_another_server_ends_its_connections_here(
     serve: Serve, visitors: Any, redis_server: RedisServer, place: str
 ) -> None:
@@ -247,26 +270,283 @@ def test_connections_survive_an_outage_of_the_store(
         assert closed_with(mine) == 4401
 
 
-# Nothing is added
+# In process: the exact messages, in their order
+
+SIGNED_OUT = {"type": "websocket.close", "code": 4401, "reason": "signed out"}
+DISCONNECT = {"type": "websocket.disconnect", "code": 4401, "reason": "signed out"}
+END = {"type": "http.response.body", "body": b"", "more_body": False}
+
+Script = Callable[[Any, Any], Awaitable[None]]
 
 
-class Messages:
-    """A server's side of one connection, which keeps what was sent and by whom."""
+async def until(happened: Callable[[], object]) -> None:
+    with anyio.fail_after(SOON):
+        while not happened():
+            await anyio.sleep(0.01)
+
+
+async def listen(receive: Any, send: Any) -> None:
+    """Accept a WebSocket, and wait until it is gone."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+class Live:
+    """A server's side of a live connection; its client says nothing more."""
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
-        self.send_given: Any = None
-
-    async def send(self, message: Any) -> None:
-        self.sent.append(message)
+        self.delay = 0.0
+        self._requests: list[Any] = [{"type": "websocket.connect"}]
 
     async def receive(self) -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if not self._requests:
+            await anyio.sleep_forever()
+        return self._requests.pop()
+
+    async def send(self, message: Any) -> None:
+        await anyio.sleep(self.delay)
+        self.sent.append(message)
+
+
+class House:
+    """An application with a login and a logout; what it does at other paths is a script's affair."""
+
+    def __init__(self, **options: Any) -> None:
+        self.scripts: dict[str, Script] = {"/live": listen}
+        self.app = RPLogoutMiddleware(self._app, **{"providers": providers(), "freshness": 0, **options})
+        self.watch = self.app._attendant._watch
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] in self.scripts:
+            await self.scripts[scope["path"]](receive, send)
+            return
+        if scope["path"] == "/login":
+            sid = scope["query_string"].decode() or "s1"
+            remember_login(scope, id_token=id_token(iss=ISSUER, sid=sid))
+        await PlainTextResponse("", 303 if scope["path"] == "/logout" else 200)(scope, receive, send)
+
+    async def signed_in(self) -> Browser:
+        browser = Browser(self.app)
+        await browser.get("/login")
+        return browser
+
+    async def serve(self, live: Live, browser: Browser, path: str = "/live", method: str = "") -> None:
+        """Serve a WebSocket, or a request if a method is named."""
+        cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+        scope = http_scope(path, method, {"cookie": cookie})
+        await self.app(scope if method else {**scope, "type": "websocket", "scheme": "ws"}, live.receive, live.send)
+
+    def watched(self) -> Any:
+        return self.watch._watched.get()
+
+
+ISSUER = "https://op.example/"
+
+
+async def test_an_application_that_waits_for_its_client_learns_that_it_is_gone() -> None:
+    """The close frame is out before the application's return lets the server close in its own way."""
+    house, live, got = House(), Live(), []
+    alice = await house.signed_in()
+
+    async def wait(receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        live.delay = 0.3
+        got.extend([await receive(), await receive()])
+        raise OSError("the client is gone")
+
+    house.scripts["/live"] = wait
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(alice.post, "/logout")
+        with anyio.fail_after(SOON):
+            await house.serve(live, alice)
+        assert live.sent == [{"type": "websocket.accept"}, SIGNED_OUT]
+    assert got == [DISCONNECT, DISCONNECT]
+
+
+async def test_the_end_of_a_stream_is_out_before_its_application_returns() -> None:
+    """Else the server would break the response off."""
+    house, live = House(), Live()
+    alice = await house.signed_in()
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+
+    async def stream(receive: Any, send: Any) -> None:
+        await send(start)
+        live.delay = 0.3
+        with contextlib.suppress(OSError):
+            while True:
+                await anyio.sleep(0.01)
+                await send({"type": "http.response.debug"})
+
+    house.scripts["/events"] = stream
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(alice.post, "/logout")
+        with anyio.fail_after(SOON):
+            await house.serve(live, alice, "/events", "GET")
+        assert live.sent[-1] == END
+
+
+@pytest.mark.parametrize("trailers", [False, True])
+async def test_the_first_event_after_the_end_does_not_go_out(trailers: bool) -> None:
+    house, live, event, failed = House(), Live(), anyio.Event(), []
+    alice = await house.signed_in()
+    start = {"type": "http.response.start", "status": 200, "headers": [], **({"trailers": True} if trailers else {})}
+
+    async def stream(receive: Any, send: Any) -> None:
+        await send(start)
+        await event.wait()
+        try:
+            await send({"type": "http.response.body", "body": b"a secret", "more_body": True})
+        except OSError as error:
+            failed.append(error)
+            raise
+
+    house.scripts["/events"] = stream
+    rest = [END, {"type": "http.response.trailers", "headers": [], "more_trailers": False}][: 1 + trailers]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.serve, live, alice, "/events", "GET")
+        await until(lambda: live.sent)
+        await alice.post("/logout")
+        await until(lambda: len(live.sent) == 1 + len(rest))
+        event.set()
+    assert live.sent == [start, *rest]
+    assert len(failed) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "headers", "ends"),
+    [
+        ("HEAD", 200, [], "another request"),
+        ("GET", 204, [], "another request"),
+        ("GET", 304, [], "another request"),
+        ("GET", 200, [(b"Content-Length", b"1")], "another request"),
+        ("POST", 200, [(b"x-rp-logout", b"local")], "this answer"),
+        ("GET", 200, [], "the login that this answer is"),
+    ],
+)
+async def test_what_is_no_stream_of_that_login_is_let_through_to_its_end(
+    method: str, status: int, headers: Any, ends: str
+) -> None:
+    """A WebSocket of the same login shows that the watch has looked."""
+    house, live, control = House(), Live(), Live()
+    alice = await house.signed_in()
+
+    async def answer(receive: Any, send: Any) -> None:
+        if ends == "the login that this answer is":
+            remember_login(id_token=id_token(sid="s2"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if ends == "another request":
+            await alice.post("/logout")
+        await until(lambda: SIGNED_OUT in control.sent)
+        await send({"type": "http.response.body", "body": b"x"})
+
+    house.scripts["/answer"] = answer
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.serve, control, alice)
+        await until(lambda: control.sent)
+        await house.serve(live, alice, "/answer", method)
+    assert [message["type"] for message in live.sent] == ["http.response.start", "http.response.body"]
+    assert live.sent[1]["body"] == b"x"
+
+
+async def test_a_stream_that_was_opened_while_the_store_was_down_ends_as_well() -> None:
+    store = ForeignStore()
+    house, live = House(store=store), Live()
+    alice = await house.signed_in()
+
+    async def stream(receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await anyio.sleep_forever()
+
+    house.scripts["/events"] = stream
+    store.trouble = "raise"
+    house.app._attendant._ledger._known.entries.clear()  # nothing is known of anybody
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.serve, live, alice, "/events", "GET")
+        await until(lambda: live.sent)
+        store.trouble = None
+        await alice.post("/logout")
+        await until(lambda: END in live.sent)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_websocket_over_tls_belongs_to_the_login_of_its_https_cookie() -> None:
+    house, live, seen = House(), Live(), []
+
+    async def look(receive: Any, send: Any) -> None:
+        seen.append(current_login())
+        await listen(receive, send)
+
+    house.scripts["/live"] = look
+    cookies = (await call(house.app, http_scope("/login", scheme="https"))).cookies()
+    assert list(cookies) == ["__Host-rp_login"]
+    headers = {"cookie": f"__Host-rp_login={cookies['__Host-rp_login']}"}
+    socket = {**http_scope("/live", headers=headers), "type": "websocket", "scheme": "wss"}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.app, socket, live.receive, live.send)
+        await until(lambda: live.sent)
+        await call(house.app, http_scope("/logout", "POST", headers, scheme="https"))
+        await until(lambda: SIGNED_OUT in live.sent)
+    assert [login.sub for login in seen] == ["alice"]
+
+
+async def by_logout(there: House, alice: Browser, stub: StubProvider) -> Answer:
+    return await alice.post("/logout")
+
+
+async def by_a_new_login(there: House, alice: Browser, stub: StubProvider) -> Answer:
+    return await alice.get("/login?s2")
+
+
+async def by_logout_token(there: House, alice: Browser, stub: StubProvider) -> Answer:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    body = urlencode({"logout_token": stub.make_logout_token()}).encode()
+    return await call(there.app, http_scope("/backchannel", "POST", form), body)
+
+
+async def by_frame(there: House, alice: Browser, stub: StubProvider) -> Answer:
+    return await call(there.app, http_scope(f"/frontchannel?{urlencode({'iss': ISSUER, 'sid': 's1'})}"))
+
+
+async def by_frame_with_cookies(there: House, alice: Browser, stub: StubProvider) -> Answer:
+    return await alice.get("/frontchannel", sec_fetch_dest="iframe")
+
+
+@pytest.mark.parametrize("end", [by_logout, by_a_new_login, by_logout_token, by_frame, by_frame_with_cookies])
+async def test_every_way_to_end_a_login_is_news_to_every_worker(end: Any) -> None:
+    """Without news the other worker would find the end only when it looks at everybody, which it does not do here."""
+    stub, store, other = StubProvider(ISSUER, "rp"), ForeignStore(), ForeignStore()
+    other.inner = store.inner  # what is one object is one process
+    async with stub.client() as client:
+        options: dict[str, Any] = {
+            "providers": [OIDCProvider(ISSUER, "rp")],
+            "http_client": client,
+            "backchannel_path": "/backchannel",
+            "frontchannel_path": "/frontchannel",
+            "frontchannel_session_required": False,
+        }
+        here, there = House(store=store, **options), House(store=other, **options)
+        here.watch.everybody_after = 1e9
+        alice, live = await there.signed_in(), Live()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(here.serve, live, alice)
+            await until(lambda: live.sent and not here.watched().new)
+            reads = store.reads
+            await until(lambda: store.reads > reads + 1)  # the look at a new connection is over
+            answer = await end(there, alice, stub)
+            assert answer.status in (200, 303)
+            await until(lambda: SIGNED_OUT in live.sent)
+
+
+# Nothing is added
 
 
 @in_both_places
 async def test_nothing_is_added_to_a_connection_without_a_login(place: str) -> None:
-    server, given = Messages(), []
+    server, given = Live(), []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         given.append(send)
@@ -281,7 +561,12 @@ async def test_nothing_is_added_to_a_connection_without_a_login(place: str) -> N
     assert given == [server.send]
     assert server.sent == [{"type": "websocket.accept"}]
     assert store.calls == {}
-    assert wrapped._attendant._watch._task is None
+    assert watching_tasks() == []
+
+
+def watching_tasks() -> list[Any]:
+    """Give the tasks of this event loop that look at connections."""
+    return [task for task in asyncio.all_tasks() if task.get_name() == TASK_NAME]
 
 
 async def test_no_task_is_left_when_the_last_connection_has_closed() -> None:
@@ -301,71 +586,53 @@ async def test_no_task_is_left_when_the_last_connection_has_closed() -> None:
     wrapped = RPLogoutMiddleware(app, providers=providers(), freshness=0.01)
     browser = Browser(wrapped)
     await browser.get("/login")
-    watch = wrapped._attendant._watch
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(browser.get, "/events")
-        with anyio.fail_after(SOON):
-            while not watch._connections:
-                await anyio.sleep(0.01)
-        assert len(watch._connections) == 1
+        await until(watching_tasks)
         go_on.set()
-    assert watch._connections == set()
-    with anyio.fail_after(SOON):
-        await watch._task
+    await until(lambda: not watching_tasks())
 
 
-async def test_an_error_of_the_application_in_a_stream_is_its_own() -> None:
-    """The connection's end hides what comes after it, and only that."""
+@pytest.mark.parametrize("method", ["GET", ""])
+async def test_an_error_of_the_application_in_a_live_connection_is_its_own(method: str) -> None:
+    """The connection's end hides what comes after it, and only that. And nothing is watched any longer."""
+    house, live = House(), Live()
+    alice = await house.signed_in()
+    first = {"type": "http.response.start", "status": 200, "headers": []} if method else {"type": "websocket.accept"}
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/login":
-            remember_login(scope, id_token=id_token())
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"x", "more_body": scope["path"] != "/login"})
-        if scope["path"] == "/events":
-            raise ZeroDivisionError
+    async def fail(receive: Any, send: Any) -> None:
+        await send(first)
+        raise ZeroDivisionError
 
-    browser = Browser(RPLogoutMiddleware(app, providers=providers()))
-    await browser.get("/login")
+    house.scripts["/live"] = fail
     with pytest.raises(ZeroDivisionError):
-        await browser.get("/events")
+        await house.serve(live, alice, method=method)
+    assert live.sent == [first]
+    assert house.watched().all == house.watched().new == set()
 
 
 async def test_a_dead_cookie_beside_a_living_login_ends_no_connection() -> None:
     """Two browsers may hold the same signed cookie, made in the same second; the login is what counts."""
-    closed: list[Any] = []
+    house, mine, theirs = House(), Live(), Live()
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.accept"})
-            with anyio.fail_after(SOON):
-                while not closed:
-                    await anyio.sleep(0.01)
-            return
-        answer = PlainTextResponse("", 303 if scope["method"] == "POST" else 200)
-        if scope["path"] == "/login":
-            remember_login(scope, id_token=id_token())
-            answer.set_cookie("session", "the-very-same-value")
-        await answer(scope, receive, send)
+    async def sign_in(receive: Any, send: Any) -> None:
+        remember_login(id_token=id_token())
+        answer = PlainTextResponse("")
+        answer.set_cookie("session", "the-very-same-value")
+        await answer({"type": "http"}, receive, send)
 
-    async def send(message: Any) -> None:
-        if message["type"] == "websocket.close":
-            closed.append(message["code"])
-
-    wrapped = RPLogoutMiddleware(app, providers=providers(), freshness=0)
-    browsers = [Browser(wrapped) for _ in range(2)]
-    for browser in browsers:
-        await browser.get("/login")
-    headers = [(b"cookie", f"session=the-very-same-value; rp_login={browsers[0].cookies['rp_login']}".encode())]
-    scope = {"type": "websocket", "path": "/", "headers": headers, "scheme": "ws"}
+    house.scripts["/login"] = sign_in
+    alice, other = await house.signed_in(), await house.signed_in()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(wrapped, scope, Messages().receive, send)
-        await browsers[1].post("/logout")
-        await anyio.sleep(0.6)  # the watch has looked twice
-        assert closed == []
-        browsers[0].cookies.pop("session")
-        await browsers[0].post("/logout")
-    assert closed == [4401]
+        tasks.start_soon(house.serve, theirs, other)
+        await until(lambda: theirs.sent)
+        await other.post("/logout")
+        tasks.start_soon(house.serve, mine, alice)
+        await until(lambda: SIGNED_OUT in theirs.sent and mine.sent)  # the watch has looked
+        assert SIGNED_OUT not in mine.sent
+        alice.cookies.pop("session")
+        await alice.post("/logout")
+        await until(lambda: SIGNED_OUT in mine.sent)
 
 
 def test_a_body_in_many_pieces_comes_through_unchanged(serve: Serve, visitors: Any) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pytest
 from playwright.sync_api import Page, expect
-from starlette.routing import WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
 
-from asgi_rp_logout import OIDCProvider
+from asgi_rp_logout import OIDCProvider, current_login
 from tests.conftest import Certificate
 from tests.interop.apps import CLIENT, client_metadata, create_app
 from tests.interop.conftest import confirm_logout, sign_in
@@ -32,7 +35,8 @@ def app(certificate: Certificate) -> Iterator[Scene]:
     options: dict[str, Any] = {"certificate": certificate, "same_site": "none"}
     rp_logout = {"frontchannel_path": "/frontchannel", "freshness": 0}
     front_channel = {"frontchannel_logout_uri": "/frontchannel"}
-    with scene(rp_logout, page_at("/page", LIVE), client=front_channel, **options) as here:
+    routes = [page_at("/page", LIVE), page_at("/watch", EVENTS), Route("/events", events)]
+    with scene(rp_logout, *routes, client=front_channel, **options) as here:
         yield here
 
 
@@ -122,3 +126,31 @@ def test_a_logout_from_one_application_ends_the_other_and_its_websocket(
     expect(other_tab.locator("#state")).to_have_text("closed with 4401")
     other_tab.reload()
     expect(other_tab.locator("#user")).to_have_text("nobody")
+
+
+EVENTS = """<!doctype html><title>Events</title><p id=state>connecting</p>
+<script>
+const source = new EventSource('/events')
+const say = text => { document.querySelector('#state').textContent = text }
+source.onmessage = event => say(event.data)
+source.onerror = () => say(['connecting', 'open', 'closed'][source.readyState])
+</script>"""
+
+
+async def events(request: Request) -> Response:
+    """Stream events to whoever is signed in, as docs/elsewhere.md says."""
+
+    async def source() -> Any:
+        yield b"data: hello\n\n"
+        await anyio.sleep_forever()
+
+    if not current_login(request):
+        return Response(status_code=204)
+    return StreamingResponse(source(), media_type="text/event-stream")
+
+
+def test_an_event_source_whose_stream_has_ended_stays_closed_after_a_204(page: Page, app: Scene) -> None:
+    app.sign_in(page, then="/watch")
+    expect(page.locator("#state")).to_have_text("hello")
+    page.evaluate("fetch('/logout', {method: 'POST'})")
+    expect(page.locator("#state")).to_have_text("closed")
