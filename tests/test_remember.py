@@ -509,19 +509,29 @@ async def test_a_session_that_cannot_be_read_counts_as_none() -> None:
     assert destination(logout) == ("b.example", HINT)
 
 
-async def test_outside_of_a_signed_session_one_warning_says_where_the_middleware_belongs(log: Any) -> None:
+async def test_a_session_cookie_that_changes_during_a_login_is_warned_of_once(log: Any) -> None:
+    """Copies of its earlier values outlive the logout if the session is in the cookie."""
+
+    async def visit(request: Request) -> Response:
+        request.session["n"] = request.session.get("n", 0) + 1
+        return PlainTextResponse("ok")
+
     async def callback(request: Request) -> Response:
         request.session["user"] = "bob"
         remember_login(request, id_token=TOKEN)
         return PlainTextResponse("welcome")
 
-    routes = [Route("/callback", callback)]
+    routes = [Route("/callback", callback), Route("/visit", visit)]
     signed = Starlette(routes=routes, middleware=[Middleware(SessionMiddleware, secret_key="secret")])
-    app = RPLogoutMiddleware(signed, providers=providers())
+    browser = Browser(RPLogoutMiddleware(signed, providers=providers()))
+    await browser.get("/callback")
+    assert log() == []
     for _ in range(3):
-        await Browser(app).get("/callback")
+        await browser.get("/visit")
     assert len(log()) == 1
+    assert log()[0].startswith("the session cookie 'session' changed its value during a login")
     assert "inside the session middleware" in log()[0]
+    assert browser.cookies["session"] not in log()[0]
     await Site("outside").signed_in()
     await Site(INSIDE).signed_in()
     assert len(log()) == 1
