@@ -78,9 +78,9 @@ def changes_value(advised: set[str], issued: Sequence[Secret], claim: Claim) -> 
     names = sorted({name for one in issued for name, _ in one.parts} & brought)
     if names and once(advised, "changes"):
         logger.warning(
-            "the session cookie %r changes its value while its login lives: if the application accepts the values from "
-            "before as well, as it does with signed or encrypted cookies, copies of them work after a logout; put "
-            "RPLogoutMiddleware inside the session middleware, or keep the sessions on the server",
+            "the session cookie %r changed its value during a login: if the session is stored in the cookie, copies of "
+            "earlier values keep working after a logout. Add RPLogoutMiddleware inside the session middleware, or store "
+            "sessions on the server",
             names[0],
         )
 

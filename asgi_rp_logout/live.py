@@ -267,13 +267,16 @@ def _has_ended(handles: tuple[Handle, ...], records: Mapping[str, Record | None]
 def logins_behind(verdict: Verdict) -> tuple[Handle, ...]:
     """Return the logins with which a connection ends: its own, and those whose session cookies it came with.
 
-    A dead cookie beside a living login ends nothing. While the store is down nobody can tell who is signed in: whoever
-    may be is watched.
+    A login of another user counts: nobody can cover a stolen cookie by a login of their own. A dead cookie beside a
+    living login ends nothing, nor does another login of the same user that has the same cookie. While the store is down
+    nobody can tell who is signed in: whoever may be is watched.
     """
     if not verdict.live and verdict.known:
         return ()
     own = verdict.handle or verdict.claim.handle
-    return tuple(dict.fromkeys([*([own] if own is not None else []), *verdict.others]))
+    if own is None:
+        return verdict.others
+    return (own, *(other for other in verdict.others if other.sub_key != own.sub_key))
 
 
 def is_stream(method: str, start: Message) -> bool:
