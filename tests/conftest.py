@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 from starlette.types import ASGIApp
 
 import asgi_rp_logout
-from demo.serving import Server
+from demo.serving import ListeningSocket, Server
 
 INTEROP = Path(__file__).parent / "interop"
 
@@ -115,7 +115,7 @@ def _served(
 ) -> Iterator[str]:
     tls = {"ssl_certfile": certificate.cert, "ssl_keyfile": certificate.key} if certificate else {}
     server = Server(app, **({"log_config": None, "timeout_graceful_shutdown": 2} | tls | options))
-    with socket.socket() as listener:
+    with ListeningSocket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))  # bound here, so that no other process can take the port in between
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
@@ -128,7 +128,7 @@ def _served(
             yield f"{'https' if certificate else 'http'}://{host}:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(timeout=10)
+            thread.join(timeout=60)
     assert not thread.is_alive(), "the server did not stop"
 
 
