@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 
 import asgi_rp_logout
 from demo.serving import ListeningSocket, Server
+from tests.virtual_time import hand_in_the_clock
 
 INTEROP = Path(__file__).parent / "interop"
 
@@ -50,6 +51,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+async def _package_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand_in_the_clock(asyncio.get_running_loop(), monkeypatch)
 
 
 def _free_port() -> int:

@@ -8,8 +8,10 @@ import gc
 import logging
 import socket
 import ssl
+import time
 from contextlib import ExitStack
 
+import anyio
 import httpx
 import pytest
 import redis
@@ -20,9 +22,11 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
+from asgi_rp_logout import MemoryStore
 from demo.serving import ListeningSocket, Server
 from tests.asgi import call, http_scope
 from tests.conftest import _served
+from tests.virtual_time import in_virtual_time
 
 PATIENCE = 20.0  # seconds until something that has to come counts as missing
 
@@ -161,6 +165,21 @@ def test_a_killed_redis_comes_back_empty_on_the_same_port(redis_server) -> None:
             client.get("name")
         redis_server.start()
         assert client.get("name") is None
+
+
+@in_virtual_time
+async def test_virtual_time_passes_only_while_everybody_waits() -> None:
+    """The package's clocks go with the event loop's, its deadlines too."""
+    store, real = MemoryStore(), time.monotonic()
+    await store.put("key", {}, ttl=3600)
+    await anyio.sleep(3599)
+    assert await store.get("key") == {}
+    await anyio.sleep(1)
+    assert await store.get("key") is None
+    with anyio.move_on_after(3600) as scope:
+        await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert time.monotonic() - real < 3600
 
 
 def test_log_gives_warnings_of_the_library_only(log) -> None:
