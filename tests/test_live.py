@@ -26,6 +26,7 @@ from websockets.sync.client import ClientConnection, connect
 from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, current_login, remember_login
 from tests.conftest import RedisServer, Serve
 from tests.places import INSIDE, Browser, ForeignStore, id_token, in_both_places, providers
+from tests.virtual_time import in_virtual_time
 
 SOON = 20.0
 """Seconds after which something that has to happen within a quarter of one has not happened."""
@@ -331,6 +332,7 @@ async def test_an_error_of_the_application_in_a_stream_is_its_own() -> None:
         await browser.get("/events")
 
 
+@in_virtual_time
 async def test_a_dead_cookie_beside_a_living_login_ends_no_connection() -> None:
     """Two browsers may hold the same signed cookie, made in the same second; the login is what counts."""
     closed: list[Any] = []

@@ -15,6 +15,7 @@ from asgi_rp_logout.live import Connection, Watch, announce
 from asgi_rp_logout.middleware import RPLogoutMiddleware
 from asgi_rp_logout.verdict import Claim, Handle
 from tests.places import ForeignStore
+from tests.virtual_time import in_virtual_time
 
 
 class Reading(ForeignStore):
@@ -75,6 +76,7 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     await anyio.sleep(0.4)  # the watch ends with its last connection
 
 
+@in_virtual_time
 async def test_while_nothing_ends_one_key_is_read_and_then_all(scene: Scene) -> None:
     handles = [scene.open() for _ in range(3)]
     await scene.looked()
@@ -90,6 +92,7 @@ async def test_while_nothing_ends_one_key_is_read_and_then_all(scene: Scene) -> 
     assert scene.closed == [handles[1]]
 
 
+@in_virtual_time
 async def test_a_connection_opened_on_an_old_verdict_is_looked_at_by_itself(scene: Scene) -> None:
     """Its login ended a moment before, and that news is known already."""
     scene.open()
@@ -106,6 +109,7 @@ async def test_a_connection_opened_on_an_old_verdict_is_looked_at_by_itself(scen
     assert scene.closed == [late]
 
 
+@in_virtual_time
 async def test_an_end_whose_news_was_lost_is_found_all_the_same(scene: Scene, monkeypatch: Any) -> None:
     monkeypatch.setattr(live, "_EVERYBODY_AFTER", 0.6)
     handle = scene.open()
