@@ -53,8 +53,8 @@ class Deadline:
 class Guard:
     """Call a store that may raise, hang or be slow. ``clock`` gives seconds that never run backwards."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or (lambda: time.monotonic())
         self._opened_at: float | None = None
         self._probing = False
         self._warned_at = float("-inf")

@@ -79,8 +79,8 @@ def changes_value(advised: set[str], issued: Sequence[Secret], claim: Claim) -> 
     if names and once(advised, "changes"):
         logger.warning(
             "the session cookie %r changed its value during a login: if the session is stored in the cookie, copies of "
-            "earlier values keep working after a logout. Add RPLogoutMiddleware inside the session middleware, or store "
-            "sessions on the server",
+            "earlier values keep working after a logout. Add RPLogoutMiddleware inside the session middleware, or "
+            "store sessions on the server",
             names[0],
         )
 

@@ -14,6 +14,24 @@ import uvicorn
 from starlette.types import ASGIApp
 
 Listener = list[socket.socket]
+CLOSED_WITHIN = 30.0
+"""Seconds in which every connection of a server that stops must be closed."""
+
+
+class ListeningSocket(socket.socket):
+    """A listening socket that remembers the connections it accepted, for as long as they are open."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._accepted: list[socket.socket] = []
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        self._accepted = [*self.still_open(), connection]
+        return connection, address
+
+    def still_open(self) -> list[socket.socket]:
+        return [connection for connection in self._accepted if connection.fileno() >= 0]
 
 
 class Server(uvicorn.Server):
@@ -37,7 +55,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):  # of clients that take no notice of a goodbye
             connection.transport.abort()
-        await _settle()
+        await _hang_up([listener for listener in sockets or () if isinstance(listener, ListeningSocket)])
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -48,6 +66,20 @@ async def _settle() -> None:
     """Let the event loop finish what it has begun: a connection takes three turns to be made, and two to be lost."""
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+async def _hang_up(listeners: Sequence[ListeningSocket]) -> None:
+    """Close the connections that are still open, and wait until they are.
+
+    uvicorn closes a WebSocket twice, and after a second close() asyncio's TLS transport ignores abort(): while the
+    client does not say goodbye, that connection stays open. One without a finished TLS handshake uvicorn never knew.
+    """
+    for connection in [connection for listener in listeners for connection in listener.still_open()]:
+        with contextlib.suppress(OSError):  # the other side was faster
+            connection.shutdown(socket.SHUT_RDWR)
+    async with asyncio.timeout(CLOSED_WITHIN):
+        while any(listener.still_open() for listener in listeners):
+            await _settle()
 
 
 def listen(host: str, port: int) -> Listener:
@@ -76,8 +108,8 @@ def _open(host: str, port: int) -> Listener:
         raise
 
 
-def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def _bind(family: socket.AddressFamily, address: str, port: int) -> ListeningSocket:
+    sock = ListeningSocket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":  # elsewhere this option lets two servers share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

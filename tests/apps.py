@@ -46,6 +46,7 @@ def saying(messages: Sequence[dict[str, Any]]) -> ASGIApp:
 def guarded(app: ASGIApp, **options: Any) -> RPLogoutMiddleware:
     """Put the middleware around an app, with one provider at ``END`` unless others are given."""
     options.setdefault("providers", [StaticProvider(END, client_id="rp", name="idp")])
+    options.setdefault("provider_timeout", 30)  # a busy machine is no provider that hangs
     return RPLogoutMiddleware(app, **options)
 
 

@@ -26,7 +26,8 @@ from starlette.types import ASGIApp
 
 import asgi_rp_logout
 from asgi_rp_logout.store import process_store
-from demo.serving import Server
+from demo.serving import ListeningSocket, Server
+from tests.virtual_time import hand_in_the_clock
 
 INTEROP = Path(__file__).parent / "interop"
 
@@ -57,6 +58,11 @@ def own_process_store() -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+async def _package_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand_in_the_clock(asyncio.get_running_loop(), monkeypatch)
 
 
 def _free_port() -> int:
@@ -122,7 +128,7 @@ def _served(
 ) -> Iterator[str]:
     tls = {"ssl_certfile": certificate.cert, "ssl_keyfile": certificate.key} if certificate else {}
     server = Server(app, **({"log_config": None, "timeout_graceful_shutdown": 2} | tls | options))
-    with socket.socket() as listener:
+    with ListeningSocket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))  # bound here, so that no other process can take the port in between
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
@@ -135,7 +141,7 @@ def _served(
             yield f"{'https' if certificate else 'http'}://{host}:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(timeout=10)
+            thread.join(timeout=60)
     assert not thread.is_alive(), "the server did not stop"
 
 

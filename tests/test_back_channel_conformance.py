@@ -29,6 +29,7 @@ from asgi_rp_logout.protocol.logout_token import LogoutToken
 from asgi_rp_logout.providers.oidc import OIDCProvider
 from tests.asgi import Answer, call, http_scope
 from tests.stub_provider import KNOBS, StubProvider, encrypt, generated
+from tests.virtual_time import in_virtual_time
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
@@ -409,7 +410,7 @@ async def test_a_store_that_fails_is_a_400(alone: RelyingParty, log: Any, failur
     assert is_taken(await alone.post(alone.stub.make_logout_token()))
 
 
-@pytest.mark.slow
+@in_virtual_time
 async def test_a_store_that_hangs_is_a_400_within_the_deadline(alone: RelyingParty, log: Any) -> None:
     alone.delay = 60
     with anyio.fail_after(30):
@@ -417,7 +418,7 @@ async def test_a_store_that_hangs_is_a_400_within_the_deadline(alone: RelyingPar
     assert alone.ended == []
 
 
-@pytest.mark.slow
+@in_virtual_time
 async def test_a_body_that_never_ends_is_a_400_within_the_deadline(alone: RelyingParty, log: Any) -> None:
     answer = Answer()
 
@@ -429,7 +430,7 @@ async def test_a_body_that_never_ends_is_a_400_within_the_deadline(alone: Relyin
     assert code_of(answer, log) == "deadline"
 
 
-@pytest.mark.slow
+@in_virtual_time
 async def test_keys_that_hang_are_a_400_within_the_deadline(alone: RelyingParty, stub: StubProvider, log: Any) -> None:
     stub.delay = 60
     with anyio.fail_after(30):
@@ -437,6 +438,7 @@ async def test_keys_that_hang_are_a_400_within_the_deadline(alone: RelyingParty,
     assert alone.ended == []
 
 
+@in_virtual_time
 async def test_a_logout_is_finished_when_the_provider_hangs_up_on_it(alone: RelyingParty, stub: StubProvider) -> None:
     """Some servers cancel a request when its client goes away; a token that is here is worth the half second."""
     alone.delay = 0.05

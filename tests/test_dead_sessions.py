@@ -26,6 +26,7 @@ from tests.places import (
     in_both_places,
     providers,
 )
+from tests.virtual_time import in_virtual_time
 
 HINT = id_token(pad="")
 STORES = pytest.mark.parametrize("store", [MemoryStore, ForeignStore])
@@ -395,6 +396,7 @@ async def test_a_second_click_by_fetch_is_left_to_the_application(place: str) ->
     assert (await second.post("/logout", **fetch)).status == 401
 
 
+@in_virtual_time
 @in_both_places
 async def test_clicks_at_the_same_moment_all_go_to_the_provider(place: str) -> None:
     store = ForeignStore()

@@ -23,6 +23,7 @@ from asgi_rp_logout.errors import LogoutTokenError, StoreError
 from asgi_rp_logout.protocol.front_channel import frame_headers, read_front_channel
 from tests.asgi import Answer, call, http_scope
 from tests.places import OUTSIDE, Browser, Site, in_both_places
+from tests.virtual_time import in_virtual_time
 
 ISSUER = "https://op.example:8443/realms/acme/"
 
@@ -214,7 +215,7 @@ async def test_a_store_that_fails_shows_in_the_log_and_not_on_the_page(
     assert "hunter2" not in line
 
 
-@pytest.mark.slow
+@in_virtual_time
 async def test_a_store_that_hangs_is_left_after_the_deadline(rp: RelyingParty, log: Any) -> None:
     rp.delay = 60
     with anyio.fail_after(30):

@@ -13,6 +13,7 @@ from asgi_rp_logout.guard import STORE_DEADLINE, Deadline
 from asgi_rp_logout.ledger import AT_ONCE
 from tests.asgi import call, http_scope
 from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.virtual_time import in_virtual_time
 
 TROUBLES = pytest.mark.parametrize("trouble", ["raise", pytest.param("hang", marks=pytest.mark.slow), "short"])
 
@@ -56,6 +57,7 @@ async def test_a_login_is_looked_up_once_per_freshness(place: str) -> None:
     assert store.calls == {"get_many": 2}
 
 
+@in_virtual_time
 @in_both_places
 async def test_requests_that_come_at_once_ask_the_store_once(place: str) -> None:
     store = ForeignStore()
@@ -91,6 +93,7 @@ async def test_a_stranger_is_not_asked_for(place: str) -> None:
     assert store.calls == {}
 
 
+@in_virtual_time
 @in_both_places
 async def test_a_verdict_is_as_old_as_the_question(place: str) -> None:
     """A store that takes long to answer must not make the dead live longer."""
@@ -230,6 +233,7 @@ async def test_a_login_that_was_known_before_the_outage_still_ends_at_its_provid
         assert answer.header("location") == "/bye"
 
 
+@in_virtual_time
 @in_both_places
 async def test_what_the_application_does_between_two_store_calls_is_not_the_stores_time(place: str) -> None:
     """A slow application, and a store that needs a moment: both the tombstone and the check have to work."""
@@ -251,6 +255,7 @@ async def test_what_the_application_does_between_two_store_calls_is_not_the_stor
         site.go_on.set()
 
 
+@in_virtual_time
 async def test_a_deadline_is_shared_and_never_less_than_a_hundredth() -> None:
     store = ForeignStore()
     store.delay = STORE_DEADLINE * 0.7
@@ -301,6 +306,7 @@ async def test_a_tombstone_that_the_store_did_not_take_counts_here_at_once_and_i
     assert await elsewhere.who(Browser(elsewhere.app, thief.cookies)) == "anonymous"
 
 
+@in_virtual_time
 @in_both_places
 async def test_a_tombstone_that_is_paid_while_a_read_is_under_way_counts_in_that_read(place: str) -> None:
     store = ForeignStore()
@@ -384,6 +390,7 @@ async def test_a_login_that_the_store_did_not_take_is_no_error(place: str) -> No
 # What a store of this process costs
 
 
+@in_virtual_time
 async def test_a_store_of_our_own_is_neither_timed_nor_broken() -> None:
     class Slow(MemoryStore):
         async def get_many(self, keys: Any, *, collection: str | None = None) -> Any:

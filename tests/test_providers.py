@@ -202,10 +202,14 @@ async def test_a_sync_method_that_overrides_one_of_ours_runs_in_a_thread_too() -
 
 async def test_hung_methods_take_no_more_threads_than_the_limit() -> None:
     threads, gate, ran = OwnThreads(limit=2), threading.Event(), []
+    hung = threading.Semaphore(0)
     try:
-        for _ in range(2):
-            with anyio.move_on_after(0.05):
-                await threads.run(gate.wait)
+        async with anyio.create_task_group() as left_alone:
+            for _ in range(2):
+                left_alone.start_soon(threads.run, lambda: (hung.release(), gate.wait()))
+            for _ in range(2):
+                await anyio.to_thread.run_sync(hung.acquire)
+            left_alone.cancel_scope.cancel()
         with anyio.move_on_after(0.1) as waiting:
             await threads.run(lambda: ran.append(1))
         assert (waiting.cancelled_caught, ran) == (True, [])
@@ -216,7 +220,7 @@ async def test_hung_methods_take_no_more_threads_than_the_limit() -> None:
 
 async def with_a_free_thread(threads: OwnThreads) -> int:
     """Call as soon as a thread is free; a thread that never is fails the test."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         return int(await threads.run(lambda: 42))
 
 
@@ -250,7 +254,7 @@ async def test_a_provider_that_hangs_keeps_no_thread_from_another() -> None:
         async with anyio.create_task_group() as clicks:
             for number in range(20):
                 clicks.start_soon(call, guard, http_scope("/logout", "POST", {"cookie": f"session={number}"}))
-        assert went_to_provider(await log_out(guarded(signs_out(), providers=[well], provider_timeout=2)))
+        assert went_to_provider(await log_out(guarded(signs_out(), providers=[well], provider_timeout=30)))
     finally:
         gate.set()
 
@@ -281,7 +285,7 @@ async def test_hung_providers_leave_the_apps_own_threads_alone() -> None:
 
 async def test_several_sync_providers_are_asked_at_the_same_time() -> None:
     """All of them share one deadline. They wait for each other here: one after the other would never end."""
-    barrier = threading.Barrier(3, timeout=5)
+    barrier = threading.Barrier(3, timeout=30)
 
     def asked(name: str, url: str | None) -> Any:
         provider = Takes()

@@ -12,6 +12,7 @@ import pytest
 from asgi_rp_logout import MemoryStore, RPLogoutMiddleware
 from tests.asgi import Answer, call, http_scope
 from tests.places import Browser, ForeignStore, Site, destination, in_both_places, providers
+from tests.virtual_time import in_virtual_time
 
 OPTIONS: dict[str, Any] = {"callback_path": "/back"}
 
@@ -56,6 +57,7 @@ async def test_a_state_works_once(place: str) -> None:
     assert landing(await again.get(f"/back?state={state}")) == "/"
 
 
+@in_virtual_time
 async def test_of_visits_at_the_same_moment_one_takes_the_trip() -> None:
     store = ForeignStore()
     browser, state = await trip(Site("outside", store=store, **OPTIONS))

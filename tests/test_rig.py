@@ -8,20 +8,33 @@ import gc
 import logging
 import socket
 import ssl
+import time
 from contextlib import ExitStack
 
+import anyio
 import httpx
 import pytest
 import redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
 
-from demo.serving import Server
+from asgi_rp_logout import MemoryStore
+from demo.serving import ListeningSocket, Server
 from tests.asgi import call, http_scope
 from tests.conftest import _served
+from tests.virtual_time import in_virtual_time
+
+PATIENCE = 20.0  # seconds until something that has to come counts as missing
+
+
+OPEN_WEBSOCKET = (
+    b"GET /live HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
 async def echo(request: Request) -> Response:
@@ -32,8 +45,13 @@ async def echo(request: Request) -> Response:
     return response
 
 
+async def live(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.receive()
+
+
 def make_app() -> ASGIApp:
-    return Starlette(routes=[Route("/echo", echo, methods=["GET", "POST"])])
+    return Starlette(routes=[Route("/echo", echo, methods=["GET", "POST"]), WebSocketRoute("/live", live)])
 
 
 async def test_call_gives_the_exact_messages_and_the_cookies_that_live_on() -> None:
@@ -82,7 +100,7 @@ def test_serve_speaks_https_with_the_certificate(serve, certificate) -> None:
 @pytest.mark.parametrize("after", range(8))
 async def test_a_server_that_stops_leaves_no_connection_open(before: int, after: int) -> None:
     """Whatever turn of the event loop a client comes in at: in some of them, asyncio would lose its connection."""
-    with socket.socket() as listener, ExitStack() as clients:
+    with ListeningSocket() as listener, ExitStack() as clients:
         listener.bind(("127.0.0.1", 0))
         server = Server(make_app(), log_config=None, timeout_graceful_shutdown=1)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -98,7 +116,7 @@ async def test_a_server_that_stops_leaves_no_connection_open(before: int, after:
         await stopping
         serving.cancel()
         for client in come:
-            client.settimeout(2)
+            client.settimeout(PATIENCE)
             try:
                 assert client.recv(1) == b""
             except ConnectionResetError:
@@ -114,8 +132,26 @@ def test_a_server_that_stops_closes_a_tls_connection_whose_client_takes_no_notic
         client.sendall(b"GET /echo HTTP/1.1\r\nhost: localhost\r\n\r\n")
         assert client.recv(4) == b"HTTP"
     with client:
-        client.settimeout(2)
+        client.settimeout(PATIENCE)
         with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
+            while client.recv(1000):
+                pass
+    gc.collect()  # an open transport would complain here
+
+
+def test_a_server_that_stops_closes_a_websocket_over_tls_whose_client_takes_no_notice(certificate) -> None:
+    """It was left open when the browser was slow to say goodbye, and complained in whatever test came later."""
+    with ExitStack() as stack:
+        with _served(make_app(), certificate=certificate) as url:
+            port = int(url.rpartition(":")[2])
+            client = certificate.client_context().wrap_socket(
+                stack.enter_context(socket.create_connection(("127.0.0.1", port))), server_hostname="localhost"
+            )
+            stack.enter_context(client)
+            client.settimeout(PATIENCE)
+            client.sendall(OPEN_WEBSOCKET)
+            assert client.recv(12) == b"HTTP/1.1 101"
+        with contextlib.suppress(ConnectionResetError, ssl.SSLError):
             while client.recv(1000):
                 pass
     gc.collect()  # an open transport would complain here
@@ -129,6 +165,21 @@ def test_a_killed_redis_comes_back_empty_on_the_same_port(redis_server) -> None:
             client.get("name")
         redis_server.start()
         assert client.get("name") is None
+
+
+@in_virtual_time
+async def test_virtual_time_passes_only_while_everybody_waits() -> None:
+    """The package's clocks go with the event loop's, its deadlines too."""
+    store, real = MemoryStore(), time.monotonic()
+    await store.put("key", {}, ttl=3600)
+    await anyio.sleep(3599)
+    assert await store.get("key") == {}
+    await anyio.sleep(1)
+    assert await store.get("key") is None
+    with anyio.move_on_after(3600) as scope:
+        await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert time.monotonic() - real < 3600
 
 
 def test_log_gives_warnings_of_the_library_only(log) -> None:

@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, StaticProvider, remember_login
 from tests.asgi import Answer, call, http_scope
+from tests.virtual_time import in_virtual_time
 
 SESSION = "a-session-id-of-the-server"
 PROVIDER = StaticProvider("https://id.example.com/logout", client_id="dashboard", name="acme")
@@ -61,6 +62,7 @@ async def two_clicks(store: Any, marked_paths: tuple[str, ...] = ("/logout",)) -
     return answers[0], answers[1]
 
 
+@in_virtual_time
 @pytest.mark.anyio
 async def test_a_second_click_that_the_first_one_overtook_goes_to_the_provider_as_well() -> None:
     """The guard of the application refuses it, and the browser would show that refusal."""
@@ -70,6 +72,7 @@ async def test_a_second_click_that_the_first_one_overtook_goes_to_the_provider_a
     assert "id_token_hint=header.payload.signature" in str(second.header("location"))
 
 
+@in_virtual_time
 @pytest.mark.anyio
 async def test_a_refusal_elsewhere_stays_a_refusal() -> None:
     """The positive control: without a logout path nobody was logged out, and the 401 goes out as it is."""
@@ -94,6 +97,7 @@ class Down:
         return "https://id.example.com/logout"
 
 
+@in_virtual_time
 @pytest.mark.anyio
 async def test_a_second_click_that_cannot_go_there_warns_once_and_asks_once(log) -> None:
     """The application answers it then, and its answer is a logout of its own."""

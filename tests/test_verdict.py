@@ -22,7 +22,7 @@ from asgi_rp_logout.verdict import (
 from tests.places import id_token
 
 NOW = 1_700_000_000.25
-LOGIN = Login("a", id_token(iat=int(NOW) - 5), refresh_token="refresh")
+LOGIN = Login("a", id_token("alice", "the-session", iat=int(NOW) - 5), refresh_token="refresh")
 ISS = "https://a.example"
 HANDLE = Handle.new(LOGIN, NOW)
 RECORD = login_record(LOGIN, HANDLE, NOW)
@@ -36,12 +36,12 @@ def cookie(name: str) -> Secret:
 def test_a_handle_is_read_back_as_it_was_made() -> None:
     assert Handle.parse(HANDLE.text) == HANDLE
     assert (HANDLE.at, HANDLE.made) == (int(NOW) - 5, NOW)
-    assert HANDLE.record_keys()[2:] == [before_key(ISS, sid="s1"), before_key(ISS, sub="alice")]
+    assert HANDLE.record_keys()[2:] == [before_key(ISS, sid="the-session"), before_key(ISS, sub="alice")]
 
 
 def test_no_two_handles_are_alike_and_none_shows_who_it_is_for() -> None:
     assert len({Handle.new(LOGIN, NOW).text for _ in range(100)}) == 100
-    assert not any(word in HANDLE.text for word in ("alice", "s1", "example"))
+    assert not any(word in HANDLE.text for word in ("alice", "the-session", "example"))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ ENDS: dict[str, tuple[list[Any], bool]] = {
 
 @pytest.mark.parametrize(("entry", "ends"), ENDS.values(), ids=ENDS.keys())
 def test_a_not_before_time_ends_what_was_made_up_to_it(entry: list[Any], ends: bool) -> None:
-    for key in (before_key(ISS, sid="s1"), before_key(ISS, sub="alice")):
+    for key in (before_key(ISS, sid="the-session"), before_key(ISS, sub="alice")):
         verdict = judge(Claim(HANDLE), {f"login:{HANDLE.key}": RECORD, key: {"": entry}})
         assert verdict.ended == (entry[2] if ends else None)
         assert verdict.live is not ends

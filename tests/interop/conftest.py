@@ -1,4 +1,4 @@
-"""Fixtures of the interop tests: node-oidc-provider and Chromium.
+"""Fixtures of the interop tests: node-oidc-provider, Chromium and PostgreSQL.
 
 Cookies do not tell ports apart, so providers live on 127.0.0.1 and applications on localhost. These tests are plain
 functions: Playwright's sync API holds the event loop of the main thread.
@@ -10,8 +10,11 @@ import json
 import os
 import queue
 import shutil
+import signal
 import subprocess
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +23,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, sync_playwright
+
+from tests.conftest import _free_port
 
 HERE = Path(__file__).parent
 FLAGS = [
@@ -82,6 +87,46 @@ def oidc_provider(unused_port: Callable[[], int]) -> Iterator[Callable[..., Node
             return provider
 
         yield start
+
+
+class PostgreSQLServer:
+    """A PostgreSQL of the tests' own on `.port`: the superuser is `postgres`, and nobody is asked for a password."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.port = port
+        # PostgreSQL does not run as root.
+        self._as: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL}
+        if os.getuid() == 0:
+            shutil.chown(folder, "postgres")
+            self._as |= {"user": "postgres", "group": "postgres", "extra_groups": []}
+        programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        if not programs:
+            raise RuntimeError("PostgreSQL is not installed; scripts/interop installs it")
+        data = ["-D", str(folder / "data")]
+        initdb = [programs[-1] / "initdb", *data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(initdb, check=True, **self._as)
+        options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "log_min_messages=fatal"]
+        settings = [word for option in options for word in ("-c", option)]
+        command = [programs[-1] / "postgres", *data, "-p", str(port), *settings]
+        self._process = subprocess.Popen(command, **self._as, stderr=subprocess.DEVNULL)
+        is_ready = [programs[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        while subprocess.run(is_ready, check=False).returncode:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"postgres ended with {self._process.returncode}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGQUIT)  # at once, its children too
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def postgresql_server() -> Iterator[PostgreSQLServer]:
+    """A running PostgreSQL, with what earlier tests of the module left in it."""
+    with tempfile.TemporaryDirectory() as folder:  # not pytest's, which only root may enter
+        server = PostgreSQLServer(Path(folder), _free_port())
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")

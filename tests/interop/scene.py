@@ -112,7 +112,7 @@ def scene(
     provider = create_provider(issuer, [registered], {"alice": "wonderland"}, claims=claims, confirm=confirm)
     providers = [OIDCProvider(issuer, CLIENT["client_id"], CLIENT["client_secret"], **(oidc or {}))]
     if rp_logout is not None:
-        rp_logout = {"providers": providers, "logout_path": LOGOUT_PATHS, **rp_logout}
+        rp_logout = {"providers": providers, "logout_path": LOGOUT_PATHS, "provider_timeout": PATIENCE, **rp_logout}
     own = [Route(path, log_out, methods=["GET", "POST", "DELETE"]) for path in LOGOUT_PATHS[1:]]
     application = create_app(
         issuer,
