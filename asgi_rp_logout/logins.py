@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +20,7 @@ from .live import announce
 from .login import Login
 from .messages import headers_of, set_cookies_of, value_set_by, with_cookies, without_cookies
 from .protocol.cookies import name_set_by, secret_digest
-from .providers.base import issuer_of, name_of
+from .providers.base import issuer_of, name_of, run
 from .request import HANDLE_IN_SESSION, Request
 from .settings import Settings
 from .store import Record
@@ -36,9 +35,7 @@ async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
         return None
     try:
         with anyio.fail_after(settings.provider_timeout):
-            login = settings.login_source(HTTPConnection(scope))
-            if inspect.isawaitable(login):
-                login = await login
+            login = await run(settings.login_source, HTTPConnection(scope))
         if login is None or isinstance(login, Login):
             return login
         logger.warning("login_source gave a %s: expected a Login or None", type(login).__name__)

@@ -178,7 +178,7 @@ async def test_the_control_a_provider_that_works(log) -> None:
         lambda: None,
         lambda: 7,
         lambda: [object()],
-        lambda: [StaticProvider(END, name="idp"), StaticProvider(END, name="idp")],
+        lambda: [object(), StaticProvider(END, name="another")],
         lambda: hangs(TOKEN),
     ],
 )

@@ -142,7 +142,9 @@ class RelyingParty:
         return sid == "known"
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        providers = [object(), Provider("https://other.example"), Provider(ISSUER)]
+        async def providers(iss: str | None) -> list[Any]:
+            return [object(), Provider("https://other.example"), Provider(ISSUER)]
+
         await endpoint.front_channel(scope, receive, send, providers=providers, end=self.end, now=lambda: 1234.5)
 
     async def get(self, method: str = "GET", /, **query: str) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,13 +17,13 @@ from ..login import Login
 from ..logins import empty_session, end_login, expire_cookies
 from ..messages import headers_of
 from ..protocol.logout_token import LogoutToken
-from ..providers.base import issuer_of, name_of
+from ..providers.base import issuer_of, learn_issuers, name_of
 from ..request import Request
 from ..resolve import list_providers
 from ..revoke import AFTER_DEADLINE, How, LogoutEvent, tell
 from ..settings import Settings
+from ..transport import why
 from ..verdict import FRONT_CHANNEL, before_key, digest
-from ..warm import warm
 from .back_channel import back_channel
 from .callback import callback
 from .front_channel import front_channel
@@ -55,19 +56,19 @@ class Owned:
 
     async def back_channel(self, request: Request, receive: Receive, send: Send) -> None:
         """Take a logout token, and tell the application."""
-        providers = await _providers(self._settings)
+        providers = _Listed(self._settings)
         ended: list[Login] = []
 
         async def end(token: LogoutToken, received: float) -> None:
             await end_by_token(self._ledger, token, received)
             ended.append(Login(iss=token.iss, sub=token.sub, sid=token.sid))
 
-        await back_channel(request.scope, receive, send, providers=providers, end=end)
-        await self._tell(providers, "back-channel", ended)
+        await back_channel(request.scope, receive, send, providers=providers.for_issuer, end=end)
+        await self._tell(providers.found, "back-channel", ended)
 
     async def front_channel(self, request: Request, receive: Receive, send: Send) -> None:
         """Show the page for a provider's frame, and tell the application."""
-        providers = await _providers(self._settings)
+        providers = _Listed(self._settings)
         ended: list[Login] = []
 
         async def end(iss: str, sid: str, received: float) -> bool:
@@ -81,8 +82,10 @@ class Owned:
             return headers
 
         unnamed = None if self._settings.frontchannel_session_required else end_of_browser
-        await front_channel(request.scope, receive, send, providers=providers, end=end, end_of_browser=unnamed)
-        await self._tell(providers, "front-channel", ended)
+        await front_channel(
+            request.scope, receive, send, providers=providers.for_issuer, end=end, end_of_browser=unnamed
+        )
+        await self._tell(providers.found, "front-channel", ended)
 
     async def _tell(self, providers: tuple[Any, ...], how: How, ended: list[Login]) -> None:
         for one in ended:
@@ -148,14 +151,18 @@ async def end_by_browser(
     return login or Login(), headers
 
 
-async def _providers(settings: Settings) -> tuple[Any, ...]:
-    try:
-        providers = await list_providers(settings)
-    except Exception as error:  # a registry that fails has no provider to speak for
-        logger.warning("the list of providers cannot be had: %s", type(error).__name__)
-        return ()
-    for provider in providers:
-        # One that learns its issuer from a document may not have been asked yet in this process.
-        if issuer_of(provider) is None:
-            await warm(provider)
-    return providers
+class _Listed:
+    """List the providers once a request turns out to be worth it, and keep them for what follows."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.found: tuple[Any, ...] = ()
+
+    async def for_issuer(self, iss: str | None) -> tuple[Any, ...]:
+        """Give the providers; one that learns its issuer from a document does so, unless ``iss`` is another's."""
+        try:
+            self.found = await list_providers(self._settings)
+        except Exception as error:  # a registry that fails has no provider to speak for
+            logger.warning("the list of providers cannot be had: %s", why(error))
+        await learn_issuers(self.found, iss, level=logging.WARNING)
+        return self.found
