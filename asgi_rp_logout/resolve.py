@@ -62,8 +62,9 @@ async def resolve(
     try:
         with anyio.move_on_after(settings.provider_timeout):
             providers = await list_providers(settings)
-            if login is not None and login.provider is None:
-                await learn_issuers(providers, login.iss)
+            if login is not None:
+                named_by_login = [one for one in providers if login.provider and name_of(one) == login.provider]
+                await learn_issuers(named_by_login or providers, login.iss)
             choices = choose(providers, named, login)
             if named is None and login is not None and login.id_token and len(choices) == 1 and not choices[0].own:
                 _withheld(settings, login, choices[0].provider)
@@ -138,11 +139,11 @@ def _home_of(login: Login, providers: Sequence[Provider]) -> Provider | None:
 
 def _is_own(login: Login, provider: Provider) -> bool:
     """Return whether what is known of a login may go to this provider: see the rule at the top."""
-    issuers = {login.iss, unverified_claims(login.id_token or "").get("iss")} - {None}
+    named = [iss for iss in (login.iss, unverified_claims(login.id_token or "").get("iss")) if iss is not None]
     issuer = issuer_of(provider)
     if issuer is not None:
-        return issuers <= {issuer}
-    return not issuers or login.provider == name_of(provider)
+        return all(iss == issuer for iss in named)
+    return not named or login.provider == name_of(provider)
 
 
 def _hint_for(login: Login, provider: Provider) -> str | None:

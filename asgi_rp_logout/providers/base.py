@@ -61,7 +61,7 @@ def issuer_of(provider: object) -> str | None:
     return issuer if isinstance(issuer, str) and issuer else None
 
 
-async def learn_issuers(providers: Sequence[object], iss: str | None, *, level: int = logging.DEBUG) -> None:
+async def learn_issuers(providers: Sequence[object], iss: str | None, *, level: int = logging.INFO) -> None:
     """Let providers that take their issuer from a document read it, unless one is known to be ``iss``.
 
     A failure is logged at ``level``, once for each fetch, and leaves the issuer unknown.
