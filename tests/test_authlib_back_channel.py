@@ -225,6 +225,16 @@ async def test_a_login_that_names_its_issuer_finds_a_provider_that_has_not_loade
         assert client.loads == 1
 
 
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_login_whose_provider_is_known_waits_for_no_other(named: bool) -> None:
+    client = Client(anyio.sleep_forever)
+    known = StaticProvider(END, name="known", issuer="https://op.example")
+    login = Login("known" if named else None, WELL_FORMED)
+    guard = guarded(signs_out(), providers=[AuthlibProvider(client), known], login_source=lambda _: login)
+    assert parameters(await log_out(guard))["id_token_hint"] == WELL_FORMED
+    assert client.loads == 0
+
+
 async def test_a_login_that_was_given_to_the_wrong_authlib_client_gets_no_hint() -> None:
     """Its issuer is read before the choice, so that a token of another issuer never goes there."""
     client = Client(anyio.lowlevel.checkpoint)

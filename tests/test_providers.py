@@ -315,15 +315,15 @@ async def test_a_function_of_the_app_that_hangs_keeps_to_its_deadline_and_its_ow
     make: Any, monkeypatch: pytest.MonkeyPatch, log: Any
 ) -> None:
     monkeypatch.setattr("asgi_rp_logout.revoke.AFTER_DEADLINE", 0.1)
-    gate = threading.Event()
-    guard = guarded(signs_out(), provider_timeout=0.1, **make(gate.wait))
+    gate, hung = threading.Event(), []
+    guard = guarded(signs_out(), provider_timeout=0.1, **make(lambda: (hung.append(1), gate.wait())))
     try:
         with anyio.fail_after(30):
             for number in range(20):  # more than there are threads
                 answer = await log_out(guard, headers={"cookie": f"session={number}"})
                 assert answer.status == 303
         assert anyio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
-        assert len(log()) == 20
+        assert (len(hung), len(log())) == (16, 20)
     finally:
         gate.set()
 

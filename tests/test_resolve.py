@@ -469,11 +469,11 @@ class Raising:
 
     @property
     def get_end_session_url(self) -> Any:
-        raise LookupError
+        raise RuntimeError
 
     @property
     def issuer(self) -> str:
-        raise LookupError
+        raise RuntimeError
 
 
 BAD_ENTRIES: dict[str, Any] = {
@@ -495,7 +495,7 @@ async def test_a_bad_entry_of_a_registry_has_no_endpoint_and_stops_no_other(
     assert await where(lambda: [RED, entry], login) == "red"
     assert log() == []
     assert [line for line in log(logging.DEBUG) if "counts as one without an end-session endpoint" in line]
-    with pytest.raises((ConfigurationError, LookupError)):
+    with pytest.raises((ConfigurationError, RuntimeError)):
         guarded(signs_out(), providers=[RED, entry])
 
 
