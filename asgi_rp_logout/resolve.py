@@ -62,7 +62,7 @@ async def resolve(
     try:
         with anyio.move_on_after(settings.provider_timeout):
             providers = await list_providers(settings)
-            if login is not None:
+            if login is not None and login.iss is not None:
                 named_by_login = [one for one in providers if login.provider and name_of(one) == login.provider]
                 await learn_issuers(named_by_login or providers, login.iss)
             choices = choose(providers, named, login)

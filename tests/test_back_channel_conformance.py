@@ -49,7 +49,7 @@ class RelyingParty:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await endpoint.back_channel(scope, receive, send, providers=self.listed, end=self.end)
 
-    async def listed(self, iss: str | None) -> list[Any]:
+    async def listed(self) -> list[Any]:
         return self.providers
 
     async def end(self, token: LogoutToken, received: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,12 +16,11 @@ from ..login import Login
 from ..logins import empty_session, end_login, expire_cookies
 from ..messages import headers_of
 from ..protocol.logout_token import LogoutToken
-from ..providers.base import issuer_of, learn_issuers, name_of
+from ..providers.base import issuer_of, name_of
 from ..request import Request
 from ..resolve import list_providers
 from ..revoke import AFTER_DEADLINE, How, LogoutEvent, tell
 from ..settings import Settings
-from ..transport import why
 from ..verdict import FRONT_CHANNEL, before_key, digest
 from .back_channel import back_channel
 from .callback import callback
@@ -63,7 +61,7 @@ class Owned:
             await end_by_token(self._ledger, token, received)
             ended.append(Login(iss=token.iss, sub=token.sub, sid=token.sid))
 
-        await back_channel(request.scope, receive, send, providers=providers.for_issuer, end=end)
+        await back_channel(request.scope, receive, send, providers=providers, end=end)
         await self._tell(providers.found, "back-channel", ended)
 
     async def front_channel(self, request: Request, receive: Receive, send: Send) -> None:
@@ -82,9 +80,7 @@ class Owned:
             return headers
 
         unnamed = None if self._settings.frontchannel_session_required else end_of_browser
-        await front_channel(
-            request.scope, receive, send, providers=providers.for_issuer, end=end, end_of_browser=unnamed
-        )
+        await front_channel(request.scope, receive, send, providers=providers, end=end, end_of_browser=unnamed)
         await self._tell(providers.found, "front-channel", ended)
 
     async def _tell(self, providers: tuple[Any, ...], how: How, ended: list[Login]) -> None:
@@ -158,11 +154,7 @@ class _Listed:
         self._settings = settings
         self.found: tuple[Any, ...] = ()
 
-    async def for_issuer(self, iss: str | None) -> tuple[Any, ...]:
-        """Give the providers; one that learns its issuer from a document does so, unless ``iss`` is another's."""
-        try:
-            self.found = await list_providers(self._settings)
-        except Exception as error:  # a registry that fails has no provider to speak for
-            logger.warning("the list of providers cannot be had: %s", why(error))
-        await learn_issuers(self.found, iss, level=logging.WARNING)
+    async def __call__(self) -> tuple[Any, ...]:
+        """Give the providers. Raises ``ProviderError``."""
+        self.found = await list_providers(self._settings)
         return self.found

@@ -62,11 +62,12 @@ def issuer_of(provider: object) -> str | None:
 
 
 async def learn_issuers(providers: Sequence[object], iss: str | None, *, level: int = logging.INFO) -> None:
-    """Let providers that take their issuer from a document read it, unless one is known to be ``iss``.
+    """Let providers that take their issuer from a document read it, unless it is known already whose ``iss`` is.
 
-    A failure is logged at ``level``, once for each fetch, and leaves the issuer unknown.
+    ``iss`` is the issuer that is looked for, None for all there are. A failure is logged at ``level``, once for each
+    fetch, and leaves the issuer unknown.
     """
-    if iss is None or any(issuer_of(provider) == iss for provider in providers):
+    if iss is not None and any(issuer_of(provider) == iss for provider in providers):
         return
     async with anyio.create_task_group() as group:
         for provider in providers:
