@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 from urllib.parse import urlsplit
 
+from ._asgi import logger
 from .errors import ConfigurationError
 from .protocol.cookies import Cookie, CookieSet
-from .providers.base import Provider, name_of
+from .providers.base import Provider, WithoutEndpoint, name_of
 from .store import Store, process_store
+from .transport import HTTPClient, is_http_client
 
 Providers = Sequence[Provider] | Callable[[], Sequence[Provider] | Awaitable[Sequence[Provider]]]
 P = ParamSpec("P")
@@ -57,20 +59,39 @@ def checked_providers(providers: Any) -> Providers:
 
 def checked_list(providers: Iterable[Any]) -> tuple[Provider, ...]:
     """Check that each provider can be asked, and that no two have one name."""
-    checked = tuple(providers)
     names: set[str] = set()
-    for provider in checked:
-        if isinstance(provider, type):
-            raise ConfigurationError(f"provider {provider.__name__}: expected an object, not its class")
-        if not callable(getattr(provider, "get_end_session_url", None)):
-            raise ConfigurationError(f"provider {type(provider).__name__}: expected a method get_end_session_url()")
-        name = name_of(provider)
-        if name is not None and name.lower() in ("local", "1", "true", "0", "false"):
-            raise ConfigurationError(f"provider name {name!r}: expected another one, since the marker header says it")
-        if name in names:
-            raise ConfigurationError(f"provider name {name!r} is given twice: expected unique names")
-        names |= {name} if name else set()
-    return checked
+    return tuple(_checked_provider(provider, names) for provider in providers)
+
+
+def usable_list(providers: Iterable[Any]) -> tuple[Provider, ...]:
+    """Return what a function has listed; an entry that a list would be refused for has no end-session endpoint.
+
+    A registry may hold providers of another kind, such as one for passwords, which must not stop the others.
+    """
+    names: set[str] = set()
+    usable: list[Provider] = []
+    for provider in providers:
+        try:
+            usable.append(_checked_provider(provider, names))
+        except Exception as error:  # whatever somebody else's object raises when it is looked at
+            why = error if isinstance(error, ConfigurationError) else type(error).__name__
+            logger.debug("a provider counts as one without an end-session endpoint: %s", why)
+            usable.append(WithoutEndpoint(provider))
+    return tuple(usable)
+
+
+def _checked_provider(provider: Any, names: set[str]) -> Provider:
+    if isinstance(provider, type):
+        raise ConfigurationError(f"provider {provider.__name__}: expected an object, not its class")
+    if not callable(getattr(provider, "get_end_session_url", None)):
+        raise ConfigurationError(f"provider {type(provider).__name__}: expected a method get_end_session_url()")
+    name = name_of(provider)
+    if name is not None and name.lower() in ("local", "1", "true", "0", "false"):
+        raise ConfigurationError(f"provider name {name!r}: expected another one, since the marker header says it")
+    if name in names:
+        raise ConfigurationError(f"provider name {name!r} is given twice: expected unique names")
+    names |= {name} if name else set()
+    return provider  # type: ignore[no-any-return]
 
 
 def checked_path(path: object, option: str) -> str:
@@ -172,6 +193,13 @@ def checked_callable(value: Any, option: str) -> Any:
     if value is not None and not callable(value):
         raise ConfigurationError(f"{option}={value!r}: expected a function, sync or async, or None")
     return value
+
+
+def checked_http_client(client: Any) -> HTTPClient | None:
+    """Check the client for requests to providers."""
+    if client is None or is_http_client(client):
+        return client  # type: ignore[no-any-return]
+    raise ConfigurationError(f"http_client={client!r}: expected an AsyncClient of httpx or httpx2, or None")
 
 
 def checked_store(store: Any) -> Store:

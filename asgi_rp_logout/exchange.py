@@ -262,5 +262,6 @@ class Exchange:
 
 
 def _report(error: RPLogoutError) -> None:
-    level = logging.INFO if error.code == "local_only" else logging.WARNING
+    # A provider without an endpoint is logged as a warning once, where that is found out.
+    level = logging.INFO if error.code in ("local_only", "no_endpoint") else logging.WARNING
     logger.log(level, "logged out here, but not at the provider: %s", error)

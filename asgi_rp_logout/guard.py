@@ -54,7 +54,7 @@ class Guard:
     """Call a store that may raise, hang or be slow. ``clock`` gives seconds that never run backwards."""
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        self._clock = clock or (lambda: time.monotonic())
+        self._clock = clock or (lambda: time.monotonic())  # noqa: PLW0108  # the clock of now, not of the import
         self._opened_at: float | None = None
         self._probing = False
         self._warned_at = float("-inf")

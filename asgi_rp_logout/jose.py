@@ -18,12 +18,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
-import httpx
 from joserfc import jwe, jws
 from joserfc.jwk import JWKRegistry, Key, KeySet, OctKey, RSAKey
 
-from .errors import ConfigurationError, LogoutTokenError, ProviderError
-from .transport import FETCH_TIMEOUT, fetch_json
+from ._asgi import logger
+from .errors import ConfigurationError, LogoutTokenError, ProviderError, without_query
+from .transport import FETCH_TIMEOUT, HTTPClient, fetch_json
 
 MAX_TOKEN = 64 * 1024
 """Characters of a token. A logout token has about one thousand."""
@@ -86,7 +86,7 @@ class TokenVerifier:
         client_secret: str | None = None,
         decryption_key: Any = None,
         jwks_uri: Callable[[], Awaitable[str]],
-        http_client: httpx.AsyncClient | None = None,
+        http_client: HTTPClient | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.algorithm = algorithm
@@ -122,8 +122,16 @@ class TokenVerifier:
             raise LogoutTokenError("the signature is of no key of the provider", code=code)
         return parsed.headers(), _claims(parsed)
 
+    def decrypted(self, id_token: str) -> str | None:
+        """Return the signed ID Token inside an encrypted one; None without a key for it, or if it holds none."""
+        try:
+            signed = self._decrypt(id_token).decode("ascii")
+        except (LogoutTokenError, UnicodeDecodeError):
+            return None
+        return signed if signed.count(".") == 2 else None
+
     def _decrypt(self, token: str) -> bytes:
-        encrypted = token.count(".") == 4
+        encrypted = is_encrypted(token)
         if self._decryption_key is None:
             if encrypted:
                 raise LogoutTokenError("the token is encrypted, and no decryption key is configured", code="encrypted")
@@ -189,14 +197,16 @@ class TokenVerifier:
             seconds = min(2 * FETCH_TIMEOUT, anyio.current_effective_deadline() - anyio.current_time())
             try:
                 with anyio.fail_after(max(seconds, 0), shield=True):
-                    document = await fetch_json(await self._jwks_uri(), client=self.http_client)
-                self._keys = self._import(document)
+                    uri = await self._jwks_uri()
+                    self._keys = self._import(await fetch_json(uri, client=self.http_client), uri)
             except Exception as error:  # remembered, and what is at hand goes on serving
                 self._failure = error
+                reason = error if isinstance(error, ProviderError) else type(error).__name__
+                logger.warning("the keys for logout tokens cannot be read: %s", reason)
             else:
                 self._fetched_at = self._clock()
 
-    def _import(self, document: dict[str, Any]) -> list[Key]:
+    def _import(self, document: dict[str, Any], uri: str) -> list[Key]:
         published = document.get("keys")
         keys = []
         for jwk in published if isinstance(published, list) else []:
@@ -208,8 +218,13 @@ class TokenVerifier:
             if not isinstance(key, RSAKey) or key.raw_value.key_size >= MIN_RSA_BITS:
                 keys.append(key)
         if not keys:
-            raise ProviderError(f"the keys of the provider hold none for {self.algorithm}", code="jwks")
+            raise ProviderError(f"{without_query(uri)} has no key for {self.algorithm}", code="jwks")
         return keys
+
+
+def is_encrypted(token: str) -> bool:
+    """Return whether a JWT is encrypted: a JWE has five parts (RFC 7516, section 3.1)."""
+    return token.count(".") == 4
 
 
 def _secret_key(algorithm: str, client_secret: str | None) -> OctKey | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -21,7 +20,7 @@ from .ledger import Deadline, Ending, Ledger
 from .login import Login, unverified_claims
 from .messages import headers_of, set_cookies_of, with_cookies, without_cookies
 from .protocol.cookies import deletions
-from .providers.base import issuer_of, name_of
+from .providers.base import issuer_of, name_of, run
 from .request import HANDLE_IN_SESSION, Request
 from .settings import Settings
 from .store import ISSUED, LOGIN, UNKNOWN, Record
@@ -41,9 +40,7 @@ async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
         return None
     try:
         with anyio.fail_after(settings.provider_timeout):
-            login = settings.login_source(HTTPConnection(scope))
-            if inspect.isawaitable(login):
-                login = await login
+            login = await run(settings.login_source, HTTPConnection(scope))
         if login is None or isinstance(login, Login):
             return login
         logger.warning("login_source gave a %s: expected a Login or None", type(login).__name__)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import httpx
-
 from ._asgi import ASGIApp, Receive, Scope, Send
 from .attend import Attendant
 from .checks import Providers, refusing_unknown_options
@@ -19,6 +17,7 @@ from .errors import ConfigurationError
 from .protocol.cookies import Cookie
 from .settings import LoginSource, checked_settings
 from .store import Store
+from .transport import HTTPClient
 from .warm import warmed
 
 
@@ -57,7 +56,7 @@ class RPLogoutMiddleware:
         clear_site_data: str | tuple[str, ...] | list[str] = (),
         provider_timeout: float = 3.0,
         on_logout: Callable[..., Any] | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: HTTPClient | None = None,
     ) -> None:
         options = dict(locals())  # the parameters as they were given, and nothing else: keep this the first line
         if not callable(app):

@@ -1,24 +1,28 @@
 """Steps 3 and 4: which provider, and what URL.
 
 Whoever is not known to be a provider's user is not sent there: a login of a provider that is not in the list goes
-nowhere, and without a login only a single candidate is certain enough. The hint goes to the login's own provider and to
-no other, since an ID Token is somebody's name and mail address.
+nowhere, and without a login only a single candidate is certain enough.
+
+An ID Token is somebody's name and mail address. It goes, like everything else of a login, to one provider only:
+the one whose issuer is the token's; one whose issuer is unknown only if the application has named it for this login;
+and a token that names no issuer to the only provider there is.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
 
-from .checks import checked_list
+from ._asgi import logger
+from .checks import usable_list
 from .errors import ProviderError, RPLogoutError
-from .login import Login
+from .jose import is_encrypted
+from .login import Login, unverified_claims
 from .protocol.end_session import FormPost, same_endpoint
-from .providers.base import Provider, StandardProvider, ask, issuer_of, name_of
+from .providers.base import Provider, StandardProvider, ask, issuer_of, learn_issuers, name_of, run
 from .returns import Return
 from .settings import Settings
 
@@ -58,9 +62,14 @@ async def resolve(
     try:
         with anyio.move_on_after(settings.provider_timeout):
             providers = await list_providers(settings)
+            if login is not None and login.iss is not None:
+                named_by_login = [one for one in providers if login.provider and name_of(one) == login.provider]
+                await learn_issuers(named_by_login or providers, login.iss)
             choices = choose(providers, named, login)
+            if named is None and login is not None and login.id_token and len(choices) == 1 and not choices[0].own:
+                _withheld(settings, login, choices[0].provider)
             found = await _ask_choices(choices, settings, login, way_back, scope)
-            return _the_one(found, choices, location)
+            return _the_one(found, choices, location, settings)
         raise ProviderError(f"no answer within {settings.provider_timeout:g} s", code="timeout")
     except RPLogoutError:
         raise
@@ -85,8 +94,7 @@ async def list_providers(settings: Settings) -> tuple[Provider, ...]:
 
 async def _listed(providers: Callable[[], Any]) -> tuple[Provider, ...]:
     try:
-        listed = providers()
-        return checked_list(await listed if inspect.isawaitable(listed) else listed)
+        return usable_list(await run(providers))
     except RPLogoutError:
         raise
     except Exception as error:
@@ -96,13 +104,14 @@ async def _listed(providers: Callable[[], Any]) -> tuple[Provider, ...]:
 def choose(providers: Sequence[Provider], named: str | None, login: Login | None) -> list[Choice]:
     """Give the candidates: one that is certain, or all if nothing tells. Raises ``ProviderError`` for none."""
     home = _home_of(login, providers) if login is not None else None
+    own = home is not None and login is not None and _is_own(login, home)
     if named is not None:
         for provider in providers:
             if name_of(provider) == named:
-                return [Choice(provider, own=provider is home)]
+                return [Choice(provider, own=own and provider is home)]
         raise ProviderError(f"no provider is called {named[:40]!r}", code="unknown_provider")
     if home is not None:
-        return [Choice(home, own=True)]
+        return [Choice(home, own=own)]
     if login is not None and (login.provider is not None or login.iss is not None):
         known = ", ".join(repr(issuer_of(provider) or name_of(provider)) for provider in providers)
         wanted = login.iss or login.provider
@@ -128,6 +137,28 @@ def _home_of(login: Login, providers: Sequence[Provider]) -> Provider | None:
     return None
 
 
+def _is_own(login: Login, provider: Provider) -> bool:
+    """Return whether what is known of a login may go to this provider: see the rule at the top."""
+    named = [iss for iss in (login.iss, unverified_claims(login.id_token or "").get("iss")) if iss is not None]
+    issuer = issuer_of(provider)
+    if issuer is not None:
+        return all(iss == issuer for iss in named)
+    return not named or login.provider == name_of(provider)
+
+
+def _hint_for(login: Login, provider: Provider) -> str | None:
+    """Return the ID Token as its provider can read it (RP-Initiated Logout 1.0, section 2).
+
+    An encrypted one has to be decrypted first: it is encrypted for this application, and an error for the provider.
+    """
+    token = login.id_token
+    if token is None or not is_encrypted(token):
+        return token
+    decrypted: Callable[[str], str | None] | None = getattr(provider, "decrypted", None)
+    token = decrypted(token) if decrypted is not None else None
+    return token if token is not None and _is_own(replace(login, id_token=token), provider) else None
+
+
 async def _ask_choices(
     choices: Sequence[Choice], settings: Settings, login: Login | None, way_back: Return, scope: Mapping[str, Any]
 ) -> list[Destination]:
@@ -151,7 +182,9 @@ async def _ask_choices(
     return found
 
 
-def _the_one(found: Sequence[Destination], choices: Sequence[Choice], location: str | None) -> Destination:
+def _the_one(
+    found: Sequence[Destination], choices: Sequence[Choice], location: str | None, settings: Settings
+) -> Destination:
     meant = found
     if len(found) > 1 and location is not None:
         meant = [one for one in found if same_endpoint(location, one.url)]
@@ -163,7 +196,25 @@ def _the_one(found: Sequence[Destination], choices: Sequence[Choice], location: 
         )
     if all(getattr(choice.provider, "local_only", False) for choice in choices):
         raise ProviderError("the provider has no logout, as configured", code="local_only")
-    raise ProviderError("no provider has an end-session endpoint", code="no_endpoint")
+    names = " or ".join(repr(name_of(choice.provider)) for choice in choices)
+    _once(settings, f"logged out here, but not at the provider: {names} has no end-session endpoint")
+    raise ProviderError(f"{names} has no end-session endpoint", code="no_endpoint")
+
+
+def _withheld(settings: Settings, login: Login, provider: Provider) -> None:
+    """Log that a provider gets no ID Token, because it is not known to be its issuer."""
+    _once(
+        settings,
+        f"provider {name_of(provider)!r} gets no ID Token: its issuer is {issuer_of(provider)!r}, and the login is of "
+        f"{login.iss!r}; expected a provider with that issuer=, or remember_login(provider=) where it has none",
+    )
+
+
+def _once(settings: Settings, sentence: str) -> None:
+    """Log what stays true until the configuration changes once, and not at every logout."""
+    if sentence not in settings.said and len(settings.said) < 100:
+        settings.said.add(sentence)
+        logger.warning("%s", sentence)
 
 
 async def _ask(
@@ -171,7 +222,7 @@ async def _ask(
 ) -> Destination | None:
     provider = choice.provider
     offered: dict[str, Any] = {
-        "id_token_hint": login.id_token if login else None,
+        "id_token_hint": _hint_for(login, provider) if login else None,
         "logout_hint": login.logout_hint if login else None,
         "post_logout_redirect_uri": way_back.uri,
         "state": way_back.state,
@@ -197,5 +248,5 @@ async def _shortened(provider: Provider, offered: Mapping[str, Any]) -> str:
         without |= {"post_logout_redirect_uri": None, "state": None}
     url = await ask(provider, without)
     if url is None:
-        raise ProviderError("the provider has no URL without a hint", code="no_endpoint")
+        raise ProviderError("the provider has no URL without a hint", code="no_url")
     return url

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import anyio
-import httpx
 
 from ._asgi import logger
 from .errors import ProviderError
 from .login import Login
-from .providers.base import Provider, call, issuer_of, keywords_of, name_of
+from .providers.base import Provider, call, issuer_of, keywords_of, name_of, run
 from .resolve import choose, list_providers
 from .settings import Settings
-from .transport import revoke_refresh_token
+from .transport import HTTPClient, revoke_refresh_token
 
 AFTER_DEADLINE = 5.0
 """Seconds for everything that is done after one response."""
@@ -39,13 +38,11 @@ class LogoutEvent:
 
 
 async def tell(on_logout: Callable[..., Any] | None, event: LogoutEvent) -> None:
-    """Call the application's hook, sync or async; what it raises is logged."""
+    """Call the application's hook, async or in a thread; what it raises is logged."""
     if on_logout is None:
         return
     try:
-        result = on_logout(event)
-        if inspect.isawaitable(result):
-            await result
+        await run(on_logout, event)
     except Exception as error:
         logger.warning("on_logout raised %s", type(error).__name__)
 
@@ -103,7 +100,7 @@ async def _home_of(settings: Settings, login: Login, asked: Provider | None) -> 
     return None
 
 
-async def revoke_token(provider: Any, token: str, client: httpx.AsyncClient | None) -> None:
+async def revoke_token(provider: Any, token: str, client: HTTPClient | None) -> None:
     """Revoke a refresh token at its provider (RFC 7009, section 2.1). Raises ``ProviderError``."""
     endpoint = await provider.revocation_endpoint()
     if endpoint is None:

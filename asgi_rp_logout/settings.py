@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
-
-import httpx
 
 from .checks import (
     Providers,
@@ -14,6 +12,7 @@ from .checks import (
     checked_choice,
     checked_cookies,
     checked_directives,
+    checked_http_client,
     checked_length,
     checked_marker,
     checked_path,
@@ -29,6 +28,7 @@ from .errors import ConfigurationError
 from .login import Login
 from .protocol.cookies import CookieSet
 from .store import Store
+from .transport import HTTPClient
 
 LoginSource = Callable[[Any], Login | Awaitable[Login | None] | None]
 
@@ -60,7 +60,9 @@ class Settings:
     clear_site_data: tuple[str, ...]
     provider_timeout: float
     on_logout: Callable[..., Any] | None
-    http_client: httpx.AsyncClient | None
+    http_client: HTTPClient | None
+    said: set[str] = field(default_factory=set, init=False)
+    """Warnings that were logged, and are not to be logged again."""
 
     @property
     def may_revoke(self) -> bool:
@@ -127,8 +129,6 @@ def checked_settings(options: dict[str, Any]) -> Settings:
         raise ConfigurationError(f"require_login={require_login!r}: expected True, False or None")
     if not isinstance(session_required, bool):
         raise ConfigurationError(f"frontchannel_session_required={session_required!r}: expected True or False")
-    if not isinstance(get("http_client"), httpx.AsyncClient | None):
-        raise ConfigurationError(f"http_client={get('http_client')!r}: expected an httpx.AsyncClient or None")
     return Settings(
         providers=checked_providers(get("providers")),
         logout_paths=checked_paths(get("logout_path"), "logout_path"),
@@ -152,6 +152,6 @@ def checked_settings(options: dict[str, Any]) -> Settings:
         clear_site_data=checked_directives(get("clear_site_data")),
         provider_timeout=checked_seconds(get("provider_timeout"), "provider_timeout", least=0.001),
         on_logout=checked_callable(get("on_logout"), "on_logout"),
-        http_client=get("http_client"),
+        http_client=checked_http_client(get("http_client")),
         **owned,
     )

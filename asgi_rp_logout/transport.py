@@ -2,19 +2,25 @@
 
 A provider's document decides where browsers are sent, so the fetch is strict: https (http on loopback, for tests and
 demos), the certificate is checked, redirects are not followed, the size and the time are limited.
+
+There are two HTTP libraries with one interface: httpx, on which this package depends, and httpx2, which Authlib and
+Starlette prefer where it is installed. The application may pass an ``AsyncClient`` of either. Connections of our own
+always go through httpx: the two check certificates against different stores, and a package that is installed for
+something else must not change whom this one trusts. httpx2 is never imported here; an application that passes one of
+its clients has imported it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import warnings
-from collections.abc import AsyncIterator
-from typing import Any
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
 import anyio
 import httpx
-from authlib.deprecate import AuthlibDeprecationWarning
 
 from .errors import ProviderError, without_query
 
@@ -25,36 +31,68 @@ FETCH_TIMEOUT = 5.0
 """Seconds for one document, all in all, unless the deadline of the logout that asks for it is nearer."""
 
 
-@contextlib.asynccontextmanager
-async def open_client(client: httpx.AsyncClient | None) -> AsyncIterator[httpx.AsyncClient]:
-    """Give the caller's own client, left open afterwards, or a new one for this one exchange."""
-    if client is not None:
-        yield client
-        return
-    async with httpx.AsyncClient(timeout=FETCH_TIMEOUT) as fresh:
-        yield fresh
+class HTTPClient(Protocol):
+    """Describe what is used of an ``AsyncClient``, of httpx or httpx2."""
+
+    def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        follow_redirects: bool = False,
+        timeout: float | None = None,
+    ) -> AbstractAsyncContextManager[Any]:
+        """Send a request, and give the response before its body is read."""
+        ...
 
 
-async def fetch_json(url: str, *, client: httpx.AsyncClient | None = None) -> dict[str, Any]:
+def is_http_client(value: object) -> bool:
+    """Return whether ``value`` is an ``AsyncClient`` of httpx or httpx2."""
+    return isinstance(value, _classes("AsyncClient"))
+
+
+def _classes(*names: str) -> tuple[type, ...]:
+    """Return the classes of these names, those of httpx2 only if somebody has imported it."""
+    libraries = [sys.modules.get(library) for library in ("httpx", "httpx2")]
+    found = [getattr(library, name, None) for library in libraries for name in names]
+    return tuple(one for one in found if isinstance(one, type))
+
+
+def why(error: Exception) -> str:
+    """Return what a request failed at, without anything of the request."""
+    if isinstance(error, ProviderError):
+        return str(error)
+    name = type(error).__name__
+    if isinstance(error, _classes("ConnectError")):
+        # What the connection failed at tells a name from a port from a certificate, and holds nothing of a request.
+        return f"{name} ({error.__cause__ or error})"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return f"{name} ({status})" if isinstance(status, int) else name
+
+
+def time_left() -> float:
+    """Return the seconds that one fetch may take.
+
+    An outer deadline that is nearer ends the fetch a little earlier than itself, so that the caller sees a failure to
+    remember and not a cancellation, which could as well be a browser that went away.
+    """
+    return min(FETCH_TIMEOUT, max(0.9 * (anyio.current_effective_deadline() - anyio.current_time()), 0))
+
+
+async def fetch_json(url: str, *, client: HTTPClient | None = None) -> dict[str, Any]:
     """Fetch one JSON object.
 
     Takes an absolute URL and the HTTP client to use, if any. Gives the object. Raises ``ProviderError``: not reached,
     too slow, a status other than 200 (a redirect included), too large, or not a JSON object.
     """
-    # An outer deadline that is nearer ends the fetch a little earlier than itself, so that the caller sees a failure
-    # to remember and not a cancellation, which could as well be a browser that went away.
-    seconds = min(FETCH_TIMEOUT, max(anyio.current_effective_deadline() - anyio.current_time() - 0.05, 0.01))
-    where = without_query(url)
+    where, seconds = without_query(url), time_left()
     try:
-        with anyio.fail_after(seconds):
-            body = await _read(url, client)
-        document = json.loads(body)
+        with anyio.fail_after(seconds), _named_errors(where):
+            document = json.loads(await _read(url, client))
     except TimeoutError as error:
         raise ProviderError(f"{where} did not answer within {seconds:.1f} s", code="fetch_timeout") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        # What the connection failed at tells a name from a port from a certificate, and holds nothing of a request.
-        why = f" ({error.__cause__ or error})" if isinstance(error, httpx.ConnectError) else ""
-        raise ProviderError(f"{where} cannot be reached: {type(error).__name__}{why}", code="fetch_failed") from error
     except (ValueError, RecursionError) as error:
         raise ProviderError(f"{where} is not JSON", code="fetch_not_json") from error
     if not isinstance(document, dict):
@@ -62,12 +100,8 @@ async def fetch_json(url: str, *, client: httpx.AsyncClient | None = None) -> di
     return document
 
 
-async def _read(url: str, client: httpx.AsyncClient | None) -> bytes:
-    request_headers = {"accept": "application/json"}
-    async with (
-        open_client(client) as http,
-        http.stream("GET", url, headers=request_headers, follow_redirects=False, timeout=FETCH_TIMEOUT) as response,
-    ):
+async def _read(url: str, client: HTTPClient | None) -> bytes:
+    async with _sent("GET", url, client, headers={"accept": "application/json"}) as response:
         if response.status_code != 200:
             raise ProviderError(f"{without_query(url)} answered {response.status_code}, not 200", code="fetch_status")
         body = bytearray()
@@ -79,24 +113,44 @@ async def _read(url: str, client: httpx.AsyncClient | None) -> bytes:
 
 
 async def revoke_refresh_token(
-    endpoint: str, client_id: str, client_secret: str | None, token: str, *, client: httpx.AsyncClient | None = None
+    endpoint: str, client_id: str, client_secret: str | None, token: str, *, client: HTTPClient | None = None
 ) -> None:
     """Revoke a refresh token, with Authlib's request and client authentication (RFC 7009, section 2.1).
 
     Takes the endpoint, the client's credentials, the token, and the HTTP client to use, if any. The grant's access
     tokens die with it; 200 means revoked or unknown, and the body says nothing (section 2.2). Raises ``ProviderError``
-    for another status.
+    for another status, or if the endpoint cannot be reached.
     """
-    # Imported here: few need it, and Authlib tells every importer which HTTP library it would rather have.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AuthlibDeprecationWarning)
-        from authlib.integrations.httpx_client import OAuth2ClientAuth  # noqa: PLC0415
-        from authlib.oauth2.rfc7009 import prepare_revoke_token_request  # noqa: PLC0415
+    # Imported here: few need it. Authlib's own HTTP client is not used, since it belongs to one of the two libraries.
+    from authlib.oauth2.auth import ClientAuth  # noqa: PLC0415
+    from authlib.oauth2.rfc7009 import prepare_revoke_token_request  # noqa: PLC0415
 
     body, headers = prepare_revoke_token_request(token, "refresh_token")
-    auth = OAuth2ClientAuth(client_id, client_secret, "client_secret_basic" if client_secret else "none")
-    async with open_client(client) as http:
-        options = {"auth": auth, "follow_redirects": False, "timeout": FETCH_TIMEOUT}
-        response = await http.post(endpoint, content=body, headers=headers, **options)
-    if response.status_code != 200:
-        raise ProviderError(f"{without_query(endpoint)} answered {response.status_code}, not 200", code="revocation")
+    auth = ClientAuth(client_id, client_secret, "client_secret_basic" if client_secret else "none")
+    url, headers, body = auth.prepare("POST", endpoint, headers, body)
+    where = without_query(endpoint)
+    with _named_errors(where):
+        async with _sent("POST", url, client, headers=headers, content=body) as response:
+            status = response.status_code
+    if status != 200:
+        raise ProviderError(f"{where} answered {status}, not 200", code="revocation")
+
+
+@contextlib.asynccontextmanager
+async def _sent(method: str, url: str, client: HTTPClient | None, **request: Any) -> AsyncIterator[Any]:
+    """Send a request with the application's own client, which is left open, or with a new one for this exchange."""
+    async with contextlib.AsyncExitStack() as stack:
+        http: HTTPClient = client if client is not None else await stack.enter_async_context(httpx.AsyncClient())
+        yield await stack.enter_async_context(
+            http.stream(method, url, follow_redirects=False, timeout=FETCH_TIMEOUT, **request)
+        )
+
+
+@contextlib.contextmanager
+def _named_errors(where: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, _classes("HTTPError", "InvalidURL")):
+            raise
+        raise ProviderError(f"{where} cannot be reached: {why(error)}", code="fetch_failed") from error

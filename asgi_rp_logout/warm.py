@@ -7,6 +7,7 @@ import anyio
 from ._asgi import Message, Send, logger
 from .resolve import list_providers
 from .settings import Settings
+from .transport import why
 
 WARM_FOR = 1.0
 """Seconds by which the start of an application may be delayed."""
@@ -38,4 +39,4 @@ async def warm(provider: object) -> None:
     try:
         await fetch()
     except Exception as error:
-        logger.info("a provider could not be reached yet: %s", type(error).__name__)
+        logger.info("a provider could not be reached yet: %s", why(error))

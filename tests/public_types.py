@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_type
 
+import httpx
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
@@ -56,6 +57,7 @@ def middleware(app: Starlette, registered: object, store: MemoryStore) -> None:
     oidc = OIDCProvider("https://id.example.com", client_id="app", client_secret="...", parameters={"state": None})
     static = StaticProvider("https://id.example.com/logout", client_id="app", extra={"federated": ""})
     RPLogoutMiddleware(app, providers=[oidc, static, AuthlibProvider(registered), OwnProvider()])
+    RPLogoutMiddleware(app, providers=[oidc], http_client=httpx.AsyncClient())
     RPLogoutMiddleware(
         app, providers=lambda: [oidc], store=store, session_cookie=["a", Cookie("b", domain="x.example")]
     )

@@ -126,10 +126,12 @@ def test_protocol_does_no_io_and_asks_no_clock_and_no_dice(module: str) -> None:
 
 
 def test_only_transport_opens_a_socket_and_only_jose_verifies_a_signature() -> None:
-    """``httpx`` is imported elsewhere for the type of the caller's client."""
+    """And httpx2 is imported nowhere: it need not be installed."""
     for module, tree in TREES.items():
         outside = {name.partition(".")[0] for name in imports_of(module, inside=False)}
         assert "joserfc" not in outside or module == "jose"
+        assert "httpx" not in outside or module == "transport"
+        assert "httpx2" not in outside
         assert not outside & {"socket", "urllib3", "requests", "aiohttp", "ssl"}, module
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         fetching = {call for call in calls if call.startswith("httpx.") or call.endswith((".stream", ".request"))}

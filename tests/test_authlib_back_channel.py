@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 from urllib.parse import urlencode
 
+import anyio
+import anyio.lowlevel
+import httpx
 import pytest
 from authlib.deprecate import AuthlibDeprecationWarning
 
-from asgi_rp_logout import AuthlibProvider, LogoutEvent, RPLogoutMiddleware
+from asgi_rp_logout import AuthlibProvider, Login, LogoutEvent, RPLogoutMiddleware, StaticProvider
+from asgi_rp_logout.protocol.discovery import FAILURE_REMEMBERED_FOR
+from tests.apps import END, guarded, log_out, parameters, signs_out
 from tests.asgi import Answer, call, http_scope
+from tests.places import id_token
 from tests.stub_provider import StubProvider
 
 with warnings.catch_warnings():
@@ -54,3 +61,200 @@ async def test_a_doubtful_token_is_refused(stub: StubProvider, knob: str) -> Non
     events: list[LogoutEvent] = []
     answer = await post(stub, stub.make_logout_token(knob), events)
     assert (answer.status, events) == (400, [])
+
+
+# A private certificate authority: the middleware's http_client knows it
+
+
+@pytest.fixture
+def private(serve: Any, unused_port: Any, certificate: Any) -> StubProvider:
+    """A provider behind a certificate that only ``certificate.client_context()`` trusts."""
+    port = unused_port()
+    provider = StubProvider(f"https://localhost:{port}/")
+    serve(provider.app, port=port, host="localhost", certificate=certificate)
+    return provider
+
+
+def registered(stub: StubProvider, **options: Any) -> Any:
+    oauth = OAuth()
+    oauth.register(
+        "it", client_id="rp", server_metadata_url=f"{stub.issuer}.well-known/openid-configuration", **options
+    )
+    return oauth.it
+
+
+def endpoint(provider: Any, **options: Any) -> RPLogoutMiddleware:
+    paths = {"backchannel_path": "/backchannel", "frontchannel_path": "/frontchannel"}
+    return RPLogoutMiddleware(signs_out(), providers=[provider], **paths, **options)
+
+
+async def post_to(app: Any, token: str) -> int:
+    body = urlencode({"logout_token": token}).encode()
+    return (await call(app, http_scope("/backchannel", "POST", FORM), body)).status
+
+
+@pytest.mark.parametrize("loaded_by_authlib", [True, False])
+async def test_the_http_client_reads_keys_and_what_authlib_has_not_loaded(
+    private: StubProvider, certificate: Any, loaded_by_authlib: bool
+) -> None:
+    trust = {"client_kwargs": {"verify": certificate.client_context()}} if loaded_by_authlib else {}
+    client = registered(private, **trust)
+    if loaded_by_authlib:
+        await client.load_server_metadata()  # as a login does
+    async with httpx.AsyncClient(verify=certificate.client_context()) as http_client:
+        app = endpoint(AuthlibProvider(client), http_client=http_client)
+        assert await post_to(app, private.make_logout_token()) == 200
+    assert private.fetched == {"discovery": 1, "jwks": 1}
+
+
+async def test_why_nothing_could_be_read_is_logged_once_and_not_for_each_token(
+    private: StubProvider, certificate: Any, log: Any
+) -> None:
+    """Without that client nobody vouches for the certificate: of the metadata or, where Authlib has it, of the keys."""
+    oauth, trust = registered(private), {"verify": certificate.client_context()}
+    for client_kwargs, what in (({}, "the issuer of 'it'"), (trust, "the keys for logout tokens")):
+        oauth.client_kwargs = client_kwargs
+        app = endpoint(AuthlibProvider(oauth))
+        for _ in range(5):
+            assert await post_to(app, private.make_logout_token()) == 400
+        (line,) = [line for line in log() if "cannot be read" in line and what in line]
+        assert "CERTIFICATE_VERIFY_FAILED" in line
+
+
+class Client:
+    """What Authlib registers, as far as it is used here; ``load`` is what its metadata does."""
+
+    name, client_id = "it", "rp"
+
+    def __init__(self, load: Any) -> None:
+        self.server_metadata: dict[str, Any] = {}
+        self.load = load
+        self.loads = 0
+
+    async def load_server_metadata(self) -> dict[str, Any]:
+        self.loads += 1
+        await self.load()
+        self.server_metadata["issuer"] = "https://op.example"
+        return self.server_metadata
+
+
+async def fails() -> None:
+    raise OSError("s3cr3t")
+
+
+WELL_FORMED = id_token(iss="https://op.example")
+GARBAGE: dict[str, tuple[str, str, Any, bytes]] = {
+    "no form": ("POST", "/backchannel", {}, f"logout_token={WELL_FORMED}".encode()),
+    "no token": ("POST", "/backchannel", FORM, b"a=b"),
+    "two tokens": ("POST", "/backchannel", FORM, f"logout_token={WELL_FORMED}&logout_token={WELL_FORMED}".encode()),
+    "no jwt": ("POST", "/backchannel", FORM, b"logout_token=garbage"),
+    "three parts of nothing": ("POST", "/backchannel", FORM, b"logout_token=a.b.c"),
+    "no header": ("POST", "/backchannel", FORM, f"logout_token=a{WELL_FORMED[WELL_FORMED.index('.') :]}".encode()),
+    "no iss": ("POST", "/backchannel", FORM, f"logout_token={id_token(iss=None)}".encode()),  # type: ignore[arg-type]
+    "encrypted": ("POST", "/backchannel", FORM, b"logout_token=a.b.c.d.e"),
+    "another method": ("PUT", "/backchannel", FORM, f"logout_token={WELL_FORMED}".encode()),
+    "a frame about half a session": ("GET", "/frontchannel?iss=https://op.example", {}, b""),
+    "a frame about nobody": ("GET", "/frontchannel", {}, b""),
+    "a frame by another method": ("POST", "/frontchannel?iss=https://op.example&sid=s", {}, b""),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "body"), GARBAGE.values(), ids=GARBAGE)
+async def test_what_has_not_the_form_of_a_logout_costs_no_fetch(
+    method: str, path: str, headers: Any, body: bytes
+) -> None:
+    """Anybody can send it, as often as they like."""
+    client, listed = Client(fails), []
+    provider = AuthlibProvider(client)
+
+    async def providers() -> list[Any]:
+        listed.append(1)
+        return [provider]
+
+    paths = {"backchannel_path": "/backchannel", "frontchannel_path": "/frontchannel"}
+    for app in (endpoint(provider), RPLogoutMiddleware(signs_out(), providers=providers, **paths)):
+        answer = await call(app, http_scope(path, method, headers), body)
+        assert answer.status in (200, 400, 405)
+        assert (answer.status == 200) is (path == "/frontchannel")
+    assert client.loads == 0
+    assert len(listed) == (1 if body == b"logout_token=a.b.c.d.e" else 0)
+
+
+@pytest.mark.parametrize("load", [fails, anyio.sleep_forever])
+async def test_a_failed_load_is_remembered_for_half_a_minute(
+    load: Any, monkeypatch: pytest.MonkeyPatch, log: Any
+) -> None:
+    """At either endpoint, and at a logout; a load that hangs ends before the request's deadline, and has failed."""
+    monkeypatch.setattr("asgi_rp_logout.providers.authlib.time_left", lambda: 0.01)
+    client, now = Client(load), 0.0
+    provider = AuthlibProvider(client)
+    provider.metadata._clock = lambda: now
+    app = endpoint(provider, login_source=lambda _: Login(iss="https://op.example"))
+
+    async def everything() -> None:
+        for _ in range(3):
+            assert await post_to(app, WELL_FORMED) == 400
+            answer = await call(app, http_scope("/frontchannel?iss=https://op.example&sid=s1"))
+            assert answer.status == 400
+            assert (await log_out(app)).header("location") == "/login"
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(everything)
+    assert client.loads == 1
+    assert len([line for line in log() if "the issuer of 'it' cannot be read: Authlib ha" in line]) == 1
+    now = FAILURE_REMEMBERED_FOR
+    await everything()
+    assert client.loads == 2
+    assert "s3cr3t" not in "".join(log(logging.DEBUG))
+
+
+async def test_a_login_that_names_its_issuer_finds_a_provider_that_has_not_loaded_it_yet() -> None:
+    """As in a worker that has seen no login: the ID Token is this provider's own, and goes there."""
+    metadata = {"end_session_endpoint": "https://op.example/end"}
+    for login, providers in (
+        (Login(id_token=WELL_FORMED), 1),
+        (Login(id_token=WELL_FORMED), 2),
+        (Login("it", WELL_FORMED), 2),
+    ):
+        client = Client(anyio.lowlevel.checkpoint)
+        client.server_metadata |= metadata
+        others = [StaticProvider(END, name="other")][: providers - 1]
+        guard = guarded(signs_out(), providers=[AuthlibProvider(client), *others], login_source=lambda _, it=login: it)
+        assert parameters(await log_out(guard))["id_token_hint"] == WELL_FORMED
+        assert client.loads == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_login_whose_provider_is_known_waits_for_no_other(named: bool) -> None:
+    client = Client(anyio.sleep_forever)
+    known = StaticProvider(END, name="known", issuer="https://op.example")
+    login = Login("known" if named else None, WELL_FORMED)
+    guard = guarded(signs_out(), providers=[AuthlibProvider(client), known], login_source=lambda _: login)
+    assert parameters(await log_out(guard))["id_token_hint"] == WELL_FORMED
+    assert client.loads == 0
+
+
+async def test_a_login_that_was_given_to_the_wrong_authlib_client_gets_no_hint() -> None:
+    """Its issuer is read before the choice, so that a token of another issuer never goes there."""
+    client = Client(anyio.lowlevel.checkpoint)
+    client.server_metadata["end_session_endpoint"] = "https://op.example/end"
+    login = Login("it", id_token(iss="https://other.example"))
+    guard = guarded(signs_out(), providers=[AuthlibProvider(client)], login_source=lambda _: login)
+    assert "id_token_hint" not in parameters(await log_out(guard))
+
+
+async def hanging_list() -> Any:
+    await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("path", ["/backchannel", "/frontchannel?iss=https://op.example&sid=s1"])
+async def test_a_list_of_providers_that_hangs_holds_no_endpoint(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("back_channel", "front_channel"):
+        monkeypatch.setattr(f"asgi_rp_logout.endpoints.{module}.DEADLINE", 0.1)
+    paths = {"backchannel_path": "/backchannel", "frontchannel_path": "/frontchannel"}
+    app = RPLogoutMiddleware(signs_out(), providers=hanging_list, **paths)
+    method, body = ("GET", b"") if "?" in path else ("POST", f"logout_token={WELL_FORMED}".encode())
+    with anyio.fail_after(20):
+        answer = await call(app, http_scope(path, method, FORM), body)
+    assert answer.status == (200 if "?" in path else 400)

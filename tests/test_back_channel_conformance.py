@@ -48,7 +48,10 @@ class RelyingParty:
         self.signed_in = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await endpoint.back_channel(scope, receive, send, providers=self.providers, end=self.end)
+        await endpoint.back_channel(scope, receive, send, providers=self.listed, end=self.end)
+
+    async def listed(self) -> list[Any]:
+        return self.providers
 
     async def end(self, token: LogoutToken, received: float) -> None:
         await anyio.sleep(self.delay)

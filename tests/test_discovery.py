@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -13,10 +13,9 @@ import pytest
 from asgi_rp_logout import ConfigurationError, OIDCProvider, ProviderError
 from asgi_rp_logout.protocol.discovery import FAILURE_REMEMBERED_FOR, FRESH_FOR, checked_document, well_known_url
 from asgi_rp_logout.providers.oidc import Discovery
-from asgi_rp_logout.transport import MAX_DOCUMENT
+from asgi_rp_logout.transport import FETCH_TIMEOUT, MAX_DOCUMENT, time_left
 from tests.apps import guarded, log_out, parameters, saying, signs_out
 from tests.asgi import call, http_scope
-from tests.virtual_time import in_virtual_time
 
 ISSUER = "https://op.example"
 
@@ -80,14 +79,30 @@ def test_the_issuer_has_to_be_equal_in_every_character(issuer: object) -> None:
     assert str(caught.value).endswith(repr(issuer))  # what to configure instead, if it is the right one
 
 
-@pytest.mark.parametrize("name", ["end_session_endpoint", "revocation_endpoint", "jwks_uri"])
+ENDPOINTS: dict[str, Callable[[OIDCProvider], Awaitable[object]]] = {
+    "end_session_endpoint": OIDCProvider.end_session_endpoint,
+    "revocation_endpoint": OIDCProvider.revocation_endpoint,
+    "jwks_uri": OIDCProvider._jwks_uri,
+}
+
+
+@pytest.mark.parametrize("bad", ENDPOINTS)
 @pytest.mark.parametrize(
     "url", ["http://op.example/x", "javascript:x", "/end", 7, ["https://op.example"], "https://a@b/"]
 )
-def test_no_endpoint_is_taken_that_no_browser_may_be_sent_to(name: str, url: object) -> None:
-    with pytest.raises(ProviderError) as caught:
-        checked_document(document(**{name: url}), ISSUER)
-    assert (caught.value.code, name in str(caught.value)) == ("url", True)
+async def test_an_endpoint_that_cannot_be_used_is_refused_where_it_is_used_and_the_others_serve(
+    bad: str, url: object
+) -> None:
+    """A provider in a container network mixes public addresses with internal ones."""
+    good = document(revocation_endpoint=f"{ISSUER}/revoke")
+    provider = OIDCProvider(ISSUER, "rp")
+    provider.use_http_client(Provider(good | {bad: url}).client())
+    for name, ask in ENDPOINTS.items():
+        if name != bad:
+            assert await ask(provider) == good[name]
+    with pytest.raises(ProviderError, match=f"{bad} of {ISSUER}") as caught:
+        await ENDPOINTS[bad](provider)
+    assert caught.value.code == "url"
 
 
 @pytest.mark.parametrize("absent", [None, "", False])
@@ -257,18 +272,30 @@ async def test_a_fetch_that_was_cancelled_is_no_failure() -> None:
     assert (await discovery.metadata())["issuer"] == ISSUER
 
 
-@in_virtual_time
-async def test_a_deadline_further_out_is_seen_as_a_failure_to_remember() -> None:
-    async def forever(request: httpx.Request) -> httpx.Response:
-        asked.append(1)
+async def test_a_fetch_ends_before_the_deadline_of_the_logout_that_waits_for_it() -> None:
+    """So that it is a failure, which is remembered, and no cancellation."""
+    assert time_left() == FETCH_TIMEOUT
+    with anyio.fail_after(FETCH_TIMEOUT):
+        assert 0 < time_left() <= 0.9 * FETCH_TIMEOUT
+    with anyio.CancelScope(deadline=anyio.current_time() - 1, shield=True):
+        assert time_left() == 0
+
+
+async def test_a_fetch_that_ran_out_of_time_is_a_failure_that_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forever() -> httpx.Response:
         await anyio.sleep_forever()
         raise AssertionError
 
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(1)
+        return await forever()
+
+    monkeypatch.setattr("asgi_rp_logout.transport.time_left", lambda: 0.01)
     asked: list[int] = []
     discovery = Discovery(ISSUER, clock=lambda: 0.0)
-    discovery.http_client = httpx.AsyncClient(transport=httpx.MockTransport(forever))
+    discovery.http_client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     for _ in range(2):
-        with anyio.fail_after(3), pytest.raises(ProviderError) as caught:
+        with pytest.raises(ProviderError, match=r"did not answer within 0\.0 s") as caught:
             await discovery.metadata()
         assert caught.value.code == "fetch_timeout"
     assert asked == [1]

@@ -181,7 +181,7 @@ async def test_the_control_a_provider_that_works(log) -> None:
         lambda: None,
         lambda: 7,
         lambda: [object()],
-        lambda: [StaticProvider(END, name="idp"), StaticProvider(END, name="idp")],
+        lambda: [object(), StaticProvider(END, name="another")],
     ],
 )
 async def test_a_list_of_providers_that_fails_or_does_not_have_the_logins_own(providers: Any, log) -> None:

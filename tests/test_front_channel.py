@@ -22,7 +22,7 @@ from asgi_rp_logout.endpoints._common import Refusals
 from asgi_rp_logout.errors import LogoutTokenError, StoreError
 from asgi_rp_logout.protocol.front_channel import frame_headers, read_front_channel
 from tests.asgi import Answer, call, http_scope
-from tests.places import OUTSIDE, Browser, Site, in_both_places
+from tests.places import INSIDE, OUTSIDE, Browser, Site, in_both_places
 from tests.virtual_time import in_virtual_time
 
 ISSUER = "https://op.example:8443/realms/acme/"
@@ -143,7 +143,9 @@ class RelyingParty:
         return sid == "known"
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        providers = [object(), Provider("https://other.example"), Provider(ISSUER)]
+        async def providers() -> list[Any]:
+            return [object(), Provider("https://other.example"), Provider(ISSUER)]
+
         await endpoint.front_channel(scope, receive, send, providers=providers, end=self.end, now=lambda: 1234.5)
 
     async def get(self, method: str = "GET", /, **query: str) -> Answer:
@@ -331,6 +333,40 @@ async def test_a_frame_without_cookies_ends_nobody_and_expires_nothing(place: st
     answer = await site.browser().get("/frontchannel", **FRAME)
     assert (answer.status, answer.headers[:-1]) == (200, EVERYBODY)
     assert told == []
+
+
+async def test_such_a_frame_is_for_a_provider_as_well_whose_issuer_is_not_loaded_yet() -> None:
+    """As in a worker that has seen no login: a browser would show nothing to an issuer that is not named."""
+
+    class Late:
+        name, issuer = "late", None
+
+        async def learn_issuer(self) -> None:
+            self.issuer = ISSUER
+
+        def get_end_session_url(self) -> None:
+            """Have none."""
+
+    site = Site(INSIDE, providers=[Late()], frontchannel_path="/frontchannel", frontchannel_session_required=False)
+    assert (await site.browser().get("/frontchannel", **FRAME)).headers[:-1] == frame_headers(ISSUER)
+
+
+@in_both_places
+async def test_such_a_frame_ends_the_login_also_where_the_providers_cannot_be_listed(place: str) -> None:
+    site, _ = site_at(place)
+    browser = await site.signed_in()
+    broken = Site(
+        place,
+        beside=site,
+        freshness=0,
+        providers=lambda: 1 / 0,
+        frontchannel_path="/frontchannel",
+        frontchannel_session_required=False,
+    )
+    browser.app = broken.app
+    copy = browser.copy()
+    assert "session" in (await browser.get("/frontchannel", **FRAME)).expired()
+    assert await state(copy) == ("anonymous", "front-channel")
 
 
 @in_both_places

@@ -15,6 +15,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from asgi_rp_logout.errors import ConfigurationError, LogoutTokenError, ProviderError
 from asgi_rp_logout.jose import ASYMMETRIC, KEYS_FRESH, MAX_KEYS, MAX_TOKEN, REFETCH_AFTER, TokenVerifier
+from asgi_rp_logout.protocol.end_session import checked_url
 from tests.stub_provider import MALFORMED_KEYS, StubProvider, encrypt, generated, without_kid
 from tests.virtual_time import in_virtual_time
 
@@ -307,6 +308,35 @@ async def test_a_failed_fetch_counts_and_is_remembered(verifier: Verifier, stub:
     stub.status = 200
     verifier.seconds += REFETCH_AFTER
     assert await verifier.verify(stub.make_logout_token())
+
+
+UNREADABLE: dict[str, tuple[dict[str, Any], str]] = {
+    "not found": ({"status": 404}, "https://op.example/jwks answered 404, not 200"),
+    "none for the algorithm": (
+        {"keys": [without_kid(generated("EC"))]},
+        "https://op.example/jwks has no key for RS256",
+    ),
+    "an internal address": ({"at": "http://keycloak:8080/jwks"}, "neither https nor http on a loopback host"),
+    "a bug": ({"at": None}, "AttributeError"),
+}
+
+
+@pytest.mark.parametrize(("broken", "reason"), UNREADABLE.values(), ids=UNREADABLE)
+async def test_why_keys_cannot_be_read_is_logged_once_and_not_for_each_token(
+    stub: StubProvider, log: Any, broken: dict[str, Any], reason: str
+) -> None:
+    """The sender is told nothing of it, and whoever runs the application has nothing else to go by."""
+    vars(stub).update(broken)
+
+    async def jwks_uri() -> str:
+        return checked_url(broken["at"].strip(), "jwks_uri") if "at" in broken else f"{stub.issuer}jwks?key=s3cr3t"
+
+    verifier = TokenVerifier(jwks_uri=jwks_uri, http_client=stub.client())
+    for _ in range(5):
+        assert reason not in str(await refusal(verifier, stub.make_logout_token()))
+    (line,) = log()
+    assert line.startswith("the keys for logout tokens cannot be read: ")
+    assert line.endswith(reason)
 
 
 async def test_keys_at_hand_go_on_serving_when_a_fetch_fails(verifier: Verifier, stub: StubProvider) -> None:

@@ -6,6 +6,9 @@ import asyncio
 import functools
 import threading
 import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -270,6 +273,76 @@ async def test_a_call_that_was_cancelled_before_it_began_holds_no_thread(ticks: 
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert await with_a_free_thread(threads) == 42
+
+
+APPLICATIONS: dict[str, Callable[[Callable[[], Any]], dict[str, Any]]] = {
+    "login_source": lambda looks: {"login_source": lambda connection: (looks(), Login("idp"))[1]},
+    "on_logout": lambda looks: {"on_logout": lambda event: looks()},
+    "providers": lambda looks: {"providers": lambda: (looks(), [StaticProvider(END, name="it")])[1]},
+}
+"""Where the application's own functions stand; each calls ``looks``."""
+
+tenant: ContextVar[str] = ContextVar("tenant")
+
+
+@pytest.mark.parametrize("make", APPLICATIONS.values(), ids=APPLICATIONS)
+async def test_a_sync_function_of_the_app_runs_in_a_thread_with_the_requests_context(make: Any) -> None:
+    """It may ask a database: Django's ORM refuses that in the event loop, and a slow one would stop the server."""
+    seen: list[tuple[bool, str]] = []
+    guard = guarded(signs_out(), **make(lambda: seen.append((threading.current_thread() is main, tenant.get("none")))))
+    main = threading.current_thread()
+    tenant.set("acme")
+    assert went_to_provider(await log_out(guard))
+    assert seen == [(False, "acme")]
+
+
+@pytest.mark.parametrize("option", APPLICATIONS)
+async def test_an_async_function_of_the_app_runs_in_the_event_loop(option: str) -> None:
+    threads: list[threading.Thread] = []
+    answers: dict[str, Any] = {
+        "login_source": Login("idp"),
+        "on_logout": None,
+        "providers": [StaticProvider(END, name="it")],
+    }
+
+    async def function(*given: Any) -> Any:
+        threads.append(threading.current_thread())
+        return answers[option]
+
+    for own in (function, lambda *given: function(*given), functools.partial(function)):
+        assert went_to_provider(await log_out(guarded(signs_out(), **{option: own})))
+    assert threads == [threading.current_thread()] * 3
+
+
+@pytest.mark.parametrize("make", APPLICATIONS.values(), ids=APPLICATIONS)
+async def test_a_function_of_the_app_that_hangs_keeps_to_its_deadline_and_its_own_threads(
+    make: Any, monkeypatch: pytest.MonkeyPatch, log: Any
+) -> None:
+    monkeypatch.setattr("asgi_rp_logout.revoke.AFTER_DEADLINE", 0.1)
+    gate, hung = threading.Event(), []
+    guard = guarded(signs_out(), provider_timeout=0.1, **make(lambda: (hung.append(1), gate.wait())))
+    try:
+        with anyio.fail_after(30):
+            for number in range(20):  # more than there are threads
+                answer = await log_out(guard, headers={"cookie": f"session={number}"})
+                assert answer.status == 303
+        assert anyio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+        assert (len(hung), len(log())) == (16, 20)
+    finally:
+        gate.set()
+
+
+async def test_a_callable_that_cannot_be_a_key_or_says_nothing_of_its_arguments_is_called_too() -> None:
+    @dataclass
+    class Registry:
+        listed: list[Any]
+
+        def __call__(self) -> list[Any]:
+            return self.listed
+
+    provider = StaticProvider(END, name="it")
+    for providers in (Registry([provider]), {"it": provider}.values):
+        assert went_to_provider(await log_out(guarded(signs_out(), providers=providers)))
 
 
 async def test_hung_providers_leave_the_apps_own_threads_alone() -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from starlette.requests import HTTPConnection
 
-from asgi_rp_logout import Login, OIDCProvider, StaticProvider
+from asgi_rp_logout import ConfigurationError, Login, OIDCProvider, StaticProvider
 from asgi_rp_logout.providers.shapes import LocalOnly
-from tests.apps import COOKIE, END, guarded, log_out, parameters, signs_out, went_to_provider
+from tests.apps import COOKIE, END, guarded, log_out, page, parameters, signs_out, went_to_provider
+from tests.asgi import call, http_scope
+from tests.places import id_token
+from tests.stub_provider import StubProvider, encrypt, generated
 
 ISS = {"red": "https://red.example", "blue": "https://blue.example"}
 RED = StaticProvider("https://red.example/end", name="red", client_id="r", issuer=ISS["red"])
@@ -18,7 +23,7 @@ BLUE = StaticProvider("https://blue.example/end", name="blue", client_id="b", is
 NO_ENDPOINT = LocalOnly(name="grey", issuer="https://grey.example")
 
 
-async def where(providers: list[Any], login: Login | None, marker: str = "1", **options: Any) -> str | None:
+async def where(providers: Any, login: Login | None, marker: str = "1", **options: Any) -> str | None:
     """Give the host that a logout went to, or None."""
     options.setdefault("require_login", False)
     guard = guarded(
@@ -107,6 +112,97 @@ async def test_no_other_provider_gets_anything_of_the_login() -> None:
     """An ID Token is somebody's name and mail address."""
     login = Login("red", id_token="a.b.c", logout_hint="alice", sid="s", sub="u")
     assert await told(login, "blue") == {"client_id": "b", "post_logout_redirect_uri": "http://127.0.0.1/login"}
+
+
+OF_RED = id_token(iss=ISS["red"])
+OF_NOBODY = "a.b.c"
+"""A token that names no issuer."""
+PLAIN = StaticProvider("https://plain.example/end", name="plain", client_id="p")
+"""A provider whose issuer is not known."""
+
+
+@pytest.mark.parametrize(
+    ("providers", "login", "host", "hinted"),
+    [
+        # the provider whose issuer is the token's
+        ([RED, BLUE], Login("red", OF_RED), "red", True),
+        ([RED, BLUE], Login(id_token=OF_RED), "red", True),
+        ([RED], Login(id_token=OF_RED), "red", True),
+        # one whose issuer is another gets nothing, whoever named it
+        ([RED, BLUE], Login("blue", OF_RED), "blue", False),
+        ([BLUE], Login("blue", OF_RED), "blue", False),
+        ([BLUE], Login("blue", OF_RED, iss=ISS["blue"]), "blue", False),
+        ([BLUE], Login("blue", OF_NOBODY, iss=ISS["red"]), "blue", False),
+        # one whose issuer is unknown, only if the application named it for this login
+        ([PLAIN, BLUE], Login("plain", OF_RED), "plain", True),
+        ([PLAIN], Login(id_token=OF_RED), "plain", False),
+        # a token that names no issuer, only to the provider that is named, or the only one
+        ([RED, BLUE], Login("red", OF_NOBODY), "red", True),
+        ([RED], Login(id_token=OF_NOBODY), "red", True),
+        ([PLAIN], Login(id_token=OF_NOBODY), "plain", True),
+        # beside several providers a login that names none is nobody's, though only one has an endpoint
+        ([NO_ENDPOINT, BLUE], Login(id_token=OF_NOBODY), "blue", False),
+    ],
+)
+async def test_an_id_token_goes_to_its_issuer_only(providers: list[Any], login: Login, host: str, hinted: bool) -> None:
+    login = replace(login, logout_hint="alice")
+    guard = guarded(signs_out(), providers=providers, login_source=lambda _: login)
+    answer = await log_out(guard)
+    assert (answer.header("location") or "").startswith(f"https://{host}.example/end?")
+    query = parameters(answer)
+    expected = (login.id_token, "alice") if hinted else (None, None)
+    assert (query.get("id_token_hint"), query.get("logout_hint")) == expected
+
+
+async def test_a_provider_that_gets_no_id_token_is_warned_of_once(log: Any) -> None:
+    """Else a newcomer wonders why the provider asks its users whether they mean it."""
+    guard = guarded(signs_out(), providers=[PLAIN], login_source=lambda _: Login(id_token=OF_RED))
+    for _ in range(3):
+        await log_out(guard)
+    (line,) = log()
+    assert line.startswith(f"provider 'plain' gets no ID Token: its issuer is None, and the login is of {ISS['red']!r}")
+    assert OF_RED not in line
+
+
+async def test_a_token_whose_issuer_is_no_text_has_no_issuer_of_ours() -> None:
+    odd = id_token(iss=["https://red.example"])  # type: ignore[arg-type]
+    assert "id_token_hint" not in await told(Login("red", odd), "1")
+
+
+# An ID Token that is encrypted (RP-Initiated Logout 1.0, section 2)
+
+
+KEY = generated("RSA-enc")
+ENCRYPTED = encrypt(OF_RED, KEY)
+
+
+def decrypting(key: Any, issuer: str = ISS["red"]) -> OIDCProvider:
+    provider = OIDCProvider(issuer, "r", name="red", decryption_key=key)
+    provider.discovery._document = {"issuer": issuer, "end_session_endpoint": END}
+    return provider
+
+
+@pytest.mark.parametrize(
+    ("provider", "id_token", "hint"),
+    [
+        (decrypting(KEY), ENCRYPTED, OF_RED),
+        # without its key, or for somebody else, it is left out: it would be an error page
+        (decrypting(None), ENCRYPTED, None),
+        (decrypting(generated("RSA-enc", 1)), ENCRYPTED, None),
+        (decrypting(KEY), encrypt("no token", KEY), None),
+        (decrypting(KEY), encrypt("é.é.é", KEY), None),
+        (decrypting(KEY, ISS["blue"]), ENCRYPTED, None),
+        (StaticProvider(END, name="red"), ENCRYPTED, None),
+        # the control: a signed one needs no key
+        (decrypting(KEY), OF_RED, OF_RED),
+        (decrypting(None), OF_RED, OF_RED),
+    ],
+)
+async def test_an_encrypted_id_token_is_decrypted_or_left_out(provider: Any, id_token: str, hint: str | None) -> None:
+    guard = guarded(signs_out(), providers=[provider], login_source=lambda _: Login("red", id_token))
+    answer = await log_out(guard)
+    assert went_to_provider(answer)
+    assert parameters(answer).get("id_token_hint") == hint
 
 
 @pytest.mark.parametrize("named", ["red", "blue"])
@@ -282,8 +378,6 @@ async def test_where_the_browser_returns(configured, public_url, root_path, loca
 
 
 async def test_an_answer_without_a_target_has_no_return_address() -> None:
-    from tests.apps import page
-
     assert parameters(await log_out(guarded(page(204)))) == {"client_id": "rp"}
 
 
@@ -353,6 +447,85 @@ async def test_a_callable_that_fails_is_said_to_have_failed_and_not_a_provider(b
     assert (answer.header("location"), "session" in answer.expired()) == ("/login", True)
     (line,) = log()
     assert "the function given as providers raised " in line
+
+
+@pytest.mark.parametrize("status", [200, 204])
+async def test_several_providers_and_an_answer_without_a_redirect_go_nowhere(status: int, log: Any) -> None:
+    """Nothing tells which one is meant, and the first one is as wrong as the second."""
+    answer = await log_out(guarded(page(status), providers=[RED, BLUE]))
+    assert (answer.status, answer.header("location")) == (status, None)
+    assert "nothing tells which one signed the user in" in log()[0]
+    assert parameters(await log_out(guarded(page(status), providers=[RED])))["client_id"] == "r"
+
+
+class PasswordProvider:
+    """An entry of an application's registry that knows nothing of logouts, as there are in the wild."""
+
+    name = "basic"
+
+
+class Raising:
+    name = "raising"
+
+    @property
+    def get_end_session_url(self) -> Any:
+        raise RuntimeError
+
+    @property
+    def issuer(self) -> str:
+        raise RuntimeError
+
+
+BAD_ENTRIES: dict[str, Any] = {
+    "without the method": PasswordProvider(),
+    "a method that is none": type("P", (), {"name": "p", "get_end_session_url": END})(),
+    "a class": StaticProvider,
+    "the same name again": StaticProvider("https://green.example/end", name="red"),
+    "a name that the marker means otherwise": StaticProvider("https://green.example/end", name="local"),
+    "one that raises": Raising(),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("entry", BAD_ENTRIES.values(), ids=BAD_ENTRIES)
+async def test_a_bad_entry_of_a_registry_has_no_endpoint_and_stops_no_other(entry: Any, log: Any) -> None:
+    assert await where(lambda: [RED, entry], None) == "red"
+    assert await where(lambda: [RED, entry, BLUE], Login(iss=ISS["blue"])) == "blue"
+    assert log() == []
+    assert [line for line in log(logging.DEBUG) if "counts as one without an end-session endpoint" in line]
+    with pytest.raises((ConfigurationError, RuntimeError)):
+        guarded(signs_out(), providers=[RED, entry])
+
+
+async def test_a_login_of_an_entry_without_an_endpoint_stays_here(log: Any) -> None:
+    registry = [RED, PasswordProvider()]
+    assert await where(lambda: registry, Login("basic")) is None
+    assert log() == ["logged out here, but not at the provider: 'basic' has no end-session endpoint"]
+
+
+async def test_an_entry_without_an_endpoint_takes_logout_tokens_all_the_same() -> None:
+    """What is wrong with its end-session URL says nothing about its keys."""
+    stub = StubProvider()
+    verifying = OIDCProvider(stub.issuer, stub.client_id)
+    verifying.use_http_client(stub.client())
+    parts = {"issuer": stub.issuer, "verify_logout_token": staticmethod(verifying.verify_logout_token)}
+    entry = type("Half", (), parts)()
+    guard = guarded(signs_out(), providers=lambda: [RED, entry], backchannel_path="/bc")
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    body = f"logout_token={stub.make_logout_token()}".encode()
+    assert (await call(guard, http_scope("/bc", "POST", form), body)).status == 200
+
+
+@pytest.mark.parametrize("gives", ["", None])
+async def test_a_provider_without_an_endpoint_is_warned_of_once(gives: str | None, log: Any) -> None:
+    provider = type("P", (), {"name": "idp", "get_end_session_url": lambda self: gives})()
+    guard = guarded(signs_out(), providers=[provider])
+    for number in range(3):
+        assert (await log_out(guard, headers={"cookie": f"session={number}"})).header("location") == "/login"
+    assert log() == ["logged out here, but not at the provider: 'idp' has no end-session endpoint"]
+    assert (
+        len([line for line in log(logging.INFO) if "has no end-session endpoint" in line]) == 4
+    )  # still told, quietly
 
 
 async def test_the_applications_own_redirect_settles_which_of_several_providers_is_meant(log: Any) -> None:

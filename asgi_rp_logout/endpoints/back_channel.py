@@ -1,12 +1,14 @@
 """The endpoint to which a provider posts logout tokens: Back-Channel Logout 1.0, sections 2.5 to 2.8.
 
 Anybody can post here, so each answer is cheap, bounded in time and size, and the same whether or not a session was
-there. It is 200, or 400 for anything doubtful, a store that failed included: section 2.8 knows no other.
+there. It is 200, or 400 for anything doubtful, a store that failed included: section 2.8 knows no other. What has not
+the form of a logout token is refused before anything is looked up or fetched for it.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -15,7 +17,10 @@ import anyio
 
 from .._asgi import Headers, Receive, Scope, Send, header_values, respond
 from ..errors import LogoutTokenError, RPLogoutError
+from ..jose import is_encrypted
+from ..login import unverified_claims
 from ..protocol.logout_token import LogoutToken, parse_form, unverified_issuer
+from ..providers.base import issuer_of, learn_issuers
 from ._common import DEADLINE, read_body, refusals
 
 NO_STORE: Headers = [(b"cache-control", b"no-store")]
@@ -26,16 +31,16 @@ async def back_channel(
     receive: Receive,
     send: Send,
     *,
-    providers: Sequence[Any],
+    providers: Callable[[], Awaitable[Sequence[Any]]],
     end: Callable[[LogoutToken, float], Awaitable[None]],
     now: Callable[[], float] = time.time,
 ) -> None:
     """Answer one back-channel logout request (Back-Channel Logout 1.0, sections 2.5 to 2.8).
 
-    Takes the request, the providers that may send logout tokens (those with an ``issuer`` and an async
-    ``verify_logout_token(token, now)``), and ``end``, which ends the logins that a valid token means, given the token
-    and the time of receipt in seconds since 1970. Sends 200, or 400 with a JSON object that says what was wrong. Raises
-    nothing.
+    Takes the request; a function that gives the providers (those that may send logout tokens have an ``issuer`` and an
+    async ``verify_logout_token(token, now)``); and ``end``, which ends the logins that a valid token
+    means, given the token and the time of receipt in seconds since 1970. Sends 200, or 400 with a JSON object that says
+    what was wrong. Raises nothing.
     """
     received = now()
     if scope["method"] != "POST":
@@ -63,11 +68,16 @@ async def back_channel(
         await respond(send, 200, NO_STORE)
 
 
-async def _verify(token: str, providers: Sequence[Any], received: float) -> LogoutToken:
-    able = [provider for provider in providers if hasattr(provider, "verify_logout_token")]
+async def _verify(token: str, providers: Callable[[], Awaitable[Sequence[Any]]], received: float) -> LogoutToken:
     issuer = unverified_issuer(token)
-    # Without an iss that can be read (an encrypted token need not show it), the only provider there is may be meant.
-    chosen = able if issuer is None and len(able) == 1 else [one for one in able if one.issuer == issuer]
+    if issuer is None and not is_encrypted(token):
+        code = "iss" if unverified_claims(token) else "malformed"
+        raise LogoutTokenError("the token is not a signed JWT with an iss", code=code)
+    able = [provider for provider in await providers() if hasattr(provider, "verify_logout_token")]
+    if issuer is not None:
+        await learn_issuers(able, issuer, level=logging.WARNING)
+    # An encrypted token need not show its iss: then the only provider there is may be meant.
+    chosen = able if issuer is None and len(able) == 1 else [one for one in able if issuer_of(one) == issuer]
     refusal = LogoutTokenError("the iss is of no provider that is configured here", code="iss")
     for provider in chosen:
         try:

@@ -21,7 +21,6 @@ from ..resolve import list_providers
 from ..revoke import AFTER_DEADLINE, How, LogoutEvent, tell
 from ..settings import Settings
 from ..verdict import FRONT_CHANNEL, digest
-from ..warm import warm
 from .back_channel import back_channel
 from .callback import callback
 from .front_channel import front_channel
@@ -54,7 +53,7 @@ class Owned:
 
     async def back_channel(self, request: Request, receive: Receive, send: Send) -> None:
         """Take a logout token, and tell the application."""
-        providers = await _providers(self._settings)
+        providers = _Listed(self._settings)
         ended: list[Login] = []
 
         async def end(token: LogoutToken, received: float) -> None:
@@ -62,11 +61,11 @@ class Owned:
                 ended.append(Login(iss=token.iss, sub=token.sub, sid=token.sid))
 
         await back_channel(request.scope, receive, send, providers=providers, end=end)
-        await self._tell(providers, "back-channel", ended)
+        await self._tell(providers.found, "back-channel", ended)
 
     async def front_channel(self, request: Request, receive: Receive, send: Send) -> None:
         """Show the page for a provider's frame, and tell the application."""
-        providers = await _providers(self._settings)
+        providers = _Listed(self._settings)
         ended: list[Login] = []
 
         async def end(iss: str, sid: str, received: float) -> bool:
@@ -81,7 +80,7 @@ class Owned:
 
         unnamed = None if self._settings.frontchannel_session_required else end_of_browser
         await front_channel(request.scope, receive, send, providers=providers, end=end, end_of_browser=unnamed)
-        await self._tell(providers, "front-channel", ended)
+        await self._tell(providers.found, "front-channel", ended)
 
     async def _tell(self, providers: tuple[Any, ...], how: How, ended: list[Login]) -> None:
         for one in ended:
@@ -155,14 +154,14 @@ async def end_by_browser(
     return login or Login(), headers
 
 
-async def _providers(settings: Settings) -> tuple[Any, ...]:
-    try:
-        providers = await list_providers(settings)
-    except Exception as error:  # a registry that fails has no provider to speak for
-        logger.warning("the list of providers cannot be had: %s", type(error).__name__)
-        return ()
-    for provider in providers:
-        # One that learns its issuer from a document may not have been asked yet in this process.
-        if issuer_of(provider) is None:
-            await warm(provider)
-    return providers
+class _Listed:
+    """List the providers once a request turns out to be worth it, and keep them for what follows."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.found: tuple[Any, ...] = ()
+
+    async def __call__(self) -> tuple[Any, ...]:
+        """Give the providers. Raises ``ProviderError``."""
+        self.found = await list_providers(self._settings)
+        return self.found

@@ -38,17 +38,21 @@ def well_known_url(issuer: str) -> str:
     return issuer.removesuffix("/") + "/.well-known/openid-configuration"
 
 
-def checked_document(document: Mapping[str, Any], issuer: str) -> dict[str, str]:
-    """Give the endpoints that a logout needs out of a discovery document.
+def checked_document(document: Mapping[str, Any], issuer: str) -> dict[str, Any]:
+    """Return the endpoints that a logout needs out of a discovery document.
 
     The document's issuer must be the issuer asked for, code point by code point (section 4.3): another one could send
-    our users, and their ID Tokens, anywhere. Absent endpoints are absent in the answer. Raises ``ProviderError``.
+    our users, and their ID Tokens, anywhere. Raises ``ProviderError`` for another one. The endpoints are returned as
+    they are, absent ones left out: each is checked when it is used (``endpoint_of``), because a provider in a container
+    network may mix public addresses with internal ones, and one that is bad must not take the others with it.
     """
     if document.get("issuer") != issuer:
         named = repr(document.get("issuer"))[:200]
         raise ProviderError(f"the discovery document of {issuer} names another issuer, {named}", code="issuer_mismatch")
-    metadata = {"issuer": issuer}
-    for name in _ENDPOINTS:
-        if document.get(name):
-            metadata[name] = checked_url(document[name], f"{name} of {issuer}")
-    return metadata
+    return {"issuer": issuer, **{name: document[name] for name in _ENDPOINTS if document.get(name)}}
+
+
+def endpoint_of(metadata: Mapping[str, Any], name: str) -> str | None:
+    """Return one endpoint, or None if the metadata has none. Raises ``ProviderError`` for a URL that cannot be used."""
+    url = metadata.get(name)
+    return checked_url(url, f"{name} of {metadata.get('issuer')}") if url else None

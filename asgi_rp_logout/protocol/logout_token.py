@@ -198,16 +198,20 @@ def parse_form(body: bytes, content_type: str) -> str:
 def unverified_issuer(token: str) -> str | None:
     """Read the ``iss`` of a token without checking anything, only to choose which provider shall check it.
 
-    Takes a compact JWT. Gives its ``iss``, or None if there is none to read. An encrypted token carries it in the
-    header (Back-Channel Logout 1.0, section 2.4).
+    Takes a compact JWT. Gives its ``iss``, or None if there is none to read, or no header beside it. An encrypted token
+    carries it in the header (Back-Channel Logout 1.0, section 2.4).
     """
     parts = token.split(".", 5)
     if len(parts) not in (3, 5):
         return None
-    part = parts[1] if len(parts) == 3 else parts[0]
+    header = _object_in(parts[0])
+    iss = (_object_in(parts[1]) if len(parts) == 3 else header).get("iss")
+    return iss if isinstance(iss, str) and header else None
+
+
+def _object_in(part: str) -> dict[str, Any]:
     try:
         content = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     except (ValueError, RecursionError):
-        return None
-    iss = content.get("iss") if isinstance(content, dict) else None
-    return iss if isinstance(iss, str) else None
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
 
+from .._asgi import logger
 from ..errors import ConfigurationError, ProviderError
 from ..login import Login
 from ..protocol.end_session import (
@@ -32,7 +34,7 @@ Values = Mapping[str, str | None]
 """The parameters of a logout request, by their standard names."""
 
 _THREADS = 16
-"""Worker threads for one sync method; a call that hangs keeps its thread, and those of other methods are free."""
+"""Worker threads for one sync function; a call that hangs keeps its thread, and those of other functions are free."""
 
 _LOOK_AGAIN = 0.01
 """Seconds after which a call that waits for a thread looks again."""
@@ -59,8 +61,49 @@ def issuer_of(provider: object) -> str | None:
     return issuer if isinstance(issuer, str) and issuer else None
 
 
+async def learn_issuers(providers: Sequence[object], iss: str | None, *, level: int = logging.INFO) -> None:
+    """Let providers that take their issuer from a document read it, unless it is known already whose ``iss`` is.
+
+    ``iss`` is the issuer that is looked for, None for all there are. A failure is logged at ``level``, once for each
+    fetch, and leaves the issuer unknown.
+    """
+    if iss is not None and any(issuer_of(provider) == iss for provider in providers):
+        return
+    async with anyio.create_task_group() as group:
+        for provider in providers:
+            if issuer_of(provider) is None and hasattr(provider, "learn_issuer"):
+                group.start_soon(_learn_issuer, provider, level)
+
+
+async def _learn_issuer(provider: Any, level: int) -> None:
+    try:
+        await provider.learn_issuer()
+    except ProviderError as error:
+        if not isinstance(error.__cause__, ProviderError):  # else it is remembered, and was logged then
+            logger.log(level, "the issuer of %r cannot be read: %s", name_of(provider), error)
+
+
+class WithoutEndpoint:
+    """Stand for an entry of the application's registry that cannot be asked for an end-session URL.
+
+    Whatever else the entry has stays as it is: its name, its issuer, its logout tokens.
+    """
+
+    def __init__(self, entry: object) -> None:
+        self.entry = entry
+
+    def get_end_session_url(self) -> None:
+        """Return None, always."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return getattr(self.entry, name)
+        except Exception as error:  # of an entry that cannot be looked at
+            raise AttributeError(name) from error
+
+
 class OwnThreads:
-    """Run sync callables of providers in threads, never more than ``limit`` at a time; the others wait for their turn.
+    """Run sync callables of the application in threads, never more than ``limit`` at a time; the others wait.
 
     A cancelled call leaves its thread to itself, so the threads still running are counted here: anyio's limiter would
     take the hung ones for free again, and each logout would add one. The count is one for all event loops of a process,
@@ -101,35 +144,39 @@ def _threads_for(function: Callable[..., Any]) -> OwnThreads:
     return OwnThreads()
 
 
-_WITHOUT_WAITING = frozenset(f"{__package__}.{name}" for name in ("static", "shapes"))
+_WITHOUT_WAITING = frozenset(f"{__package__}.{name}" for name in ("static", "shapes", "base"))
 """Modules whose sync methods only compute, and need no thread; a subclass of somebody else's may do anything."""
 
 
 async def call(function: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
     """Call a provider's method with the keyword arguments that its signature takes, out of ``offered``."""
-    taken = {name: offered[name] for name in keywords_of(function) if name in offered} if offered else {}
     if takes_all(function):
-        taken = dict(offered)
+        return await run(function, **offered)
+    return await run(function, **{name: offered[name] for name in keywords_of(function) if name in offered})
+
+
+async def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function of the application: an async one here, a sync one in a thread, where it may wait for anything."""
     try:
         if is_async(function):
-            return await function(**taken)
+            return await function(*args, **kwargs)
         if getattr(function, "__module__", None) in _WITHOUT_WAITING:
-            return function(**taken)
+            return function(*args, **kwargs)
         threads = _threads_for(_plain(function))
-        result = await threads.run(functools.partial(function, **taken))
+        result = await threads.run(functools.partial(function, *args, **kwargs))
         return await result if inspect.isawaitable(result) else result
     except asyncio.CancelledError as error:
-        # A task that the provider waits for may be cancelled though nobody has cancelled us: a failure like others.
+        # A task that the function waits for may be cancelled though nobody has cancelled us: a failure like others.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise ProviderError("a task that the provider waited for was cancelled", code="raised") from error
+        raise ProviderError("a task that the application waited for was cancelled", code="raised") from error
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the function of a bound method, which is one for all objects of a class."""
+    """Return what is one for all calls: the function of a bound method, or of an object that cannot be a key."""
     plain: Callable[..., Any] = getattr(function, "__func__", function)
-    return plain
+    return plain if isinstance(plain, Hashable) else type(plain).__call__
 
 
 def keywords_of(function: Callable[..., Any]) -> frozenset[str]:
@@ -149,7 +196,10 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _signature(function: Callable[..., Any]) -> tuple[frozenset[str], bool, bool]:
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters: Iterable[inspect.Parameter] = inspect.signature(function).parameters.values()
+    except ValueError:  # a function written in C may not say what it takes
+        parameters = ()
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
     return frozenset(named), any_keyword, inspect.iscoroutinefunction(function)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
-import httpx
 
 from .._asgi import logger
 from ..errors import ConfigurationError, ProviderError
@@ -18,10 +17,11 @@ from ..protocol.discovery import (
     FRESH_FOR,
     checked_document,
     checked_issuer,
+    endpoint_of,
     well_known_url,
 )
 from ..protocol.logout_token import LogoutToken, read_logout_token
-from ..transport import fetch_json
+from ..transport import HTTPClient, fetch_json
 from .base import StandardProvider, standard_values
 
 
@@ -34,9 +34,9 @@ class Discovery:
 
     def __init__(self, issuer: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.issuer = issuer
-        self.http_client: httpx.AsyncClient | None = None
+        self.http_client: HTTPClient | None = None
         self._clock = clock
-        self._document: dict[str, str] | None = None
+        self._document: dict[str, Any] | None = None
         self._fetched_at = 0.0
         self._failure: ProviderError | None = None
         self._failed_at = 0.0
@@ -47,8 +47,16 @@ class Discovery:
         """Tell whether a document is there, but too old."""
         return self._document is not None and self._clock() - self._fetched_at > FRESH_FOR
 
-    async def metadata(self) -> dict[str, str]:
-        """Give the provider's endpoints, fetched if they never were. Raises ``ProviderError``."""
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """What is known of the provider by now, without a fetch."""
+        return self._document or {}
+
+    async def metadata(self) -> dict[str, Any]:
+        """Give the provider's endpoints, fetched if they never were. Raises ``ProviderError``.
+
+        For a failure that is remembered the cause is the ``ProviderError`` of that fetch.
+        """
         if self._document is not None:
             return self._document
         # One fetch at a time: whoever waited for the lock finds what the first one brought.
@@ -73,12 +81,16 @@ class Discovery:
             except ProviderError as error:
                 logger.info("the discovery document of %s stays as it was: %s", self.issuer, error)
 
-    async def _fetch(self) -> dict[str, str]:
+    async def load(self) -> dict[str, Any]:
+        """Fetch the document from the provider. Raises ``ProviderError``."""
+        document = await fetch_json(well_known_url(self.issuer), client=self.http_client)
+        return checked_document(document, self.issuer)
+
+    async def _fetch(self) -> dict[str, Any]:
         if self._failure is not None and self._clock() - self._failed_at < FAILURE_REMEMBERED_FOR:
-            raise ProviderError(str(self._failure), code=self._failure.code)
+            raise ProviderError(str(self._failure), code=self._failure.code) from self._failure
         try:
-            document = await fetch_json(well_known_url(self.issuer), client=self.http_client)
-            self._document = metadata = checked_document(document, self.issuer)
+            self._document = metadata = await self.load()
         except ProviderError as error:
             self._failure, self._failed_at = error, self._clock()
             raise
@@ -92,9 +104,9 @@ class OIDCProvider(StandardProvider):
     Takes the issuer, exactly as in its ID Tokens, a trailing slash included; ``client_id``; ``client_secret``, for
     revocation and HS256; ``name`` (the issuer, if not given); ``parameters`` and ``extra`` as ``StaticProvider`` has
     them. ``algorithm`` is the one algorithm of its logout tokens and ``require_exp`` whether they must expire;
-    ``decryption_key`` (a JWK) is for a provider that encrypts them. ``revoke`` is ``"refresh_token"`` to revoke that at
-    logout (RFC 7009), or an object with a ``revoke_session()`` of its own. ``post`` says that its end-session endpoint
-    takes a POST, for requests too long for a URL. Raises ``ConfigurationError``.
+    ``decryption_key`` (a JWK) is for a provider that encrypts its tokens. ``revoke`` is ``"refresh_token"`` to revoke
+    that at logout (RFC 7009), or an object with a ``revoke_session()`` of its own. ``post`` says that its end-session
+    endpoint takes a POST, for requests too long for a URL. Raises ``ConfigurationError``.
     """
 
     def __init__(
@@ -138,7 +150,7 @@ class OIDCProvider(StandardProvider):
             algorithm=algorithm, client_secret=client_secret, decryption_key=decryption_key, jwks_uri=self._jwks_uri
         )
 
-    def use_http_client(self, client: httpx.AsyncClient) -> None:
+    def use_http_client(self, client: HTTPClient) -> None:
         """Fetch documents with ``client`` from now on."""
         self.discovery.http_client = self._verifier.http_client = client
 
@@ -158,11 +170,11 @@ class OIDCProvider(StandardProvider):
 
     async def end_session_endpoint(self) -> str | None:
         """Give the provider's end-session endpoint, or None if it has none."""
-        return (await self.discovery.metadata()).get("end_session_endpoint")
+        return endpoint_of(await self.discovery.metadata(), "end_session_endpoint")
 
     async def revocation_endpoint(self) -> str | None:
         """Give the provider's revocation endpoint, or None if it has none."""
-        return (await self.discovery.metadata()).get("revocation_endpoint")
+        return endpoint_of(await self.discovery.metadata(), "revocation_endpoint")
 
     @property
     def stale(self) -> bool:
@@ -176,6 +188,10 @@ class OIDCProvider(StandardProvider):
     async def refresh(self) -> None:
         """Fetch the discovery document anew if it is stale."""
         await self.discovery.refresh()
+
+    def decrypted(self, id_token: str) -> str | None:
+        """Return the signed ID Token inside an encrypted one, or None without its key."""
+        return self._verifier.decrypted(id_token)
 
     async def verify_logout_token(self, token: str, now: float) -> LogoutToken:
         """Check a logout token (Back-Channel Logout 1.0, section 2.6); ``now`` in seconds since the epoch.
@@ -194,7 +210,7 @@ class OIDCProvider(StandardProvider):
         )
 
     async def _jwks_uri(self) -> str:
-        uri = (await self.discovery.metadata()).get("jwks_uri")
+        uri = endpoint_of(await self.discovery.metadata(), "jwks_uri")
         if uri is None:
             raise ProviderError(f"the discovery document of {self.issuer} has no jwks_uri", code="no_jwks_uri")
         return uri
