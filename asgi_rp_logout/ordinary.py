@@ -13,7 +13,16 @@ from .later import take
 from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import forget, judge_again, lift_reissued, remember, renew_session, writes_session
-from .messages import looks_signed, set_cookies_of, value_set_by, with_cookies, without_cookies
+from .messages import (
+    HEADERS_AT_MOST,
+    headers_of,
+    looks_signed,
+    may_be_shared,
+    set_cookies_of,
+    value_set_by,
+    with_cookies,
+    without_cookies,
+)
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings
@@ -93,21 +102,32 @@ async def _remembering(
                 "the session lives in a signed cookie: put RPLogoutMiddleware inside the session middleware, or keep "
                 "the session on the server; else a copy of the cookie as it was before works after the logout"
             )
+    start = with_cookies(start, lines)
+    if not set(lines).issubset(set_cookies_of(start)):
+        logger.warning(
+            "a login is not remembered: with the cookie for it the headers of its answer would exceed %d bytes, which "
+            "nginx and other proxies refuse; shorten the application's own headers, or put RPLogoutMiddleware inside "
+            "the session middleware",
+            HEADERS_AT_MOST,
+        )
     if verdict.claim.later is not None:
         # Whoever has just signed in does not want the logout of before.
         await take(ledger, verdict.claim.later, deadline)
-        lines = [*lines, request.own.deletion(request.own.later)]
-    return with_cookies(start, lines)
+        start = with_cookies(start, [request.own.deletion(request.own.later)])
+    return start
 
 
 def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message) -> Message:
     """Expire the session cookies that are dead, but neither a living one of the same name nor one that is set anew."""
     if verdict.ended == "replaced":
         return start  # by a login of this very browser, whose cookies have the same names
+    if may_be_shared(headers_of(start)):
+        return start  # whoever else gets it from a cache must keep their cookies
     living = {cookie.name for cookie in verdict.claim.cookies if cookie not in verdict.dead}
     anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}
     gone = {cookie.name for cookie in verdict.dead} - living - anew
-    lines = [line for line in settings.session_cookies.deletions(gone) if name_set_by(line) in gone]
+    deletions = settings.session_cookies.deletions(gone, secure=request.own.secure)
+    lines = [line for line in deletions if name_set_by(line) in gone]
     if verdict.claim.carried and verdict.ended is not None:
         lines.append(request.own.deletion(request.own.login))
     return with_cookies(start, lines)

@@ -74,9 +74,9 @@ class Cookie:
             return (self.base_name, "__Host-" + self.base_name, secured)
         return (self.base_name, secured)
 
-    def deletion(self, name: str) -> bytes:
+    def deletion(self, name: str, *, secure: bool = False) -> bytes:
         """Give the Set-Cookie value that expires this cookie under one of its names."""
-        secure = name.startswith(PREFIXES) or self.partitioned or self.samesite == "none"
+        secure = secure or name.startswith(PREFIXES) or self.partitioned or self.samesite == "none"
         parts = [f"{name}=", "Max-Age=0", "Expires=Thu, 01 Jan 1970 00:00:00 GMT", f"Path={self.path}"]
         parts += [f"Domain={self.domain}"] if self.domain else []
         parts += ["Secure"] if secure else []
@@ -104,13 +104,18 @@ class CookieSet:
         """Tell whether ``name`` is one of the cookies, under a prefix or as a chunk too."""
         return self._pattern is not None and self._pattern.fullmatch(name) is not None
 
-    def deletions(self, seen: Iterable[str] = ()) -> list[bytes]:
-        """Give the Set-Cookie values that expire all of them; ``seen`` are the names in the request, for the chunks."""
-        chunks = sorted({name for name in seen if self.has(name)})
+    def deletions(self, seen: Iterable[str] = (), *, secure: bool) -> list[bytes]:
+        """Return the Set-Cookie values that expire all of them; ``seen`` are the names in the request.
+
+        ``secure`` says that the browser came over https: then each has Secure. Over plain http browsers ignore a name
+        with a prefix, and it is left out unless the request brought it: then a proxy in front speaks https.
+        """
+        brought = sorted({name for name in seen if self.has(name)})
         lines: list[bytes] = []
         for cookie, pattern, known in zip(self.cookies, self._patterns, self._lines, strict=True):
-            lines += known.values()
-            lines += [cookie.deletion(name) for name in chunks if name not in known and pattern.fullmatch(name)]
+            names = [name for name in known if secure or not name.startswith(PREFIXES)]
+            names += [name for name in brought if name not in names and pattern.fullmatch(name)]
+            lines += [cookie.deletion(name, secure=secure) for name in names]
         return lines
 
     def sets(self, line: bytes) -> bool:
