@@ -69,10 +69,12 @@ def _kind_of(method: str, said: _Said) -> Client:
     if not _has_fetch_metadata(said):
         return _by_older_signs(method, said)
     mode, dest = _one(said, _MODE), _one(said, _DEST)
-    if (mode == b"navigate" and dest == b"document") or _through_service_worker(method, said):
+    through_worker = _through_service_worker(method, said)
+    if (mode == b"navigate" and dest == b"document") or through_worker:
         # A link on another site is a click of the user's. A form there may post itself, and a SameSite=None cookie
         # would come along: so much evidence, and no wish.
-        forged = method not in ("GET", "HEAD") and _is_of_another_site(said)
+        elsewhere = _is_of_another_site(said) or (through_worker and _refers_elsewhere(said))
+        forged = method not in ("GET", "HEAD") and elsewhere
         return Client.FOREIGN if forged else Client.NAVIGATION
     if _is_of_another_site(said) or _is_subresource(mode, dest):
         return Client.FOREIGN
@@ -92,9 +94,12 @@ def may_be_of_another_site(method: str, headers: Headers, own_origins: Collectio
     """Return whether a page of another site may have sent this, as far as the browser does not rule it out.
 
     Without ``Sec-Fetch-Site``, as on plain http off loopback, only an Origin of the application's own does. Browsers
-    send some Origin with every form and script of another site, ``null`` among them, but none with a GET.
+    send some Origin with every form and script of another site, ``null`` among them, but none with a GET. A service
+    worker of the application's passes on other sites' forms as well, and in Firefox they come as its own.
     """
     said = _hear(headers, own_origins)
+    if _through_service_worker(method, said):
+        return True
     if _OWN in said or _SITE in said:
         return _is_of_another_site(said)
     return b"origin" in said or method in ("GET", "HEAD")
@@ -173,6 +178,15 @@ def _through_service_worker(method: str, said: _Said) -> bool:
     page = _takes(said, b"text/html") and _takes(said, b"application/xhtml+xml")
     by_script = any(name in said for name in _SCRIPTS) or _by_script(method, said) is not None or _is_xhr(said)
     return _one(said, _MODE) == b"same-origin" and page and not by_script
+
+
+def _refers_elsewhere(said: _Said) -> bool:
+    """Return whether the page that a request came from is not of the Origin that it names.
+
+    A worker's Origin is its own, whoever sent the form that it passes on; the Referer is still the sender's in Firefox.
+    """
+    origin, referer = _one(said, b"origin"), _one(said, b"referer")
+    return bool(origin and referer) and not referer.startswith(origin + b"/")
 
 
 def _is_subresource(mode: bytes, dest: bytes) -> bool:

@@ -213,7 +213,8 @@ class Exchange:
             if lines and lines[-1] not in set_cookies_of(start):
                 raise _no_room()
             journal.waits(lines)
-            return start, turbo_reload(start) if lines and client is Client.TURBO_VISIT else None
+            reload = turbo_reload(start) if lines and client is Client.TURBO_VISIT else None
+            return start, reload if reload is not None and not is_too_long(reload[0], start) else None
         return await self.go(mark, login, client, start, target, location)
 
     async def go(

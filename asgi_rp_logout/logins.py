@@ -19,7 +19,7 @@ from .errors import StoreError
 from .ledger import Deadline, Ledger
 from .live import announce
 from .login import Login
-from .messages import headers_of, set_cookies_of, value_set_by, with_cookies, without_cookies
+from .messages import headers_of, room_in, set_cookies_of, value_set_by, with_cookies, without_cookies
 from .protocol.cookies import name_set_by, secret_digest
 from .providers.base import issuer_of, name_of
 from .request import HANDLE_IN_SESSION, Request
@@ -136,21 +136,26 @@ def expire_cookies(
     start = without_cookies(start, lambda line: any(cookies.sets(line) for cookies in declared))
     to_come = bytes_to_come(request)
     start = with_cookies(start, brought, keeping=to_come + _OWN_COOKIE)
-    start = with_cookies(start, others, keeping=to_come + _OWN_COOKIE + _SHORT_URL)
+    start = _with_clear_site_data(settings, start, to_come + _OWN_COOKIE, waits=waits)
+    return with_cookies(start, others, keeping=to_come + _OWN_COOKIE + _SHORT_URL)
+
+
+def _with_clear_site_data(settings: Settings, start: Message, keeping: int, *, waits: bool) -> Message:
     names = settings.clear_site_data
     if waits:  # browsers obey it after Set-Cookie, and "cookies" takes them all
         names = tuple(name for name in (DIRECTIVES if "*" in names else names) if name not in ("cookies", "*"))
-    if names:
-        value = ", ".join(f'"{name}"' for name in names).encode("ascii")
-        start = {**start, "headers": [*headers_of(start), (b"clear-site-data", value)]}
-    return start
+    header = (b"clear-site-data", ", ".join(f'"{name}"' for name in names).encode("ascii"))
+    if not names or sum(map(len, header)) + 4 > room_in(start) - keeping:
+        return start
+    return {**start, "headers": [*headers_of(start), header]}
 
 
 def bytes_to_come(request: Request) -> int:
     """Return how many bytes a session middleware around us may still add to the headers: its cookie, and Vary."""
     session = request.live_session()
     # What is signed is written in base64, a third longer; quotes and escapes make it longer still.
-    return 200 + 2 * len(repr(dict(session))) if session is not None else 0
+    # A session of a thousand characters is kept on the server, or is not what a logout leaves behind.
+    return 200 + min(2 * len(repr(dict(session))), 1000) if session is not None else 0
 
 
 def empty_session(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the interop tests: node-oidc-provider and Chromium.
+"""Fixtures of the interop tests: node-oidc-provider, nginx and Chromium.
 
 Cookies do not tell ports apart, so providers live on 127.0.0.1 and applications on localhost. These tests are plain
 functions: Playwright's sync API holds the event loop of the main thread.
@@ -10,8 +10,10 @@ import json
 import os
 import queue
 import shutil
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -82,6 +84,46 @@ def oidc_provider(unused_port: Callable[[], int]) -> Iterator[Callable[..., Node
             return provider
 
         yield start
+
+
+@pytest.fixture
+def nginx(tmp_path: Path, unused_port: Callable[[], int]) -> Iterator[Callable[[str], str]]:
+    """Start nginx with its own defaults in front of a server: `nginx(url)` gives the address before it."""
+    binary = shutil.which("nginx") or "/usr/sbin/nginx"
+    with ExitStack() as stack:
+
+        def start(behind: str) -> str:
+            port = unused_port()
+            folder = tmp_path / str(port)
+            folder.mkdir()
+            kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            paths = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+            server = f"listen 127.0.0.1:{port}; location / {{ proxy_pass {behind}; }}"
+            configuration = (
+                f"pid {folder}/pid; daemon off; events {{}} http {{ access_log off; {paths} server {{ {server} }} }}"
+            )
+            (folder / "nginx.conf").write_text(configuration)
+            files = ["-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
+            process = subprocess.Popen([binary, *files])
+
+            def stop() -> None:
+                process.terminate()
+                process.wait(PATIENCE)
+
+            stack.callback(stop)
+            end = time.monotonic() + PATIENCE
+            while not _is_listening(port):
+                assert process.poll() is None, (folder / "error.log").read_text()
+                assert time.monotonic() < end, "nginx does not listen"
+                time.sleep(0.01)
+            return f"http://127.0.0.1:{port}"
+
+        yield start
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="session")
