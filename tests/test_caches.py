@@ -25,9 +25,10 @@ def raw(headers: Pairs) -> list[tuple[bytes, bytes]]:
     return [(str(name).encode(), str(value).encode()) for name, value in headers]
 
 
-async def test_a_redirect_to_the_provider_loses_whatever_lets_a_cache_keep_it() -> None:
+@pytest.mark.parametrize("session_cookie", ["session", ()], ids=["with deletions", "without"])
+async def test_a_redirect_to_the_provider_loses_whatever_lets_a_cache_keep_it(session_cookie) -> None:
     app = page(303, [("location", "/bye"), ("cache-control", "public, max-age=600"), *FOR_CACHES, ("vary", "x")])
-    answer = await log_out(guarded(app))
+    answer = await log_out(guarded(app, session_cookie=session_cookie), session={"user": 1})
     assert went_to_provider(answer)
     assert answer.all("cache-control") == ["no-store"]
     assert [name for name, _ in FOR_CACHES if answer.header(name)] == []

@@ -124,8 +124,20 @@ async def test_a_cookie_that_the_browser_brought_is_expired_before_one_that_it_m
     assert "csrf" not in answer.expired()
 
 
-async def test_where_nothing_fits_the_logout_stays_here_and_says_why(log) -> None:
-    answer = await log_out(guarded(app_with(3900)), headers={**NAVIGATION, "cookie": COOKIE})
+@pytest.mark.parametrize("number", range(8))
+async def test_the_cookie_of_a_waiting_logout_goes_before_deletions(number: int) -> None:
+    """It takes the user to the provider; the login behind the other cookies is over in any case."""
+    names = [f"c{one}" for one in range(8)]
+    headers = {**FETCH, "cookie": "; ".join([COOKIE, *(f"{name}=1" for name in names)])}
+    answer = await log_out(guarded(app_with(3000 + 60 * number), clear_cookies=names), headers=headers)
+    assert "rp_later" in answer.cookies()
+    assert "session" in answer.expired()
+    assert "c7" not in answer.expired()
+
+
+@pytest.mark.parametrize("headers", [{**NAVIGATION, "cookie": COOKIE}, FETCH], ids=["form", "fetch"])
+async def test_where_nothing_fits_the_logout_stays_here_and_says_why(headers: dict[str, str], log) -> None:
+    answer = await log_out(guarded(app_with(3900)), headers=headers)
     assert (answer.status, answer.header("location")) == (303, "/bye")
     assert ["no room" in line for line in log()] == [True]
 
