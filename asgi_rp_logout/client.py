@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 Headers = Iterable[tuple[bytes, bytes]]
 _Said = dict[bytes, list[bytes]]
 
-_MODE, _DEST, _SITE = b"sec-fetch-mode", b"sec-fetch-dest", b"sec-fetch-site"
+_MODE, _DEST, _SITE, _USER = b"sec-fetch-mode", b"sec-fetch-dest", b"sec-fetch-site", b"sec-fetch-user"
+_OWN = b"origin is our own"  # no header's name
 # Turbo sends X-Sec-Purpose, since scripts cannot set Sec-Purpose; X-Purpose is Safari's, for its previews.
 _PURPOSES = (b"sec-purpose", b"purpose", b"x-moz", b"x-purpose", b"x-sec-purpose")
 _SCRIPTS = (b"hx-request", b"x-inertia", b"x-turbo-request-id")
 _HEARD = frozenset(
-    (_MODE, _DEST, _SITE, *_PURPOSES, *_SCRIPTS, b"accept", b"origin", b"referer", b"host", b"x-requested-with")
+    (_MODE, _DEST, _SITE, _USER, *_PURPOSES, *_SCRIPTS, b"accept", b"origin", b"referer", b"host", b"x-requested-with")
 )
 _SPECULATIVE = re.compile(rb"\b(?:prefetch|prerender|preview)\b")
 _OUR_SITES = frozenset((b"same-origin", b"same-site", b"none"))
@@ -51,13 +52,14 @@ class Client(enum.Enum):
     """A subresource, or a form, frame or script of another site: it has no say in where the user goes."""
 
 
-def client_of(method: str, headers: Headers) -> Client:
-    """Tell which kind of client sent a request.
+def client_of(method: str, headers: Headers, own_origins: Collection[bytes] = ()) -> Client:
+    """Return which kind of client sent a request.
 
-    Takes the method and the raw headers of an ASGI scope. Gives exactly one kind for any headers, and raises nothing
-    (Fetch Metadata, section 2; Fetch, section 2.2.5 on destinations and modes).
+    Takes the method, the raw headers of an ASGI scope, and the application's own origins as far as they are known.
+    Returns exactly one kind for any headers, and raises nothing (Fetch Metadata, section 2; Fetch, section 2.2.5 on
+    destinations and modes).
     """
-    return _kind_of(method, _hear(headers))
+    return _kind_of(method, _hear(headers, own_origins))
 
 
 def _kind_of(method: str, said: _Said) -> Client:
@@ -67,10 +69,12 @@ def _kind_of(method: str, said: _Said) -> Client:
     if not _has_fetch_metadata(said):
         return _by_older_signs(method, said)
     mode, dest = _one(said, _MODE), _one(said, _DEST)
-    if mode == b"navigate" and (dest == b"document" or _through_service_worker(said)):
+    through_worker = _through_service_worker(method, said)
+    if (mode == b"navigate" and dest == b"document") or through_worker:
         # A link on another site is a click of the user's. A form there may post itself, and a SameSite=None cookie
         # would come along: so much evidence, and no wish.
-        forged = method not in ("GET", "HEAD") and _is_of_another_site(said)
+        elsewhere = _is_of_another_site(said) or (through_worker and _refers_elsewhere(said))
+        forged = method not in ("GET", "HEAD") and elsewhere
         return Client.FOREIGN if forged else Client.NAVIGATION
     if _is_of_another_site(said) or _is_subresource(mode, dest):
         return Client.FOREIGN
@@ -86,9 +90,29 @@ def is_prefetch(headers: Headers) -> bool:
     return _is_speculative(_hear(headers))
 
 
-def is_of_another_site(headers: Headers) -> bool:
-    """Tell whether a page of another site made the browser send this, by a link too; what cannot be told, is not."""
-    return _is_of_another_site(_hear(headers))
+def may_be_of_another_site(method: str, headers: Headers, own_origins: Collection[bytes] = ()) -> bool:
+    """Return whether a page of another site may have sent this, as far as the browser does not rule it out.
+
+    Without ``Sec-Fetch-Site``, as on plain http off loopback, only an Origin of the application's own does. Browsers
+    send some Origin with every form and script of another site, ``null`` among them, but none with a GET. A service
+    worker of the application's passes on other sites' forms as well, and in Firefox they come as its own.
+    """
+    said = _hear(headers, own_origins)
+    if _through_service_worker(method, said):
+        return True
+    if _OWN in said or _SITE in said:
+        return _is_of_another_site(said)
+    return b"origin" in said or method in ("GET", "HEAD")
+
+
+def is_unasked(headers: Headers, own_origins: Collection[bytes] = ()) -> bool:
+    """Return whether another site navigated here without a click of the user's, by a script or a refresh.
+
+    Browsers mark what a click began with ``Sec-Fetch-User: ?1``, over redirects too (Fetch Metadata, section 2.4). Any
+    click on that page counts, so that its absence tells more than its presence.
+    """
+    said = _hear(headers, own_origins)
+    return _SITE in said and _is_of_another_site(said) and _one(said, _USER) != b"?1"
 
 
 def is_in_frame(headers: Headers) -> bool:
@@ -139,13 +163,30 @@ def _by_script(method: str, said: _Said) -> Client | None:
     return None
 
 
-def _through_service_worker(said: _Said) -> bool:
-    """Tell whether a service worker passed on a navigation, by ``respondWith(fetch(event.request))``.
+def _through_service_worker(method: str, said: _Said) -> bool:
+    """Return whether a service worker passed on a navigation, by ``respondWith(fetch(event.request))``.
 
-    The mode stays ``navigate``, while the destination becomes empty and the site the worker's own. A frame on such a
-    page looks the same; an installed app whose every page comes this way is the likelier, and must not be left out.
+    The destination becomes empty and the site the worker's own. In Chromium and WebKit the mode stays ``navigate``. In
+    Firefox, and in all of them once the worker gives ``fetch`` an init, it becomes ``same-origin`` (Fetch, Request
+    constructor); a page's own fetch may say that too, but only a navigation asks for HTML and XHTML and has no mark of
+    a script. A frame on such a page looks the same; an installed app whose every page comes this way is the likelier.
     """
-    return _one(said, _DEST) == b"empty" and _one(said, _SITE) == b"same-origin"
+    if _one(said, _DEST) != b"empty" or _one(said, _SITE) != b"same-origin":
+        return False
+    if _one(said, _MODE) == b"navigate":
+        return True
+    page = _takes(said, b"text/html") and _takes(said, b"application/xhtml+xml")
+    by_script = any(name in said for name in _SCRIPTS) or _by_script(method, said) is not None or _is_xhr(said)
+    return _one(said, _MODE) == b"same-origin" and page and not by_script
+
+
+def _refers_elsewhere(said: _Said) -> bool:
+    """Return whether the page that a request came from is not of the Origin that it names.
+
+    A worker's Origin is its own, whoever sent the form that it passes on; the Referer is still the sender's in Firefox.
+    """
+    origin, referer = _one(said, b"origin"), _one(said, b"referer")
+    return bool(origin and referer) and not referer.startswith(origin + b"/")
 
 
 def _is_subresource(mode: bytes, dest: bytes) -> bool:
@@ -162,10 +203,15 @@ def _is_subresource(mode: bytes, dest: bytes) -> bool:
 def _is_of_another_site(said: _Said) -> bool:
     """Tell whether another site sent this: the browser says so, or Origin and Host leave no doubt.
 
+    An Origin of the application's own outranks Sec-Fetch-Site: no page of another origin can send it, while WebKitGTK
+    says ``cross-site`` of the application's own form with ``target=_blank``.
+
     Without Sec-Fetch-Site doubt is common: proxies rewrite Host to ``backend:8000`` or an address, ``Origin: null`` is
     also what a form under ``Referrer-Policy: no-referrer`` sends, and ``app.example.com`` and ``www.example.com`` are
     one site. So only two dotted names count, with different last two labels.
     """
+    if _OWN in said:
+        return False
     if _SITE in said:
         return not _OUR_SITES.issuperset(said[_SITE])
     origin = _DOTTED_NAME.fullmatch(_one(said, b"origin"))
@@ -191,13 +237,15 @@ def _takes(said: _Said, media_type: bytes) -> bool:
     return any(entry.partition(b";")[0].strip() == media_type for entry in accepted)
 
 
-def _hear(headers: Headers) -> _Said:
-    """Collect what the headers say that matter here, in lower case."""
+def _hear(headers: Headers, own_origins: Collection[bytes] = ()) -> _Said:
+    """Collect what the headers say that matter here, in lower case, and whether the Origin is one of our own."""
     said: _Said = {}
     for name, value in headers:
         lower = name.lower()
         if lower in _HEARD:
             said.setdefault(lower, []).append(value.strip().lower())
+    if _one(said, b"origin") in own_origins:
+        said[_OWN] = []
     return said
 
 

@@ -7,15 +7,24 @@ import time
 
 from . import journal
 from ._asgi import Message, Send, logger
-from .client import Client, client_of
+from .client import Client, client_of, is_unasked
 from .context import Context, Mark
 from .detect import detect
-from .errors import RPLogoutError
+from .errors import ProviderError, RPLogoutError
 from .later import defer
 from .ledger import Deadline, Ledger
 from .login import Login
-from .logins import ask_login_source, echo_of, empty_session, end_login, expire_cookies, has_evidence, judge_again
-from .messages import status_of, take_header, target_of, with_cookies
+from .logins import (
+    ask_login_source,
+    bytes_to_come,
+    echo_of,
+    empty_session,
+    end_login,
+    expire_cookies,
+    has_evidence,
+    judge_again,
+)
+from .messages import is_too_long, set_cookies_of, status_of, take_header, target_of, with_cookies
 from .ordinary import ordinary
 from .protocol.end_session import same_endpoint
 from .providers.base import Provider
@@ -23,7 +32,7 @@ from .request import Request
 from .resolve import resolve
 from .returns import TRIP_LIFETIME, Return, is_moved, own_target, plan_return
 from .revoke import after_logout
-from .rewrite import Answer, answer_for, turbo_reload
+from .rewrite import Answer, answer_for, room_for_url, turbo_reload
 from .settings import Settings
 from .verdict import Verdict
 
@@ -114,7 +123,7 @@ class Exchange:
     async def log_out(self, mark: Mark, start: Message) -> None:
         """Steps 2 to 5: forget, resolve, build, rewrite. The login is over before anything can fail."""
         login = await self._who()
-        client = client_of(self.request.method, self.request.headers)
+        client = client_of(self.request.method, self.request.headers, self._origins())
         evidence = has_evidence(self.settings, self.request, self.verdict, login)
         stays = mark.local or client in (Client.FOREIGN, Client.PREFETCH)
         self._ended = login if login is not None else Login() if evidence else None
@@ -158,7 +167,7 @@ class Exchange:
         The application is not asked: a guard of its own would refuse somebody who is no longer signed in, and the
         browser shows the answer to the last click only.
         """
-        client = client_of(self.request.method, self.request.headers)
+        client = client_of(self.request.method, self.request.headers, self._origins())
         start: Message = {"type": "http.response.start", "status": 303, "headers": []}
         mark = Mark(provider=self.verdict.named)
         waits = client is Client.FETCH and self.settings.for_fetch != "json"
@@ -217,8 +226,11 @@ class Exchange:
         if self.settings.defers(client):
             lines = await defer(self.ledger, self.request, mark, login, target, self.deadline)
             start = with_cookies(start, lines)
+            if lines and lines[-1] not in set_cookies_of(start):
+                raise _no_room()
             journal.waits(lines)
-            return start, turbo_reload(start) if lines and client is Client.TURBO_VISIT else None
+            reload = turbo_reload(start) if lines and client is Client.TURBO_VISIT else None
+            return start, reload if reload is not None and not is_too_long(reload[0], start) else None
         return await self.go(mark, login, client, start, target, location)
 
     async def go(
@@ -233,8 +245,19 @@ class Exchange:
         """Resolve, build and write the answer that takes this client to the provider. Raises ``ProviderError``."""
         way_back = plan_return(self.settings, self.request, target)
         scope, named = self.request.as_it_came(), mark.provider
+        if login is not None and is_unasked(self.request.headers, self._origins()):
+            login = Login(login.provider, sub=login.sub, iss=login.iss)  # without a hint a provider asks the user
+        room = room_for_url(client, with_cookies(start, self._trip(way_back)))
+        if room is not None:
+            room -= bytes_to_come(self.request)
         destination = await resolve(
-            self.settings, named=named, login=login, way_back=way_back, scope=scope, location=location
+            self.settings,
+            named=named,
+            login=login,
+            way_back=way_back,
+            scope=scope,
+            location=location,
+            room=room if client is not Client.NAVIGATION else None,
         )
         self._asked = destination.provider
         journal.goes_on(destination.provider, client, login)
@@ -242,14 +265,23 @@ class Exchange:
             return start, None  # the application goes there by itself
         if way_back.state is not None:
             start = await self._keep_trip(start, way_back)
-        return start, answer_for(client, start, destination, as_json=self.settings.for_fetch == "json")
+        answer = answer_for(client, start, destination, room, as_json=self.settings.for_fetch == "json")
+        if answer is not None and is_too_long(answer[0], start):
+            raise _no_room()
+        return start, answer
+
+    def _origins(self) -> frozenset[bytes]:
+        return self.request.origins(self.settings.public_url)
+
+    def _trip(self, way_back: Return) -> list[bytes]:
+        own = self.request.own
+        return [own.setting(own.trip, way_back.browser, TRIP_LIFETIME)] if way_back.browser is not None else []
 
     async def _keep_trip(self, start: Message, way_back: Return) -> Message:
         """Keep where the browser goes from the callback, for this browser alone."""
-        own = self.request.own
         if not await self.ledger.put(way_back.trip_key, way_back.record, TRIP_LIFETIME, self.deadline):
             return start
-        return with_cookies(start, [own.setting(own.trip, way_back.browser or "", TRIP_LIFETIME)])
+        return with_cookies(start, self._trip(way_back))
 
     async def _who(self) -> Login | None:
         """Give the login that this logout is about: the remembered one, a second click's, or the application's."""
@@ -259,6 +291,10 @@ class Exchange:
         if echo is None and not self._source_asked:
             self._source = await ask_login_source(self.settings, self.request.as_it_came())
         return echo or self._source
+
+
+def _no_room() -> ProviderError:
+    return ProviderError("the application's own headers leave no room for what takes the user there", code="no_room")
 
 
 def _report(error: RPLogoutError) -> None:

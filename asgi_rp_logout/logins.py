@@ -13,13 +13,13 @@ from starlette.requests import HTTPConnection
 from . import journal
 from ._asgi import Message, Scope, logger
 from .checks import DIRECTIVES
-from .client import is_of_another_site
+from .client import may_be_of_another_site
 from .context import Context
 from .errors import StoreError
 from .ledger import Deadline, Ending, Ledger
 from .login import Login, unverified_claims
-from .messages import headers_of, set_cookies_of, with_cookies, without_cookies
-from .protocol.cookies import deletions
+from .messages import headers_of, room_in, set_cookies_of, with_cookies, without_cookies
+from .protocol.cookies import deletions, name_set_by
 from .providers.base import issuer_of, name_of, run
 from .request import HANDLE_IN_SESSION, Request
 from .settings import Settings
@@ -32,6 +32,11 @@ SetCookies = list[bytes]
 ANONYMOUS_IN_SESSION = "_rp_anonymous"
 MOST_ANONYMOUS_KEYS = 8
 """Keys of a session that are noted as everybody's; what stands in every session is not much."""
+
+_OWN_COOKIE = 250
+"""Bytes that deletions leave to a cookie of our own and the headers of a rewritten answer; see ``HEADERS_AT_MOST``."""
+_SHORT_URL = 700
+"""Bytes that deletions of cookies that the request did not bring leave to the provider's URL without its hint."""
 
 
 async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
@@ -136,25 +141,42 @@ def expire_cookies(
     """Expire every declared cookie and our own, and drop the application's lines that would set one again.
 
     ``waits`` says that the answer sets the cookie of a deferred logout, which Clear-Site-Data must not take along.
-    Nothing of the kind for a request that another site made and that brings no session: a form there comes without Lax
-    cookies, and the browser would delete them all the same.
+    Nothing of the kind for a request that brings no session and that another site may have made: a form there comes
+    without Lax cookies, and the browser would delete them all the same.
     """
     brings_session = claim.cookies or claim.carried or request.session
-    if not brings_session and is_of_another_site(request.headers):
+    origins = request.origins(settings.public_url)
+    if not brings_session and may_be_of_another_site(request.method, request.headers, origins):
         return start
     seen = [*(name for secret in claim.cookies for name, _ in secret.parts), *(name for name, _ in request.cookies)]
     declared = (settings.session_cookies, settings.clear_cookies)
-    lines = deletions(declared, seen, secure=request.own.secure, host=request.host)
-    lines += [request.own.deletion(request.own.login)] if claim.carried else []
-    kept = without_cookies(start, lambda line: any(cookies.sets(line) for cookies in declared))
-    start = with_cookies(kept, lines)
+    lines = [request.own.deletion(request.own.login)] if claim.carried else []
+    lines += deletions(declared, seen, secure=request.own.secure, host=request.host)
+    brought = [line for line in lines if name_set_by(line) in seen]
+    others = [line for line in lines if name_set_by(line) not in seen]
+    start = without_cookies(start, lambda line: any(cookies.sets(line) for cookies in declared))
+    to_come = bytes_to_come(request)
+    start = with_cookies(start, brought, keeping=to_come + _OWN_COOKIE)
+    start = _with_clear_site_data(settings, start, to_come + _OWN_COOKIE, waits=waits)
+    return with_cookies(start, others, keeping=to_come + _OWN_COOKIE + _SHORT_URL)
+
+
+def _with_clear_site_data(settings: Settings, start: Message, keeping: int, *, waits: bool) -> Message:
     names = settings.clear_site_data
     if waits:  # browsers obey it after Set-Cookie, and "cookies" takes them all
         names = tuple(name for name in (DIRECTIVES if "*" in names else names) if name not in ("cookies", "*"))
-    if names:
-        value = ", ".join(f'"{name}"' for name in names).encode("ascii")
-        start = {**start, "headers": [*headers_of(start), (b"clear-site-data", value)]}
-    return start
+    header = (b"clear-site-data", ", ".join(f'"{name}"' for name in names).encode("ascii"))
+    if not names or sum(map(len, header)) + 4 > room_in(start) - keeping:
+        return start
+    return {**start, "headers": [*headers_of(start), header]}
+
+
+def bytes_to_come(request: Request) -> int:
+    """Return how many bytes a session middleware around us may still add to the headers: its cookie, and Vary."""
+    session = request.live_session()
+    # What is signed is written in base64, a third longer; quotes and escapes make it longer still.
+    # A session of a thousand characters is kept on the server, or is not what a logout leaves behind.
+    return 200 + min(2 * len(repr(dict(session))), 1000) if session is not None else 0
 
 
 def empty_session(request: Request) -> None:

@@ -6,13 +6,13 @@ import secrets
 import time
 
 from . import journal
-from ._asgi import Message
+from ._asgi import Message, logger
 from .context import Context
 from .later import take
 from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import forget, judge_again, keep_handle, lift_reissued, remember, renew_session, writes_session
-from .messages import set_cookies_of, with_cookies, without_cookies
+from .messages import HEADERS_AT_MOST, headers_of, may_be_shared, set_cookies_of, with_cookies, without_cookies
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings
@@ -117,17 +117,27 @@ async def _remembering(
     deadline: Deadline,
 ) -> Message:
     lines = await remember(settings, ledger, request, verdict, login, start, deadline)
+    start = with_cookies(start, lines)
+    if not set(lines).issubset(set_cookies_of(start)):
+        logger.warning(
+            "a login is not remembered: with the cookie for it the headers of its answer would exceed %d bytes, which "
+            "nginx and other proxies refuse; shorten the application's own headers, or put RPLogoutMiddleware inside "
+            "the session middleware",
+            HEADERS_AT_MOST,
+        )
     if verdict.claim.later is not None:
         # Whoever has just signed in does not want the logout of before.
         await take(ledger, verdict.claim.later, deadline)
-        lines = [*lines, request.own.deletion(request.own.later)]
-    return with_cookies(start, lines)
+        start = with_cookies(start, [request.own.deletion(request.own.later)])
+    return start
 
 
 def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message) -> Message:
     """Expire the session cookies that are dead, but neither a living one of the same name nor one that is set anew."""
     if verdict.ended == "replaced":
         return start  # by a login of this very browser, whose cookies have the same names
+    if may_be_shared(headers_of(start)):
+        return start  # whoever else gets it from a cache must keep their cookies
     dead = {name for secret in verdict.dead for name, _ in secret.parts}
     living = {name for secret in verdict.claim.cookies if secret not in verdict.dead for name, _ in secret.parts}
     anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}

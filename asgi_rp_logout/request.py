@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from ._asgi import Headers, Scope, header_values
 from .protocol.cookies import CookieSet, parse_cookies
-from .protocol.return_to import public_base
+from .protocol.return_to import origin_of, public_base
 from .verdict import Claim, Handle
 
 HANDLE_IN_SESSION = "_rp_login"
@@ -115,6 +115,12 @@ class Request:
     def base(self, public_url: str | None) -> str | None:
         """Give the address of the application as browsers know it, without a trailing slash; None if unknown."""
         return _base(public_url, self.scheme, self.host, self.root_path)
+
+    def origins(self, public_url: str | None) -> frozenset[bytes]:
+        """Return the application's own origins, as browsers write them: by the request and by the public URL."""
+        bases = (self.base(None), self.base(public_url))
+        found = [origin_of(base) for base in bases if base is not None]
+        return frozenset(str(origin).encode("ascii") for origin in found if origin is not None)
 
     def as_it_came(self) -> Scope:
         """Give a scope like the one that came in, for somebody who asks late."""

@@ -52,12 +52,14 @@ async def resolve(
     way_back: Return,
     scope: Mapping[str, Any],
     location: str | None = None,
+    room: int | None = None,
 ) -> Destination:
     """Find the provider and the URL, within ``provider_timeout``.
 
-    Takes the name that the application gave, if any; the login, if one is known; the way back; the request's scope; and
-    the application's own redirect target, which settles which one is meant if it leads to a candidate already. Raises
-    ``ProviderError`` if there is no URL to send the browser to, with a message without secrets.
+    Takes the name that the application gave, if any; the login, if one is known; the way back; the request's scope;
+    the application's own redirect target, which settles which one is meant if it leads to a candidate already; and the
+    room that the answer's headers have for the URL, None where it goes into the body. Raises ``ProviderError`` if there
+    is no URL to send the browser to, with a message without secrets.
     """
     try:
         with anyio.move_on_after(settings.provider_timeout):
@@ -68,7 +70,7 @@ async def resolve(
             choices = choose(providers, named, login)
             if named is None and login is not None and login.id_token and len(choices) == 1 and not choices[0].own:
                 _withheld(settings, login, choices[0].provider)
-            found = await _ask_choices(choices, settings, login, way_back, scope)
+            found = await _ask_choices(choices, settings, login, way_back, scope, room)
             return _the_one(found, choices, location, settings)
         raise ProviderError(f"no answer within {settings.provider_timeout:g} s", code="timeout")
     except RPLogoutError:
@@ -160,12 +162,17 @@ def _hint_for(login: Login, provider: Provider) -> str | None:
 
 
 async def _ask_choices(
-    choices: Sequence[Choice], settings: Settings, login: Login | None, way_back: Return, scope: Mapping[str, Any]
+    choices: Sequence[Choice],
+    settings: Settings,
+    login: Login | None,
+    way_back: Return,
+    scope: Mapping[str, Any],
+    room: int | None,
 ) -> list[Destination]:
     found: list[Destination] = []
 
     async def ask_one(choice: Choice) -> None:
-        destination = await _ask(choice, settings, login if choice.own else None, way_back, scope)
+        destination = await _ask(choice, settings, login if choice.own else None, way_back, scope, room)
         if destination is not None:
             found.append(destination)
 
@@ -218,7 +225,12 @@ def _once(settings: Settings, sentence: str) -> None:
 
 
 async def _ask(
-    choice: Choice, settings: Settings, login: Login | None, way_back: Return, scope: Mapping[str, Any]
+    choice: Choice,
+    settings: Settings,
+    login: Login | None,
+    way_back: Return,
+    scope: Mapping[str, Any],
+    room: int | None,
 ) -> Destination | None:
     provider = choice.provider
     offered: dict[str, Any] = {
@@ -231,22 +243,27 @@ async def _ask(
         "scope": scope,
     }
     url = await ask(provider, offered)
-    if url is None or len(url) <= settings.max_url_length:
+    longest = settings.max_url_length if room is None else min(room, settings.max_url_length)
+    if url is None or len(url) <= longest:
         return Destination(url, provider) if url is not None else None
     form = provider.form(url) if isinstance(provider, StandardProvider) and provider.post else None
-    return Destination(await _shortened(provider, offered), provider, form)
+    return Destination(await _shortened(provider, offered, room), provider, form)
 
 
-async def _shortened(provider: Provider, offered: Mapping[str, Any]) -> str:
-    """Ask again without the hint, which is what makes a URL long.
+async def _shortened(provider: Provider, offered: Mapping[str, Any], room: int | None) -> str:
+    """Ask again without the hint, which is what makes a URL long; then for the bare endpoint, if it has to be.
 
     With a client_id the provider still knows whom to ask about the return address; without one it would refuse it, so
     that the bare endpoint is better.
     """
-    without = {**offered, "id_token_hint": None, "login": None}
+    without: dict[str, Any] = {**offered, "id_token_hint": None, "login": None}
+    bare = {**without, "logout_hint": None, "post_logout_redirect_uri": None, "state": None}
     if not offered["client_id"]:
         without |= {"post_logout_redirect_uri": None, "state": None}
-    url = await ask(provider, without)
-    if url is None:
-        raise ProviderError("the provider has no URL without a hint", code="no_url")
-    return url
+    for fewer in (without, bare):
+        url = await ask(provider, fewer)
+        if url is None:
+            raise ProviderError("the provider has no URL without a hint", code="no_url")
+        if room is None or len(url) <= room:
+            return url
+    raise ProviderError("the application's own headers leave no room for the provider's URL", code="no_room")

@@ -8,6 +8,7 @@ import secrets
 
 from ._asgi import Headers, Message
 from .client import Client
+from .messages import is_for_shared_caches, room_in
 from .protocol.end_session import FormPost
 from .resolve import Destination
 
@@ -20,7 +21,10 @@ _REPLACED = frozenset(
         b"transfer-encoding",
         b"etag",
         b"last-modified",
+        b"content-disposition",
         b"cache-control",
+        b"expires",
+        b"age",
         b"refresh",
         b"hx-redirect",
         b"hx-location",
@@ -30,26 +34,46 @@ _REPLACED = frozenset(
 )
 """Headers that spoke of the body or target that is no longer sent; htmx obeys the application's before ours."""
 
+_IN_A_HEADER = {
+    # 303 makes a GET of any request; 302 and 307 may carry the logout form, CSRF token and all, to the provider
+    # (RFC 9700, section 4.12).
+    Client.NAVIGATION: (303, b"location"),
+    Client.HTMX: (200, b"hx-redirect"),
+    Client.INERTIA: (409, b"x-inertia-location"),
+}
+"""The clients that read the URL in a header, with the status that it comes with."""
+
 Answer = tuple[Message, bytes]
 
 
-def answer_for(client: Client, start: Message, destination: Destination, *, as_json: bool = False) -> Answer | None:
+def room_for_url(client: Client, start: Message) -> int | None:
+    """Return how long the URL may be in a header of the answer to this client, which may be less than nothing.
+
+    None for a client that gets the URL in the body. See ``HEADERS_AT_MOST``.
+    """
+    if client not in _IN_A_HEADER:
+        return None
+    status, name = _IN_A_HEADER[client]
+    return room_in(amended(start, status, [(name, b"")])[0])
+
+
+def answer_for(
+    client: Client, start: Message, destination: Destination, room: int | None = None, *, as_json: bool = False
+) -> Answer | None:
     """Write the answer that takes a client to the provider.
 
-    Takes the kind of client, the application's start message with its cookies expired, and the destination. Gives the
-    amended start message and the whole body; None for a client that has to be answered otherwise.
+    Takes the kind of client, the application's start message with its cookies expired, the destination, and the room
+    that a header has for its URL, None for any length. Returns the amended start message and the whole body; None for
+    a client that has to be answered otherwise.
     """
-    location = destination.url.encode("ascii")
-    if client is Client.HTMX:
-        return amended(start, 200, [(b"hx-redirect", location)])
-    if client is Client.INERTIA:
-        return amended(start, 409, [(b"x-inertia-location", location)])
-    if client is Client.NAVIGATION:
-        # 303 makes a GET of any request; 302 and 307 may carry the logout form, CSRF token and all, to the provider
-        # (RFC 9700, section 4.12).
-        return (
-            form_page(start, destination.form) if destination.form else amended(start, 303, [(b"location", location)])
-        )
+    url = destination.url.encode("ascii")
+    if client is Client.NAVIGATION and destination.form is not None:
+        return form_page(start, destination.form)
+    if client is Client.NAVIGATION and room is not None and len(url) > room:
+        return link_page(start, destination.url)
+    if client in _IN_A_HEADER:
+        status, name = _IN_A_HEADER[client]
+        return amended(start, status, [(name, url)])
     if client is Client.TURBO:
         return turbo_stream(start, destination.url)
     if as_json and client is Client.FETCH:
@@ -77,7 +101,11 @@ def turbo_reload(start: Message) -> Answer:
 
 def amended(start: Message, status: int, added: Headers, body: bytes = b"") -> Answer:
     """Amend a start message for another status and body; everything else in it stays, each Set-Cookie among it."""
-    kept = [(name, value) for name, value in start.get("headers", ()) if name.lower() not in _REPLACED]
+    kept = [
+        (name, value)
+        for name, value in start.get("headers", ())
+        if name.lower() not in _REPLACED and not is_for_shared_caches(name)
+    ]
     headers = [
         *kept,
         *added,
@@ -93,21 +121,37 @@ def amended(start: Message, status: int, added: Headers, body: bytes = b"") -> A
 def form_page(start: Message, form: FormPost) -> Answer:
     """Write a page that posts a logout request by itself, or by its button where scripts do not run.
 
-    The policy allows one script, known by its nonce, and one form target: what is in the fields is an ID Token.
+    The policy allows one script, known by its nonce: what is in the fields is an ID Token.
     """
     nonce = secrets.token_urlsafe(16)
     fields = "".join(
         f'<input type="hidden" name="{html.escape(name)}" value="{html.escape(value)}">' for name, value in form.fields
     )
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Signing out</title>'
-        '<meta name="viewport" content="width=device-width"><body>'
+    body = (
         f'<form id="logout" method="post" action="{html.escape(form.action)}">{fields}'
         "<p>You are being signed out.</p><button>Continue</button></form>"
         f'<script nonce="{nonce}">document.getElementById("logout").submit()</script>'
     )
+    return _page(start, body, f"script-src 'nonce-{nonce}'; ")
+
+
+def link_page(start: Message, url: str) -> Answer:
+    """Write a page that goes to a URL by itself, or by its link where browsers are told to obey no refresh.
+
+    It holds a URL for which the headers have no room. It needs no script, and replaces itself in the history.
+    """
+    target = html.escape(url)
+    refresh = f'<meta http-equiv="refresh" content="0;url={target}">'
+    return _page(start, f'<p>You are being signed out.</p><a href="{target}">Continue</a>', head=refresh)
+
+
+def _page(start: Message, body: str, policy: str = "", head: str = "") -> Answer:
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Signing out</title>'
+        f'<meta name="viewport" content="width=device-width">{head}<body>{body}'
+    )
     # No form-action: Chromium holds it against every redirect that follows, and the provider's are its own affair.
-    policy = f"default-src 'none'; script-src 'nonce-{nonce}'; base-uri 'none'; frame-ancestors 'none'"
+    policy = f"default-src 'none'; {policy}base-uri 'none'; frame-ancestors 'none'"
     kept = [pair for pair in start.get("headers", ()) if pair[0].lower() != b"content-security-policy"]
     headers = [(b"content-type", b"text/html; charset=utf-8"), (b"content-security-policy", policy.encode("ascii"))]
     return amended({**start, "headers": kept}, 200, headers, page.encode("utf-8"))

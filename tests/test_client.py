@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_rp_logout.client import Client, client_of, is_prefetch, plays_deferred
+from asgi_rp_logout.client import (
+    Client,
+    client_of,
+    is_prefetch,
+    is_unasked,
+    may_be_of_another_site,
+    plays_deferred,
+)
 
 HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 STREAM = "text/vnd.turbo-stream.html, text/html, application/xhtml+xml"
@@ -49,6 +56,117 @@ def test_a_navigation_that_a_service_worker_passes_on_is_a_navigation() -> None:
     assert plays_deferred("GET", passed_on)
     assert client_of("POST", fetched("cross-site", "navigate", "empty", accept=HTML)) is Client.FOREIGN
     assert client_of("POST", fetched("same-site", "navigate", "empty", accept=HTML)) is Client.FETCH
+
+
+WORKER = {"origin": "https://app.example.com", "referer": "https://app.example.com/app", "accept": HTML}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_navigation_that_a_service_worker_makes_anew_is_a_navigation(method: str) -> None:
+    """Firefox does with any, others where the worker gives fetch() an init: the mode is same-origin (seen in both)."""
+    passed_on = fetched("same-origin", "same-origin", "empty", **WORKER)
+    assert client_of(method, passed_on) is Client.NAVIGATION
+    assert plays_deferred(method, passed_on) is (method == "GET")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"accept": "*/*"},
+        {"accept": "text/html"},
+        {"accept": "application/xhtml+xml"},
+        {"accept": STREAM},
+        {"hx_request": "true"},
+        {"x_inertia": "true"},
+        {"x_turbo_request_id": "1"},
+        {"x_requested_with": "XMLHttpRequest"},
+        {"sec_fetch_site": "same-site"},
+        {"sec_fetch_dest": "iframe"},
+    ],
+)
+def test_a_script_that_asks_for_the_same_origin_only_is_no_navigation(other: dict[str, str]) -> None:
+    """A library's mark, or an Accept without both of HTML and XHTML, is a page's own fetch."""
+    said = {**WORKER, "sec_fetch_site": "same-origin", "sec_fetch_mode": "same-origin", "sec_fetch_dest": "empty"}
+    assert client_of("POST", headers(**said, host="app.example.com")) is Client.NAVIGATION
+    assert client_of("POST", headers(**{**said, **other}, host="app.example.com")) is not Client.NAVIGATION
+    assert not plays_deferred("GET", headers(**{**said, **other}, host="app.example.com"))
+
+
+def test_a_worker_passes_on_forms_of_other_sites_whose_referer_gives_them_away() -> None:
+    """The Origin is the worker's own by then (seen in Firefox)."""
+    for referer in ("https://evil.example/", "https://app.example.com.evil.example/", "https://app.example.co/"):
+        said = fetched("same-origin", "same-origin", "empty", **{**WORKER, "referer": referer})
+        assert client_of("POST", said) is Client.FOREIGN
+        assert client_of("GET", said) is Client.NAVIGATION
+
+
+OWN = frozenset((b"https://app.example.com", b"https://public.example"))
+
+
+@pytest.mark.parametrize("origin", ["https://app.example.com", "https://public.example", "HTTPS://Public.Example"])
+def test_an_origin_of_our_own_outranks_what_the_browser_says_of_the_site(origin: str) -> None:
+    """WebKitGTK says cross-site of an own form with target=_blank; no other page can send this Origin."""
+    form = fetched("cross-site", "navigate", "document", accept=HTML, origin=origin)
+    assert client_of("POST", form) is Client.FOREIGN
+    assert client_of("POST", form, OWN) is Client.NAVIGATION
+    script = fetched("cross-site", "cors", "empty", accept="*/*", origin=origin)
+    assert client_of("POST", script, OWN) is Client.FETCH
+    old = headers(accept=HTML, origin=origin, host="backend.internal.example")
+    assert client_of("POST", old, OWN) is Client.NAVIGATION
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://app.example.com", "https://app.example.com:8443", "https://evil.example", "null", "", "https://app"],
+)
+def test_any_other_origin_outranks_nothing(origin: str) -> None:
+    """Another scheme or port is another origin."""
+    form = fetched("cross-site", "navigate", "document", accept=HTML, origin=origin)
+    assert client_of("POST", form, OWN) is Client.FOREIGN
+    own_as_well = [*form, (b"origin", b"https://app.example.com")]
+    assert client_of("POST", own_as_well, OWN) is Client.FOREIGN
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, False),  # no browser: one would send an Origin with a form
+        ({"origin": "https://app.example.com"}, False),
+        ({"origin": "null"}, True),
+        ({"origin": "https://app.example.com:8443"}, True),
+        ({"origin": "http://10.0.0.7"}, True),
+        ({"sec_fetch_site": "same-origin"}, False),
+        ({"sec_fetch_site": "none"}, False),
+        ({"sec_fetch_site": "cross-site"}, True),
+        ({"sec_fetch_site": "cross-site", "origin": "https://app.example.com"}, False),
+    ],
+)
+def test_who_may_have_sent_a_form_that_brings_no_session(said: dict[str, str], expected: bool) -> None:
+    assert may_be_of_another_site("POST", headers(**said, host="app.example.com"), OWN) is expected
+
+
+def test_a_link_or_image_without_fetch_metadata_may_be_of_another_site() -> None:
+    """Browsers send no Origin with a GET."""
+    assert may_be_of_another_site("GET", headers(accept=HTML, host="app.example.com"), OWN)
+    assert not may_be_of_another_site("GET", fetched("same-origin", "navigate", "document"), OWN)
+
+
+def test_what_a_worker_passes_on_may_be_of_another_site() -> None:
+    passed_on = fetched("same-origin", "same-origin", "empty", **WORKER)
+    assert may_be_of_another_site("POST", passed_on, OWN)
+    assert not may_be_of_another_site("POST", fetched("same-origin", "cors", "empty", **WORKER), OWN)
+
+
+def test_a_page_of_another_site_that_leaves_without_a_click_is_unasked() -> None:
+    """Browsers mark what a click began, and nothing else."""
+    link = fetched("cross-site", "navigate", "document", accept=HTML)
+    assert is_unasked(link)
+    assert not is_unasked([*link, (b"sec-fetch-user", b"?1")])
+    assert is_unasked([*link, (b"sec-fetch-user", b"?0")])
+    for site in OURS:
+        assert not is_unasked(fetched(site, "navigate", "document", accept=HTML))
+    assert not is_unasked(headers(accept=HTML))  # a browser that says nothing
+    assert not is_unasked([*link, (b"origin", b"https://app.example.com")], OWN)
 
 
 @pytest.mark.parametrize("dest", FRAMES)
@@ -349,7 +467,10 @@ def test_a_navigation_is_one_only_under_the_stated_conditions(method: str, said:
     mode, dest, site = (values_of(said, b"sec-fetch-" + name) for name in (b"mode", b"dest", b"site"))
     accepts = {part.split(b";")[0].strip() for value in values_of(said, b"accept") for part in value.split(b",")}
     by_browser = any(values_of(said, name) for name in (b"origin", b"referer", b"x-requested-with"))
-    if mode or dest or site:
+    if mode == {b"same-origin"}:
+        assert (dest, site) == ({b"empty"}, {b"same-origin"})
+        assert {b"text/html", b"application/xhtml+xml"} <= accepts
+    elif mode or dest or site:
         assert mode == {b"navigate"}
         assert dest == {b"document"} or (dest == {b"empty"} and site == {b"same-origin"})
     else:

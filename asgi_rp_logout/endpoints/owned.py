@@ -144,7 +144,8 @@ async def end_by_browser(
     verdict = await arrivals.fresh_verdict(request, deadline)
     if not is_in_frame(request.headers) or not (verdict.live or verdict.claim.cookies or request.session):
         return None, []
-    headers = headers_of(expire_cookies(settings, request, verdict.claim, {"headers": []}))
+    start = expire_cookies(settings, request, verdict.claim, {"headers": []})
+    headers = [pair for pair in headers_of(start) if pair[0] != b"cache-control"]  # the page has its own
     if verdict.ended is not None:
         return None, headers
     login = verdict.login if verdict.live else None

@@ -1,4 +1,4 @@
-"""Fixtures of the interop tests: node-oidc-provider, Chromium and PostgreSQL.
+"""Fixtures of the interop tests: node-oidc-provider, nginx, PostgreSQL, Chromium and Firefox.
 
 Cookies do not tell ports apart, so providers live on 127.0.0.1 and applications on localhost. These tests are plain
 functions: Playwright's sync API holds the event loop of the main thread.
@@ -11,6 +11,7 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -127,6 +128,46 @@ def postgresql_server() -> Iterator[PostgreSQLServer]:
         server = PostgreSQLServer(Path(folder), _free_port())
         yield server
         server.stop()
+
+
+@pytest.fixture
+def nginx(tmp_path: Path, unused_port: Callable[[], int]) -> Iterator[Callable[[str], str]]:
+    """Start nginx with its own defaults in front of a server: `nginx(url)` gives the address before it."""
+    binary = shutil.which("nginx") or "/usr/sbin/nginx"
+    with ExitStack() as stack:
+
+        def start(behind: str) -> str:
+            port = unused_port()
+            folder = tmp_path / str(port)
+            folder.mkdir()
+            kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            paths = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+            server = f"listen 127.0.0.1:{port}; location / {{ proxy_pass {behind}; }}"
+            configuration = (
+                f"pid {folder}/pid; daemon off; events {{}} http {{ access_log off; {paths} server {{ {server} }} }}"
+            )
+            (folder / "nginx.conf").write_text(configuration)
+            files = ["-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
+            process = subprocess.Popen([binary, *files])
+
+            def stop() -> None:
+                process.terminate()
+                process.wait(PATIENCE)
+
+            stack.callback(stop)
+            end = time.monotonic() + PATIENCE
+            while not _is_listening(port):
+                assert process.poll() is None, (folder / "error.log").read_text()
+                assert time.monotonic() < end, "nginx does not listen"
+                time.sleep(0.01)
+            return f"http://127.0.0.1:{port}"
+
+        yield start
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="session")

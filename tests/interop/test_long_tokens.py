@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from asgi_rp_logout import OIDCProvider
 from tests.interop.apps import CLIENT, client_metadata, create_app
 from tests.interop.conftest import NodeProvider, asks_for_password, confirm_logout, sign_in
-from tests.interop.scene import Scene, eventually, scene
+from tests.interop.scene import Scene, eventually, log_out, page_at, scene
 
 GROUPS = [f"/departments/{number}/members" for number in range(160)]
 
@@ -60,6 +63,48 @@ def test_without_post_a_long_hint_is_left_out_and_the_provider_asks(page: Page) 
         )
         assert not app.is_in_at_provider(page)
         assert app.next_login_asks(page)
+
+
+async def wordy(request: Request) -> Response:
+    """A logout whose own headers leave little room."""
+    response = await log_out(request)
+    response.headers["x"] = "x" * 2500
+    response.headers["content-security-policy"] = "default-src 'self'; sandbox"
+    return response
+
+
+WORDY_PAGE = "<!doctype html><title>App</title><form method=post action=/wordy><button>Log out</button></form>"
+
+
+@pytest.fixture(scope="module")
+def crowded() -> Iterator[Scene]:
+    routes = [Route("/wordy", wordy, methods=["POST"]), page_at("/form", WORDY_PAGE)]
+    with scene({"logout_path": ("/wordy", "/logout")}, *routes, claims={"groups": GROUPS[:30]}) as here:
+        yield here
+
+
+def only_hint(app: Scene) -> str:
+    method, parameters = only_request(app)
+    assert method == "GET"
+    return parameters["id_token_hint"]
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_a_url_for_which_the_headers_have_no_room_is_followed_from_a_page(
+    new_page, crowded: Scene, scripts: bool
+) -> None:
+    page: Page = new_page(java_script_enabled=scripts)
+    crowded.sign_in(page, then="/form")
+    with page.expect_response(f"{crowded.url}/wordy") as answered:
+        page.get_by_role("button").click()
+    page.wait_for_url(f"{crowded.url}/bye")
+    assert answered.value.status == 200
+    expect(page.locator("#user")).to_have_text("nobody")
+    assert len(only_hint(crowded)) > 1500
+    assert not crowded.is_in_at_provider(page)
+
+    page.go_back()  # the page has replaced itself
+    page.wait_for_url(f"{crowded.url}/form")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from tests.interop.scene import Scene, page_at, provider_visits, scene
 PASS_ON = """addEventListener('install', () => skipWaiting())
 addEventListener('activate', event => event.waitUntil(clients.claim()))
 addEventListener('fetch', event => event.respondWith(fetch(event.request)))"""
+WITH_AN_INIT = PASS_ON.replace("event.request))", "event.request, {cache: 'no-store'}))")
 APP = """<!doctype html><title>Installed</title><p id=user>USER</p>
 <form method=post action=/sign-out><button>by a form</button></form>
 <a href=/sign-out>by a link</a>
@@ -26,13 +27,18 @@ document.querySelector('#fetch').onclick = () =>
 </script>"""
 
 
-async def worker(request: Request) -> Response:
-    return Response(PASS_ON, media_type="text/javascript")
+def script_at(path: str, text: str) -> Route:
+    """Make a script of the application."""
+
+    async def endpoint(request: Request) -> Response:
+        return Response(text, media_type="text/javascript")
+
+    return Route(path, endpoint)
 
 
-@pytest.fixture(scope="module")
-def app() -> Iterator[Scene]:
-    with scene({}, Route("/worker.js", worker), page_at("/installed", APP)) as here:
+@pytest.fixture(scope="module", params=[PASS_ON, WITH_AN_INIT], ids=["as they are", "with an init"])
+def app(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    with scene({}, script_at("/worker.js", request.param), page_at("/installed", APP)) as here:
         yield here
 
 
