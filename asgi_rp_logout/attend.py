@@ -7,11 +7,11 @@ from typing import Any
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send, logger, respond, route_path
 from .arrival import Arrivals, is_recognisable, make_anonymous, refuse_for_now
-from .client import is_prefetch, plays_deferred
+from .client import Client, client_of, comes_from_own_page, is_prefetch, plays_deferred
 from .context import SCOPE_KEY, Context, current
 from .endpoints.owned import owned_endpoints
 from .exchange import Exchange
-from .later import take
+from .later import cancel, is_login_response, play
 from .ledger import Deadline, Ledger
 from .live import SIGNED_OUT, TRY_AGAIN_LATER, Connection, Watch, is_endless, watching
 from .logins import ask_login_source, show
@@ -35,7 +35,7 @@ class Attendant:
         self._arrivals = Arrivals(settings, self._ledger)
         self._watch = Watch(self._ledger)
         self._endpoints = owned_endpoints(settings, self._ledger, self._arrivals)
-        self.paths = frozenset((*settings.logout_paths, *self._endpoints))
+        self.paths = settings.logout_paths.with_exact(self._endpoints)
         # What is truthy here is worth a look at the cookies: an empty MemoryStore of our own knows nothing of anybody.
         store = settings.store
         self._marker = settings.marker
@@ -168,16 +168,29 @@ class Attendant:
             await context.exchange.finish()
 
     async def _play(self, exchange: Exchange) -> bool:
-        """Answer a navigation with the logout that a fetch left behind; tell whether it was answered."""
+        """Answer a navigation with the logout that a fetch left behind; return whether it was answered."""
         request, waiting = exchange.request, exchange.verdict.claim.later
-        if waiting is None or not plays_deferred(request.method, request.headers):
+        if waiting is None or client_of(request.method, request.headers) is not Client.NAVIGATION:
             return False
-        exchange.also.append(request.own.deletion(request.own.later))
-        deferred = await take(self._ledger, waiting, exchange.deadline)
-        # Whoever has signed in since then does not want the logout of before.
-        if deferred is None or exchange.verdict.live or await ask_login_source(self._settings, request.scope):
-            return False
-        return await exchange.play(*deferred)
+        parts = (self._ledger, waiting, exchange.deadline)
+        if request.method != "GET":
+            # With a session the application is asked first: its own logout must not be left out.
+            return not exchange.brings_session and await exchange.repeat()
+        over = True
+        if is_login_response(request.scope):
+            await cancel(*parts)
+        elif not plays_deferred(request.method, request.headers):
+            # From another site, and maybe back from the provider. A link there must not start what has not begun.
+            over = await cancel(*parts, if_played=True)
+        elif exchange.verdict.live or await ask_login_source(self._settings, request.scope):
+            await cancel(*parts)  # whoever has signed in since then does not want the logout of before
+        else:
+            deferred = await play(*parts, again=comes_from_own_page(request.headers))
+            if deferred is not None and await exchange.play(waiting, deferred):
+                return True
+        if over:
+            exchange.also.append(request.own.deletion(request.own.later))
+        return False
 
     async def attend_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on a WebSocket, and close it when its login ends."""

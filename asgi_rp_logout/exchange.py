@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
+import anyio
+
 from . import journal
 from ._asgi import Message, Send, logger
-from .client import Client, client_of
+from .client import Client, client_of, comes_from_own_page
 from .context import Context, Mark
-from .detect import detect
+from .detect import CHANGING, detect
 from .errors import RPLogoutError
-from .later import defer
+from .later import REPLAYED_FOR, Deferred, cancel, defer, play
 from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import ask_login_source, echo_of, empty_session, end_login, expire_cookies, has_evidence, judge_again
-from .messages import status_of, take_header, target_of, with_cookies
-from .ordinary import ordinary
+from .messages import set_cookies_of, status_of, take_header, target_of, value_set_by, with_cookies
+from .ordinary import deletes_session, ordinary
+from .peek import Peek, is_worth_a_look
+from .protocol.cookies import name_set_by, secret_digest
 from .protocol.end_session import same_endpoint
+from .protocol.return_to import without_query
 from .providers.base import Provider
 from .request import Request
 from .resolve import resolve
@@ -26,6 +32,9 @@ from .revoke import after_logout
 from .rewrite import Answer, answer_for, turbo_reload
 from .settings import Settings
 from .verdict import Verdict
+
+MOST_ENDPOINTS = 5
+"""Addresses in a JSON answer that are compared with the provider's."""
 
 
 class Exchange:
@@ -56,7 +65,11 @@ class Exchange:
         self._answered = False
         self._ended: Login | None = None
         self._asked: Provider | None = None
+        self._sent_to: str | None = None
+        self._is_replay = False
         self._failed = False
+        self._own_start: Message = {}
+        self._held: tuple[Peek, Mark, Login | None, str | None] | None = None
 
     async def recall(self) -> None:
         """Step 0, on a logout path: learn who this is before the application forgets."""
@@ -69,6 +82,9 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.context.started = True
             await self._start(message)
+        elif self._held is not None:
+            if self._held[0].add(message):
+                await self._let_go(*self._held)
         elif not self._answered:
             await self._send(message)
 
@@ -80,9 +96,16 @@ class Exchange:
     async def _start(self, start: Message) -> None:
         marker, start = take_header(start, self.settings.marker)
         start = with_cookies(start, self.also)
-        on_path = self._on_logout_path and not is_moved(self.settings, self.request, start)
-        status, method = status_of(start), self.request.method
-        mark = detect(status, method, on_logout_path=on_path, marker=marker, mark=self.context.mark)
+        ends_session = self._on_logout_path and deletes_session(self.settings, self.request, start)
+        mark = detect(
+            status_of(start),
+            self.request.method,
+            on_logout_path=self._on_logout_path
+            and not is_moved(self.settings, self.request, start, ends_session=ends_session),
+            marker=marker,
+            mark=self.context.mark,
+            ends_session=ends_session,
+        )
         if mark is not None and not self.context.handled:
             self.context.tell_outer()
             await self.log_out(mark, start)
@@ -97,8 +120,9 @@ class Exchange:
         journal.no_logout(self.request, status)
         if self.verdict.ended is None and not self.ledger.idle:
             self.verdict = await judge_again(self.ledger, self.verdict, self.deadline)
-            return self.is_second_click() and await self.second_click()
-        return False
+            if self.is_second_click() and await self.second_click():
+                return True
+        return await self.repeat()
 
     async def log_out(self, mark: Mark, start: Message) -> None:
         """Steps 2 to 5: forget, resolve, build, rewrite. The login is over before anything can fail."""
@@ -112,6 +136,7 @@ class Exchange:
         word = {"local": stays, "provider": mark.provider, "to": target}
         await end_login(self.ledger, self.request, self.verdict, login, word, self.deadline)
         empty_session(self.request)
+        self._own_start = start
         waits = self.settings.defers(client)
         start = expire_cookies(self.settings, self.request, self.verdict.claim, start, waits=waits)
         answer = None
@@ -126,10 +151,26 @@ class Exchange:
                 _report(error)
             except Exception as error:  # whatever it is, the application's own answer goes out
                 logger.warning("logged out here, but not at the provider: %s", type(error).__name__)
-        if answer is None:
-            await self._send(start)
-        else:
+        if answer is not None:
             await self.answer(answer)
+        elif self._held is None:
+            await self._send(start)
+
+    @property
+    def brings_session(self) -> bool:
+        """Whether the request has a session that may be a living one."""
+        return bool(set(self.verdict.claim.cookies) - set(self.verdict.dead) or self.request.session)
+
+    async def repeat(self) -> bool:
+        """Answer a second click on a logout whose first answer has taken the session away already.
+
+        Return whether it was one: the same request, from a page of this origin, within seconds.
+        """
+        waiting = self.verdict.claim.later
+        if waiting is None or self.request.method not in CHANGING or not comes_from_own_page(self.request.headers):
+            return False
+        repeated = await play(self.ledger, waiting, self.deadline, again=True, repeats=self.request)
+        return repeated is not None and await self.play(waiting, repeated)
 
     def is_second_click(self) -> bool:
         """Tell whether the first click has just ended this login, at its provider as well."""
@@ -165,15 +206,27 @@ class Exchange:
             await self.answer(answer)
         return answer is not None
 
-    async def play(self, mark: Mark, login: Login | None, target: str | None) -> bool:
-        """Finish a deferred logout: take this navigation to the provider; tell whether that could be done.
+    async def play(self, value: str, deferred: Deferred) -> bool:
+        """Finish a deferred logout, known by its cookie's value; return whether this navigation goes to the provider.
 
         With a callback path the browser comes back to the page that it was on the way to.
         """
-        start: Message = {"type": "http.response.start", "status": 303, "headers": []}
+        own, target = self.request.own, deferred.target
+        line = own.setting(own.later, value, REPLAYED_FOR) if deferred.stays else own.deletion(own.later)
+        start: Message = {"type": "http.response.start", "status": 303, "headers": [(b"set-cookie", line)]}
         if self.settings.callback_path is not None and not self._on_logout_path:
-            target = own_target(self.settings, self.request, self.request.full_path_and_query)
-        return await self.try_to_go(mark, login, Client.NAVIGATION, with_cookies(start, self.also), target)
+            here = own_target(self.settings, self.request, self.request.full_path_and_query)
+            if target is None or target.partition("#")[0] != here:  # else the same page, maybe with a fragment
+                target = here
+        self._is_replay = True
+        goes = await self.try_to_go(deferred.mark, deferred.login, Client.NAVIGATION, start, target)
+        if goes and self._is_at_ours(self._sent_to):
+            await cancel(self.ledger, value, self.deadline)
+        return goes
+
+    def _is_at_ours(self, url: str | None) -> bool:
+        """Return whether a provider is on this very origin: a browser comes back from it as from a page of ours."""
+        return own_target(self.settings, self.request, url) is not None
 
     def through(self, send: Send) -> None:
         """Send through ``send`` from now on."""
@@ -199,11 +252,55 @@ class Exchange:
             journal.stays_here(Mark(local=True))
             return start, None
         if self.settings.defers(client):
-            lines = await defer(self.ledger, self.request, mark, login, target, self.deadline)
-            start = with_cookies(start, lines)
-            journal.waits(lines)
-            return start, turbo_reload(start) if lines and client is Client.TURBO_VISIT else None
+            if client is Client.FETCH and is_worth_a_look(start):
+                self._held = (Peek(start), mark, login, target)
+                return start, None
+            start, deferred = await self._defer(start, mark, login, target)
+            return start, turbo_reload(start) if deferred and client is Client.TURBO_VISIT else None
         return await self.go(mark, login, client, start, target, location)
+
+    async def _defer(self, start: Message, mark: Mark, login: Login | None, target: str | None) -> tuple[Message, bool]:
+        lines = await defer(self.ledger, self.request, mark, login, target, self.deadline)
+        journal.waits(lines)
+        return with_cookies(start, lines), bool(lines)
+
+    async def _let_go(self, peek: Peek, mark: Mark, login: Login | None, target: str | None) -> None:
+        """Send what was held back; the logout is deferred unless the page goes to the provider by itself."""
+        self._held, start = None, peek.start
+        if await self._is_given(peek.urls(), mark, login):
+            start = self._with_new_session(start)
+        else:
+            start, _ = await self._defer(start, mark, login, target)
+        for message in (start, *peek.messages):
+            await self._send(message)
+
+    async def _is_given(self, urls: list[str], mark: Mark, login: Login | None) -> bool:
+        """Return whether one of the URLs that the page is given leads to the end-session endpoint."""
+        scope, named = self.request.as_it_came(), mark.provider
+        with anyio.move_on_after(self.settings.provider_timeout):
+            for url in list({without_query(url): url for url in urls}.values())[:MOST_ENDPOINTS]:
+                with contextlib.suppress(RPLogoutError):
+                    found = await resolve(
+                        self.settings, named=named, login=login, way_back=Return(None), scope=scope, location=url
+                    )
+                    if same_endpoint(url, found.url):
+                        self._asked = found.provider
+                        return True
+        return False
+
+    def _with_new_session(self, start: Message) -> Message:
+        """Set the session cookies that the application has set, after our deletions, unless it is the old session.
+
+        An application that goes to the provider by itself keeps its state for the way back in a fresh session.
+        """
+        old = {known for cookie in self.verdict.claim.cookies for known in (cookie.value, cookie.digest)}
+        lines = [line for line in set_cookies_of(self._own_start) if self.settings.session_cookies.sets(line)]
+        new = [
+            line
+            for line in lines
+            if old.isdisjoint((value_set_by(line), secret_digest(name_set_by(line), value_set_by(line)) or ""))
+        ]
+        return with_cookies(start, new)
 
     async def go(
         self,
@@ -220,12 +317,15 @@ class Exchange:
         destination = await resolve(
             self.settings, named=named, login=login, way_back=way_back, scope=scope, location=location
         )
-        self._asked = destination.provider
+        self._asked, self._sent_to = destination.provider, destination.url
         journal.goes_on(destination.provider, client, login)
         if location is not None and same_endpoint(location, destination.url):
-            return start, None  # the application goes there by itself
+            return self._with_new_session(start), None  # the application goes there by itself
         if way_back.state is not None:
             start = await self._keep_trip(start, way_back)
+        if client is Client.NAVIGATION and not self._is_replay and comes_from_own_page(self.request.headers):
+            parts = (self.ledger, self.request, mark, login, target, self.deadline)
+            start = with_cookies(start, [] if self._is_at_ours(destination.url) else await defer(*parts, played=True))
         return start, answer_for(client, start, destination, as_json=self.settings.for_fetch == "json")
 
     async def _keep_trip(self, start: Message, way_back: Return) -> Message:

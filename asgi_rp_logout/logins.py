@@ -25,9 +25,12 @@ from .providers.base import issuer_of, name_of
 from .request import HANDLE_IN_SESSION, Request
 from .settings import Settings
 from .store import Record
-from .verdict import SECOND_CLICK, Claim, Handle, Verdict, judge, login_from, login_record
+from .verdict import SECOND_CLICK, Claim, Handle, Verdict, judge, login_from
 
 SetCookies = list[bytes]
+
+HINT_FOR = 10.0
+"""Seconds after its end in which a login's ID Token still goes out with a second click."""
 
 
 async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
@@ -85,8 +88,7 @@ async def end_login(
         await announce(ledger, deadline)
         echo = next((cookie.digest for cookie in claim.cookies if cookie.digest), None)
         if login is not None and claim.handle is None and echo is not None:
-            record = login_record(login, Handle.new(login, time.time()), time.time())
-            await ledger.put(f"echo:{echo}", record, SECOND_CLICK, deadline)
+            await ledger.put(f"echo:{echo}", {"provider": login.provider, "iss": login.iss}, SECOND_CLICK, deadline)
 
 
 def _to_its_end(ledger: Ledger) -> AbstractContextManager[object]:
@@ -95,11 +97,18 @@ def _to_its_end(ledger: Ledger) -> AbstractContextManager[object]:
 
 
 async def echo_of(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Login | None:
-    """Give the login that a second click within two minutes is about, if the first one left word of it."""
-    if verdict.ended is None or not verdict.just_ended(time.time()):
+    """Return the login that a second click within two minutes is about, if the first one left word of it.
+
+    The request looks the same if it is a thief's, with cookies copied before the logout. So the ID Token and everything
+    else that names the user is in it only for ``HINT_FOR``, and only for a request that brings the login's handle; a
+    session cookie alone gets the provider.
+    """
+    now = time.time()
+    if verdict.ended is None or not verdict.just_ended(now):
         return None
     if verdict.record is not None:
-        return login_from(verdict.record)
+        login = login_from(verdict.record)
+        return login if now - verdict.ended_at < HINT_FOR else Login(provider=login.provider, iss=login.iss)
     digest = next((cookie.digest for cookie in verdict.claim.cookies if cookie.digest), None)
     try:
         key = f"echo:{digest}"
