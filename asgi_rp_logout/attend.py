@@ -11,7 +11,7 @@ from .client import Client, client_of, comes_from_own_page, is_prefetch, plays_d
 from .context import SCOPE_KEY, Context, current
 from .endpoints.owned import owned_endpoints
 from .exchange import Exchange
-from .later import cancel, is_login_response, play
+from .later import cancel, is_login_response, note_return, play
 from .ledger import Deadline, Ledger
 from .live import SIGNED_OUT, TRY_AGAIN_LATER, Connection, Watch, is_endless, watching
 from .logins import ask_login_source, show
@@ -176,20 +176,20 @@ class Attendant:
         if request.method != "GET":
             # With a session the application is asked first: its own logout must not be left out.
             return not exchange.brings_session and await exchange.repeat()
-        over = True
+        own_page = comes_from_own_page(request.headers)
         if is_login_response(request.scope):
             await cancel(*parts)
+        elif not own_page and await note_return(*parts):
+            return False
         elif not plays_deferred(request.method, request.headers):
-            # From another site, and maybe back from the provider. A link there must not start what has not begun.
-            over = await cancel(*parts, if_played=True)
+            return False  # a link on another site must not start it
         elif exchange.verdict.live or await ask_login_source(self._settings, request.scope):
             await cancel(*parts)  # whoever has signed in since then does not want the logout of before
         else:
-            deferred = await play(*parts, again=comes_from_own_page(request.headers))
+            deferred = await play(*parts, again=own_page)
             if deferred is not None and await exchange.play(waiting, deferred):
                 return True
-        if over:
-            exchange.also.append(request.own.deletion(request.own.later))
+        exchange.also.append(request.own.deletion(request.own.later))
         return False
 
     async def attend_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,11 +8,12 @@ A browser may drop that answer: the user clicks twice, or a script of the page s
 stays for a few seconds after it was played first, and is played again for navigations that the application's own pages
 start. It ends as soon as the browser comes from somewhere else, which it does on its way back from the provider. A
 logout by form or link, whose answer is that redirect at once, leaves one that was played already: by the second click
-the first answer may have taken the session cookie away.
+the first answer may have taken the session cookie away. That click may even come after the browser was back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from dataclasses import dataclass
@@ -104,21 +105,34 @@ async def play(
         return None
     if record is None or (repeats is not None and record.get("by") != [repeats.method, repeats.path]):
         return None
-    plays, since = int(record.get("plays", 0)), float(record.get("played", now))
-    left = REPLAYED_FOR - max(now - since, 0.0)
-    if plays and (not again or plays >= MOST_PLAYS or left <= 0):
+    plays, since, left = int(record.get("plays", 0)), record.get("played", now), _left(record, now)
+    if plays and (not again or plays >= MOST_PLAYS or left <= 0 or (record.get("back") and repeats is None)):
         return None
     stays = await ledger.put(key, {**record, "plays": plays + 1, "played": since}, left, deadline)
     login = login_from(record["login"]) if record.get("login") else None
     return Deferred(Mark(provider=record.get("provider")), login, record.get("to"), stays)
 
 
-async def cancel(ledger: Ledger, value: str, deadline: Deadline, *, if_played: bool = False) -> bool:
-    """Drop a deferred logout, or only one that was played before; return whether there was one."""
-    key = later_key(value)
+def _left(record: Record, now: float) -> float:
+    return REPLAYED_FOR - max(now - float(record.get("played", now)), 0.0)
+
+
+async def note_return(ledger: Ledger, value: str, deadline: Deadline) -> bool:
+    """Note that the browser has been somewhere else since this was played; return whether it had been played.
+
+    From now on only the same request once more, a second click, is answered with it.
+    """
+    key, now = later_key(value), time.time()
     try:
-        if if_played and not ((await ledger.read([key], deadline))[key] or {}).get("plays"):
-            return False
-        return await ledger.claim(key, deadline) is not None
+        record = (await ledger.read([key], deadline))[key] or {}
     except StoreError:
         return False
+    if record.get("plays") and not record.get("back") and _left(record, now) > 0:
+        await ledger.put(key, {**record, "back": True}, _left(record, now), deadline)
+    return bool(record.get("plays"))
+
+
+async def cancel(ledger: Ledger, value: str, deadline: Deadline) -> None:
+    """Drop a deferred logout."""
+    with contextlib.suppress(StoreError):
+        await ledger.claim(later_key(value), deadline)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from .._asgi import Headers, Send, logger, respond
 from ..errors import StoreError
-from ..later import REPLAYED_FOR, cancel
+from ..later import REPLAYED_FOR, note_return
 from ..ledger import Deadline, Ledger
 from ..protocol.return_to import local_reference
 from ..request import Request
@@ -37,8 +37,8 @@ async def callback(settings: Settings, ledger: Ledger, request: Request, send: S
     if target is not None and request.method == "GET":
         headers.append((b"set-cookie", own.setting(own.trip, request.cookie(own.trip) or "", REPLAYED_FOR)))
         waiting = request.cookie(own.later)
-        if waiting is not None and await cancel(ledger, waiting, Deadline(), if_played=True):
-            headers.append((b"set-cookie", own.deletion(own.later)))  # the provider has been told
+        if waiting is not None:
+            await note_return(ledger, waiting, Deadline())
     await respond(send, 303, headers)
 
 
