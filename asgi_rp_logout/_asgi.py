@@ -22,11 +22,15 @@ def header_values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[s
 
 
 def route_path(scope: Scope) -> str:
-    """Give the path below ``root_path``, whether or not the server left the prefix in ``path``."""
+    """Return the path that routes are compared with: the one below ``root_path``, exactly as Starlette reads it.
+
+    Starlette's own function is private. The application must not see a logout where this finds none, so a slash at the
+    end of ``root_path`` is part of it here too: servers write ``/app//logout`` for the root path ``/app/``.
+    """
     path: str = scope["path"]
-    root: str = scope.get("root_path", "").rstrip("/")
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-        return path[len(root) :] or "/"
+    root_path: str = scope.get("root_path", "")
+    if root_path and path.startswith(root_path) and path[len(root_path) : len(root_path) + 1] in ("", "/"):
+        return path[len(root_path) :]
     return path
 
 

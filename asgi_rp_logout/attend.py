@@ -8,11 +8,11 @@ from typing import Any
 from . import journal
 from ._asgi import ASGIApp, Message, Receive, Scope, Send, respond, route_path
 from .arrival import Arrivals, is_recognisable, make_anonymous, refuse_for_now
-from .client import is_prefetch, plays_deferred
+from .client import Client, client_of, comes_from_own_page, is_prefetch, plays_deferred
 from .context import SCOPE_KEY, Context, current
 from .endpoints.owned import owned_endpoints
 from .exchange import Exchange
-from .later import take
+from .later import cancel, is_login_response, note_return, play
 from .ledger import Deadline, Ledger
 from .live import TRY_AGAIN_LATER, Watch, WebSocketConnection, is_stream, logins_behind, watching
 from .logins import ask_login_source, show
@@ -36,7 +36,7 @@ class Attendant:
         self._arrivals = Arrivals(settings, self._ledger)
         self._watch = Watch(self._ledger)
         self._endpoints = owned_endpoints(settings, self._ledger, self._arrivals)
-        self.paths = frozenset((*settings.logout_paths, *self._endpoints))
+        self.paths = settings.logout_paths.with_exact(self._endpoints)
         # What is truthy here is worth a look at the cookies: an empty MemoryStore of our own knows nothing of anybody.
         store = settings.store
         self._marker = settings.marker
@@ -178,16 +178,29 @@ class Attendant:
             await context.connection.closed()
 
     async def _play(self, exchange: Exchange) -> bool:
-        """Answer a navigation with the logout that a fetch left behind; tell whether it was answered."""
+        """Answer a navigation with the logout that a fetch left behind; return whether it was answered."""
         request, waiting = exchange.request, exchange.verdict.claim.later
-        if waiting is None or not plays_deferred(request.method, request.headers):
+        if waiting is None or client_of(request.method, request.headers) is not Client.NAVIGATION:
             return False
+        parts = (self._ledger, waiting, exchange.deadline)
+        if request.method != "GET":
+            # With a session the application is asked first: its own logout must not be left out.
+            return not exchange.brings_session and await exchange.repeat()
+        own_page = comes_from_own_page(request.headers)
+        if is_login_response(request.scope):
+            await cancel(*parts)
+        elif not own_page and await note_return(*parts):
+            return False
+        elif not plays_deferred(request.method, request.headers):
+            return False  # a link on another site must not start it
+        elif exchange.verdict.live or await ask_login_source(self._settings, request.scope):
+            await cancel(*parts)  # whoever has signed in since then does not want the logout of before
+        else:
+            deferred = await play(*parts, again=own_page)
+            if deferred is not None and await exchange.play(waiting, deferred):
+                return True
         exchange.also.append(request.own.deletion(request.own.later))
-        deferred = await take(self._ledger, waiting, exchange.deadline)
-        # Whoever has signed in since then does not want the logout of before.
-        if deferred is None or exchange.verdict.live or await ask_login_source(self._settings, request.scope):
-            return False
-        return await exchange.play(*deferred)
+        return False
 
     async def attend_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on a WebSocket, and close it when its login ends."""

@@ -8,8 +8,11 @@ import inspect
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from re import Pattern
 from typing import Any, ParamSpec
 from urllib.parse import urlsplit
+
+from starlette.routing import PARAM_REGEX, compile_path
 
 from ._asgi import logger
 from .errors import ConfigurationError
@@ -100,19 +103,49 @@ def checked_path(path: object, option: str) -> str:
         example = "/logout" if option == "logout_path" else f"/auth/{option.removesuffix('_path')}"
         raise ConfigurationError(f"{option}={path!r}: expected a path such as {example!r}, without query")
     if any(mark in path for mark in "{}*"):
-        raise ConfigurationError(
-            f"{option}={path!r}: expected a whole path; paths are compared as they are, not as patterns"
-        )
+        raise ConfigurationError(f"{option}={path!r}: expected a whole path, not a pattern")
     return path
 
 
-def checked_paths(paths: object, option: str) -> frozenset[str]:
-    """Check one path or several."""
-    if isinstance(paths, str):
-        return frozenset({checked_path(paths, option)})
+class Paths:
+    """Route paths, and patterns of them in Starlette's syntax, such as ``/{lang}/logout``."""
+
+    def __init__(self, paths: Iterable[str], patterns: Iterable[Pattern[str]] = ()) -> None:
+        self.exact = frozenset(paths)
+        self.patterns = tuple(patterns)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self.exact or any(pattern.match(path) for pattern in self.patterns)
+
+    def with_exact(self, paths: Iterable[str]) -> Paths | frozenset[str]:
+        """Return what tells whether a path is one of these or of ``paths``: a plain set if there are no patterns."""
+        exact = self.exact.union(paths)
+        return Paths(exact, self.patterns) if self.patterns else exact
+
+
+def checked_paths(paths: object, option: str) -> Paths:
+    """Check one path or several; those with braces are patterns."""
     if isinstance(paths, bytes) or not isinstance(paths, Iterable):
         raise ConfigurationError(f"{option}={paths!r}: expected a path such as '/logout', or several")
-    return frozenset(checked_path(path, option) for path in paths)
+    given = (paths,) if isinstance(paths, str) else tuple(paths)
+    patterns = [path for path in given if isinstance(path, str) and "{" in path]
+    exact = [checked_path(path, option) for path in given if path not in patterns]
+    return Paths(exact, [_checked_pattern(path, option) for path in patterns])
+
+
+def _checked_pattern(path: str, option: str) -> Pattern[str]:
+    try:
+        checked_path(PARAM_REGEX.sub("x", path), option)
+        return compile_path(path)[0]
+    except (
+        ConfigurationError,
+        AssertionError,
+        KeyError,
+        ValueError,
+    ):  # KeyError: what the assertion is under python -O
+        raise ConfigurationError(
+            f"{option}={path!r}: expected a pattern in Starlette's syntax, such as '/{{lang}}/logout'"
+        ) from None
 
 
 def checked_marker(name: object) -> bytes | None:

@@ -135,6 +135,16 @@ def plays_deferred(method: str, headers: Headers) -> bool:
     return _takes(said, b"text/html")
 
 
+def comes_from_own_page(headers: Headers) -> bool:
+    """Return whether a page of this origin opened this document, and no other origin had a part in it.
+
+    A browser that comes back from the provider says otherwise (Fetch Metadata, section 2.3: the whole chain of
+    redirects counts). What a service worker passes on says nothing, because its site is always the worker's own.
+    """
+    said = _hear(headers)
+    return (_one(said, _MODE), _one(said, _DEST), _one(said, _SITE)) == (b"navigate", b"document", b"same-origin")
+
+
 def _by_older_signs(method: str, said: _Said) -> Client:
     """Decide without Sec-Fetch headers: a browser that is old or on plain http, or none at all."""
     if _is_of_another_site(said):

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from urllib.parse import urljoin, urlsplit
 
 from .context import Mark
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 MOVED = frozenset((301, 307, 308, 409))
-"""What sends the same request elsewhere; 409 is Inertia's, after a new version of the page's scripts."""
+"""What sends the same request elsewhere; 409 is Inertia's, after a new version of the page's scripts.
+
+Frameworks and proxies answer so before the application has seen anything: to get to https, or to the path with or
+without its last slash.
+"""
 
 
-def detect(status: int, method: str, *, on_logout_path: bool, marker: str | None, mark: Mark | None) -> Mark | None:
-    """Tell whether a response was a logout, and of what kind.
+def detect(
+    status: int, method: str, *, on_logout_path: bool, marker: str | None, mark: Mark | None, ends_session: bool = False
+) -> Mark | None:
+    """Return whether a response was a logout, and of what kind; None if it was not.
 
-    Takes the response's status, the request's method, whether the path is a logout path, the marker header's value and
-    the decorator's mark. Gives None if it was none. What was said for this one response goes first: the header, then
-    the decorator, then the path.
+    Takes the response's status, the request's method, whether the path is a logout path, the marker header's value, the
+    decorator's mark, and whether the response deletes the session cookie or leaves the session empty. What was said for
+    this one response goes first: the header, then the decorator, then the path.
     """
     if method not in ("HEAD", "OPTIONS") and status < 400:
         if marker is not None:
             return _read_marker(marker)
         if mark is not None:
             return mark
-    if on_logout_path and _is_logout_answer(status, method):
+    if on_logout_path and _is_logout_answer(status, method, ends_session):
         return Mark()
     return None
 
@@ -41,22 +46,22 @@ def _read_marker(value: str) -> Mark | None:
     return Mark(local=True) if word == "local" else Mark(provider=value)
 
 
-def _is_logout_answer(status: int, method: str) -> bool:
-    # A GET that answers 200 is a confirmation page, or the page of a single-page application that has every path.
-    if method == "GET":
-        return status in _REDIRECTS
-    return method in _CHANGING and (200 <= status < 300 or status in _REDIRECTS)
+def _is_logout_answer(status: int, method: str, ends_session: bool) -> bool:
+    if method != "GET" and method not in CHANGING:
+        return False
+    if status in _REDIRECTS or (ends_session and status < 400):
+        return True
+    # A GET that answers 200 and keeps the session is a confirmation page, or that of a single-page application.
+    return method in CHANGING and 200 <= status < 300
 
 
-def only_moves(location: str, *, host: str | None, paths: Sequence[str]) -> bool:
-    """Tell whether a redirect only moves the request: to https, or to its path with or without the last slash.
+def path_on_host(location: str, *, host: str | None, current_path: str) -> str | None:
+    """Return the path that a redirect leads to on this host, under any scheme and port; None for another host.
 
-    Takes the target of an answer whose status is one of ``MOVED``, the request's Host header, and the paths by which
-    browsers may know its own. Frameworks and proxies answer so before the application has seen anything.
+    Takes the redirect's target, the request's Host header and the request's own path, as browsers know it.
     """
     try:
-        ours, there = urlsplit(f"//{host}").hostname, urlsplit(urljoin(paths[0], location))
-        same_host = there.hostname in (None, ours)
+        ours, there = urlsplit(f"//{host}").hostname, urlsplit(urljoin(current_path, location))
+        return there.path if there.hostname in (None, ours) else None
     except ValueError:
-        return False
-    return same_host and there.path.rstrip("/") in {path.rstrip("/") for path in paths}
+        return None

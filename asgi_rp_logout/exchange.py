@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
+import anyio
+
 from . import journal
 from ._asgi import Message, Send, logger
-from .client import Client, client_of, is_unasked
+from .client import Client, client_of, comes_from_own_page, is_unasked
 from .context import Context, Mark
-from .detect import detect
+from .detect import CHANGING, detect
 from .errors import ProviderError, RPLogoutError
-from .later import defer
+from .later import REPLAYED_FOR, Deferred, cancel, defer, play
 from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import (
@@ -25,8 +28,11 @@ from .logins import (
     judge_again,
 )
 from .messages import is_too_long, set_cookies_of, status_of, take_header, target_of, with_cookies
-from .ordinary import ordinary
+from .ordinary import deletes_session, ordinary
+from .peek import Peek, is_worth_a_look
+from .protocol.cookie_values import Secret
 from .protocol.end_session import same_endpoint
+from .protocol.return_to import without_query
 from .providers.base import Provider
 from .request import Request
 from .resolve import resolve
@@ -35,6 +41,9 @@ from .revoke import after_logout
 from .rewrite import Answer, answer_for, room_for_url, turbo_reload
 from .settings import Settings
 from .verdict import Verdict
+
+MOST_ENDPOINTS = 5
+"""Addresses in a JSON answer that are compared with the provider's."""
 
 
 class Exchange:
@@ -65,7 +74,11 @@ class Exchange:
         self._answered = False
         self._ended: Login | None = None
         self._asked: Provider | None = None
+        self._sent_to: str | None = None
+        self._is_replay = False
         self._failed = False
+        self._own_start: Message = {}
+        self._held: tuple[Peek, Mark, Login | None, str | None] | None = None
 
     async def recall(self) -> None:
         """Step 0, on a logout path: learn who this is before the application forgets."""
@@ -78,6 +91,9 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.context.started = True
             await self._start(message)
+        elif self._held is not None:
+            if self._held[0].add(message):
+                await self._let_go(*self._held)
         elif not self._answered:
             await self._send(message)
 
@@ -100,9 +116,16 @@ class Exchange:
     async def _start(self, start: Message) -> None:
         marker, start = take_header(start, self.settings.marker)
         start = with_cookies(start, self.also)
-        on_path = self._on_logout_path and not is_moved(self.settings, self.request, start)
-        status, method = status_of(start), self.request.method
-        mark = detect(status, method, on_logout_path=on_path, marker=marker, mark=self.context.mark)
+        ends_session = self._on_logout_path and deletes_session(self.settings, self.request, start)
+        mark = detect(
+            status_of(start),
+            self.request.method,
+            on_logout_path=self._on_logout_path
+            and not is_moved(self.settings, self.request, start, ends_session=ends_session),
+            marker=marker,
+            mark=self.context.mark,
+            ends_session=ends_session,
+        )
         if mark is not None and not self.context.handled:
             self.context.tell_outer()
             await self.log_out(mark, start)
@@ -117,8 +140,9 @@ class Exchange:
         journal.no_logout(self.request, status)
         if self.verdict.ended is None and not self.ledger.idle:
             self.verdict = await judge_again(self.ledger, self.verdict, self.deadline)
-            return self.is_second_click() and await self.second_click()
-        return False
+            if self.is_second_click() and await self.second_click():
+                return True
+        return await self.repeat()
 
     async def log_out(self, mark: Mark, start: Message) -> None:
         """Steps 2 to 5: forget, resolve, build, rewrite. The login is over before anything can fail."""
@@ -132,6 +156,7 @@ class Exchange:
         word = {"local": stays, "provider": mark.provider, "to": target}
         await end_login(self.ledger, self.request, self.verdict, login, word, self.deadline)
         empty_session(self.request)
+        self._own_start = start
         waits = self.settings.defers(client)
         start = expire_cookies(self.settings, self.request, self.verdict.claim, start, waits=waits)
         answer = None
@@ -146,10 +171,26 @@ class Exchange:
                 _report(error)
             except Exception as error:  # whatever it is, the application's own answer goes out
                 logger.warning("logged out here, but not at the provider: %s", type(error).__name__)
-        if answer is None:
-            await self._send(start)
-        else:
+        if answer is not None:
             await self.answer(answer)
+        elif self._held is None:
+            await self._send(start)
+
+    @property
+    def brings_session(self) -> bool:
+        """Whether the request has a session that may be a living one."""
+        return bool(set(self.verdict.claim.cookies) - set(self.verdict.dead) or self.request.session)
+
+    async def repeat(self) -> bool:
+        """Answer a second click on a logout whose first answer has taken the session away already.
+
+        Return whether it was one: the same request, from a page of this origin, within seconds.
+        """
+        waiting = self.verdict.claim.later
+        if waiting is None or self.request.method not in CHANGING or not comes_from_own_page(self.request.headers):
+            return False
+        repeated = await play(self.ledger, waiting, self.deadline, again=True, repeats=self.request)
+        return repeated is not None and await self.play(waiting, repeated)
 
     @property
     def signs_out(self) -> bool:
@@ -190,15 +231,27 @@ class Exchange:
             await self.answer(answer)
         return answer is not None
 
-    async def play(self, mark: Mark, login: Login | None, target: str | None) -> bool:
-        """Finish a deferred logout: take this navigation to the provider; tell whether that could be done.
+    async def play(self, value: str, deferred: Deferred) -> bool:
+        """Finish a deferred logout, known by its cookie's value; return whether this navigation goes to the provider.
 
         With a callback path the browser comes back to the page that it was on the way to.
         """
-        start: Message = {"type": "http.response.start", "status": 303, "headers": []}
+        own, target = self.request.own, deferred.target
+        line = own.setting(own.later, value, REPLAYED_FOR) if deferred.stays else own.deletion(own.later)
+        start: Message = {"type": "http.response.start", "status": 303, "headers": [(b"set-cookie", line)]}
         if self.settings.callback_path is not None and not self._on_logout_path:
-            target = own_target(self.settings, self.request, self.request.full_path_and_query)
-        return await self.try_to_go(mark, login, Client.NAVIGATION, with_cookies(start, self.also), target)
+            here = own_target(self.settings, self.request, self.request.full_path_and_query)
+            if target is None or target.partition("#")[0] != here:  # else the same page, maybe with a fragment
+                target = here
+        self._is_replay = True
+        goes = await self.try_to_go(deferred.mark, deferred.login, Client.NAVIGATION, start, target)
+        if goes and self._is_at_ours(self._sent_to):
+            await cancel(self.ledger, value, self.deadline)
+        return goes
+
+    def _is_at_ours(self, url: str | None) -> bool:
+        """Return whether a provider is on this very origin: a browser comes back from it as from a page of ours."""
+        return own_target(self.settings, self.request, url) is not None
 
     def through(self, send: Send) -> None:
         """Send through ``send`` from now on."""
@@ -224,14 +277,59 @@ class Exchange:
             journal.stays_here(Mark(local=True))
             return start, None
         if self.settings.defers(client):
-            lines = await defer(self.ledger, self.request, mark, login, target, self.deadline)
-            start = with_cookies(start, lines)
-            if lines and lines[-1] not in set_cookies_of(start):
-                raise _no_room()
-            journal.waits(lines)
-            reload = turbo_reload(start) if lines and client is Client.TURBO_VISIT else None
+            if client is Client.FETCH and is_worth_a_look(start):
+                self._held = (Peek(start), mark, login, target)
+                return start, None
+            start, deferred = await self._defer(start, mark, login, target)
+            reload = turbo_reload(start) if deferred and client is Client.TURBO_VISIT else None
             return start, reload if reload is not None and not is_too_long(reload[0], start) else None
         return await self.go(mark, login, client, start, target, location)
+
+    async def _defer(self, start: Message, mark: Mark, login: Login | None, target: str | None) -> tuple[Message, bool]:
+        lines = await defer(self.ledger, self.request, mark, login, target, self.deadline)
+        start = with_cookies(start, lines)
+        if lines and lines[-1] not in set_cookies_of(start):
+            raise _no_room()
+        journal.waits(lines)
+        return start, bool(lines)
+
+    async def _let_go(self, peek: Peek, mark: Mark, login: Login | None, target: str | None) -> None:
+        """Send what was held back; the logout is deferred unless the page goes to the provider by itself."""
+        self._held, start = None, peek.start
+        if await self._is_given(peek.urls(), mark, login):
+            start = self._with_new_session(start)
+        else:
+            try:
+                start, _ = await self._defer(start, mark, login, target)
+            except RPLogoutError as error:
+                _report(error)
+        for message in (start, *peek.messages):
+            await self._send(message)
+
+    async def _is_given(self, urls: list[str], mark: Mark, login: Login | None) -> bool:
+        """Return whether one of the URLs that the page is given leads to the end-session endpoint."""
+        scope, named = self.request.as_it_came(), mark.provider
+        with anyio.move_on_after(self.settings.provider_timeout):
+            for url in list({without_query(url): url for url in urls}.values())[:MOST_ENDPOINTS]:
+                with contextlib.suppress(RPLogoutError):
+                    found = await resolve(
+                        self.settings, named=named, login=login, way_back=Return(None), scope=scope, location=url
+                    )
+                    if same_endpoint(url, found.url):
+                        self._asked = found.provider
+                        return True
+        return False
+
+    def _with_new_session(self, start: Message) -> Message:
+        """Set the session cookies that the application has set, after our deletions, unless it is the old session.
+
+        An application that goes to the provider by itself keeps its state for the way back in a fresh session.
+        """
+        cookies, old = self.settings.session_cookies, set(self.verdict.claim.digests)
+        old |= {value for cookie in self.verdict.claim.cookies for _, value in cookie.parts}
+        lines = [line for line in set_cookies_of(self._own_start) if cookies.sets(line)]
+        new = [line for line in lines if old.isdisjoint(_values_of(cookies.issued([line])))]
+        return with_cookies(start, new)
 
     async def go(
         self,
@@ -247,7 +345,7 @@ class Exchange:
         scope, named = self.request.as_it_came(), mark.provider
         if login is not None and is_unasked(self.request.headers, self._origins()):
             login = Login(login.provider, sub=login.sub, iss=login.iss)  # without a hint a provider asks the user
-        room = room_for_url(client, with_cookies(start, self._trip(way_back)))
+        room = room_for_url(client, with_cookies(start, self._cookies_to_come(client, way_back)))
         if room is not None:
             room -= bytes_to_come(self.request)
         destination = await resolve(
@@ -259,19 +357,33 @@ class Exchange:
             location=location,
             room=room if client is not Client.NAVIGATION else None,
         )
-        self._asked = destination.provider
+        self._asked, self._sent_to = destination.provider, destination.url
         journal.goes_on(destination.provider, client, login)
         if location is not None and same_endpoint(location, destination.url):
-            return start, None  # the application goes there by itself
+            return self._with_new_session(start), None  # the application goes there by itself
         if way_back.state is not None:
             start = await self._keep_trip(start, way_back)
+        if self._is_played_at_once(client, destination.url):
+            parts = (self.ledger, self.request, mark, login, target, self.deadline)
+            start = with_cookies(start, await defer(*parts, played=True))
         answer = answer_for(client, start, destination, room, as_json=self.settings.for_fetch == "json")
         if answer is not None and is_too_long(answer[0], start):
             raise _no_room()
         return start, answer
 
+    def _is_played_at_once(self, client: Client, url: str) -> bool:
+        """Return whether this answer is the redirect that a second click may need once more."""
+        clicks = client is Client.NAVIGATION and not self._is_replay and comes_from_own_page(self.request.headers)
+        return clicks and not self._is_at_ours(url)
+
     def _origins(self) -> frozenset[bytes]:
         return self.request.origins(self.settings.public_url)
+
+    def _cookies_to_come(self, client: Client, way_back: Return) -> list[bytes]:
+        """Return cookies as long as those that may still be added to this answer."""
+        own = self.request.own
+        later = [own.setting(own.later, "x" * 43, REPLAYED_FOR)] if self._is_played_at_once(client, "") else []
+        return [*self._trip(way_back), *later]
 
     def _trip(self, way_back: Return) -> list[bytes]:
         own = self.request.own
@@ -295,6 +407,10 @@ class Exchange:
 
 def _no_room() -> ProviderError:
     return ProviderError("the application's own headers leave no room for what takes the user there", code="no_room")
+
+
+def _values_of(issued: list[Secret]) -> set[str | None]:
+    return {known for one in issued for known in (one.digest, *(value for _, value in one.parts))}
 
 
 def _report(error: RPLogoutError) -> None:

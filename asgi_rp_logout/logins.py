@@ -24,7 +24,7 @@ from .providers.base import issuer_of, name_of, run
 from .request import HANDLE_IN_SESSION, Request
 from .settings import Settings
 from .store import ISSUED, LOGIN, UNKNOWN, Record
-from .verdict import Claim, Handle, Verdict, cookie_key, login_from, login_record, without_tokens
+from .verdict import Claim, Handle, Verdict, cookie_key, login_from, without_tokens
 from .verdict import digest as digest_of
 
 SetCookies = list[bytes]
@@ -37,6 +37,9 @@ _OWN_COOKIE = 250
 """Bytes that deletions leave to a cookie of our own and the headers of a rewritten answer; see ``HEADERS_AT_MOST``."""
 _SHORT_URL = 700
 """Bytes that deletions of cookies that the request did not bring leave to the provider's URL without its hint."""
+
+HINT_FOR = 10.0
+"""Seconds after its end in which a login's ID Token still goes out with a second click."""
 
 
 async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
@@ -97,7 +100,7 @@ async def end_login(
     if handle is not None and verdict.record is not None:
         shortly = {f"login:{handle.key}": verdict.record}
     elif handle is None and login is not None and digests:
-        shortly = {f"echo:{digests[0]}": login_record(login, Handle.new(login, time.time()), time.time())}
+        shortly = {f"echo:{digests[0]}": {"provider": login.provider, "iss": login.iss}}
     await ledger.end(Ending(handle, digests, cause, by, word, shortly), deadline)
 
 
@@ -120,12 +123,19 @@ def ending_handle(request: Request, verdict: Verdict) -> Handle | None:
 
 
 async def echo_of(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Login | None:
-    """Give the login that a second click within two minutes is about, if the first one left word of it."""
-    if verdict.ended is None or not verdict.just_ended(time.time()):
+    """Return the login that a second click within two minutes is about, if the first one left word of it.
+
+    The request looks the same if it is a thief's, with cookies copied before the logout. So the ID Token and everything
+    else that names the user is in it only for ``HINT_FOR``, and only for a request that brings the login's handle; a
+    session cookie alone gets the provider.
+    """
+    now = time.time()
+    if verdict.ended is None or not verdict.just_ended(now):
         return None
     if verdict.record is not None:
         login = login_from(verdict.record)
-        return without_tokens(login) if verdict.by_cookie else login
+        known = login if now - verdict.ended_at < HINT_FOR else Login(provider=login.provider, iss=login.iss)
+        return without_tokens(known) if verdict.by_cookie else known
     digest = next((cookie.digest for cookie in verdict.claim.cookies if cookie.digest), None)
     try:
         key = f"echo:{digest}"

@@ -8,7 +8,7 @@ import time
 from . import journal
 from ._asgi import Message, logger
 from .context import Context
-from .later import take
+from .later import cancel
 from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import forget, judge_again, keep_handle, lift_reissued, remember, renew_session, writes_session
@@ -43,7 +43,7 @@ async def ordinary(
         # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
         renew_session(request)
         return without_cookies(start, settings.session_cookies.sets)
-    if _deletes_session(settings, request, start):
+    if deletes_session(settings, request, start):
         journal.deletes_session(ledger.advised, request, verdict)
     keep_handle(request, verdict)
     if has_just_ended(ledger) and _begins(request):
@@ -100,11 +100,10 @@ def _begins(request: Request) -> bool:
     return bool(session and HANDLE_IN_SESSION not in session) and writes_session(request)
 
 
-def _deletes_session(settings: Settings, request: Request, start: Message) -> bool:
-    deleted = any(
-        settings.session_cookies.has(name_set_by(line)) and is_deletion(line) for line in set_cookies_of(start)
-    )
-    return deleted or bool(request.session and not request.live_session())
+def deletes_session(settings: Settings, request: Request, start: Message) -> bool:
+    """Return whether an answer deletes a session cookie and sets none, or leaves the session around us empty."""
+    lines = [line for line in set_cookies_of(start) if settings.session_cookies.has(name_set_by(line))]
+    return bool(lines and all(map(is_deletion, lines))) or bool(request.session and not request.live_session())
 
 
 async def _remembering(
@@ -127,7 +126,7 @@ async def _remembering(
         )
     if verdict.claim.later is not None:
         # Whoever has just signed in does not want the logout of before.
-        await take(ledger, verdict.claim.later, deadline)
+        await cancel(ledger, verdict.claim.later, deadline)
         start = with_cookies(start, [request.own.deletion(request.own.later)])
     return start
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ._asgi import Message, logger
-from .detect import MOVED, only_moves
-from .messages import target_of
-from .protocol.return_to import absolute_url, local_path, origin_of, without_query
+from .detect import MOVED, path_on_host
+from .messages import status_of, target_of
+from .protocol.return_to import absolute_url, local_path, local_reference, origin_of, without_query
 from .request import Request
 from .settings import Settings
 
@@ -23,7 +23,7 @@ class Return:
     """Say what the provider is told and what is kept for the way back.
 
     ``uri`` is the post_logout_redirect_uri, None to send none. With a callback path, ``state`` and ``browser`` are
-    random and ``target`` is where the browser goes from there: a path with query on this origin.
+    random and ``target`` is where the browser goes from there: a path with query and fragment on this origin.
     """
 
     uri: str | None
@@ -74,23 +74,31 @@ def plan_return(settings: Settings, request: Request, target: str | None) -> Ret
 
 
 def own_target(settings: Settings, request: Request, location: str | None) -> str | None:
-    """Give the application's own redirect target as a path on this origin; None if it is none."""
+    """Give the application's own redirect target as a path on this origin, with its fragment; None if it is none."""
     if location is None:
         return None
     if location[:1] == "/" != location[1:2]:
-        return local_path(location, own=())  # no origin in it to compare
+        return local_reference(location, own=())  # no origin in it to compare
     bases = (request.base(settings.public_url), request.base(None))
     origins = {origin for base in bases if base is not None and (origin := origin_of(base)) is not None}
-    return local_path(location, own=origins, current_path=request.full_path)
+    return local_reference(location, own=origins, current_path=request.full_path)
 
 
-def is_moved(settings: Settings, request: Request, start: Message) -> bool:
-    """Tell whether an answer only moves the request, and warn if that leads off the logout paths."""
-    location = target_of(start) if int(start["status"]) in MOVED else None
-    if location is None:
-        return False
+def is_moved(settings: Settings, request: Request, start: Message, *, ends_session: bool) -> bool:
+    """Return whether an answer on a logout path only moves the request.
+
+    A redirect of any status to another logout path does: its answer counts, be it the logout or a page that asks first.
+    So does one of ``MOVED`` to https, or to the path with or without its last slash; a warning is logged if that leads
+    off the logout paths. ``ends_session`` says that the session is gone already, so that this is the logout.
+    """
+    location = target_of(start)
     paths = request.paths(settings.public_url)
-    if not only_moves(location, host=request.host, paths=paths):
+    there = path_on_host(location, host=request.host, current_path=paths[0]) if location is not None else None
+    if location is None or there is None:
+        return False
+    if not ends_session and status_of(start) < 400 and _is_another_logout_path(settings, request, there):
+        return True
+    if int(start["status"]) not in MOVED or there.rstrip("/") not in {path.rstrip("/") for path in paths}:
         return False
     target = request.path.rstrip("/") + ("/" if location.partition("?")[0].endswith("/") else "")
     if target not in settings.logout_paths:
@@ -98,6 +106,12 @@ def is_moved(settings: Settings, request: Request, start: Message) -> bool:
             "%s is only sent on to %s, which is no logout_path, so that it logs nobody out", paths[0], target
         )
     return True
+
+
+def _is_another_logout_path(settings: Settings, request: Request, there: str) -> bool:
+    prefixes = (request.root_path.rstrip("/"), urlsplit(settings.public_url or "").path)
+    routes = {unquote(there.removeprefix(prefix)) for prefix in prefixes if there.startswith(prefix)}
+    return request.path not in routes and any(route in settings.logout_paths for route in routes)
 
 
 def default_target(settings: Settings, request: Request) -> str:

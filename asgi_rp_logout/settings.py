@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .checks import (
+    Paths,
     Providers,
     checked_callable,
     checked_choice,
@@ -38,7 +39,7 @@ class Settings:
     """Hold the checked options; see ``RPLogoutMiddleware`` for what each one means."""
 
     providers: Providers
-    logout_paths: frozenset[str]
+    logout_paths: Paths
     marker: bytes | None
     session_cookies: CookieSet
     session_declared: bool

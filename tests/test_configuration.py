@@ -17,6 +17,7 @@ GOOD_PROVIDER = StaticProvider(END, name="idp")
 OIDC = OIDCProvider("https://op.example", "rp")
 NO_PATH = ["logout", "", "//logout", "/logout?x=1", "/logout#x", "/log out", "/logout\n", "/log\\out", 7, b"/logout"]
 PATTERNS = ["/auth/{x}/logout", "/a/*"]  # compared as they are, these would never match
+NO_PATTERN = ["/a/*", "/{x", "/x}", "/{}/x", "/{x:nothing}/y", "/{x}/{x}", "{x}/y", "/{x}//y z", "/{x}?y", "/{x-y}"]
 
 
 class NoStore:
@@ -26,7 +27,7 @@ class NoStore:
 
 BAD: dict[str, list[Any]] = {
     "providers": [None, "idp", b"idp", 7, GOOD_PROVIDER, StaticProvider],
-    "logout_path": [*NO_PATH, *PATTERNS, None, ["/a", "b"]],
+    "logout_path": [*NO_PATH, *NO_PATTERN, None, ["/a", "b"], ["/a", "/{x"], ["/{x}", 7]],
     "marker_header": ["", "X Bye", "X-Bye:", "X-Bye\r\n", "Xé", 7, "Location", "set-cookie", "Content-Type"],
     "session_cookie": ["", "a b", "a;b", "__Host-", 7, None, ["s", 7], [b"s"]],
     "clear_cookies": ["", "a=b", 7, None, ["s", None]],
@@ -46,7 +47,7 @@ BAD: dict[str, list[Any]] = {
         *["", "app.example", "/prefix", "//x", "https://", "https://u@x", "https://x?y", "https://x#y", "https://é", 7],
         *["https://x:port", "https://x:99999", "https://x\\y", "https://x/\n", "https://[x"],
     ],
-    "callback_path": NO_PATH,
+    "callback_path": [*NO_PATH, *PATTERNS],
     "backchannel_path": NO_PATH,
     "frontchannel_path": NO_PATH,
     "frontchannel_session_required": [False, None, 1, "yes"],  # False alone would open what is not there
@@ -66,7 +67,17 @@ BAD: dict[str, list[Any]] = {
 
 GOOD: dict[str, list[Any]] = {
     "providers": [[], (), [GOOD_PROVIDER, OIDC], list, iter([OIDC])],
-    "logout_path": ["/", "/logout", "/a/b-c_d.e~f", "/é", (), ["/a", "/b"], {"/a"}],
+    "logout_path": [
+        "/",
+        "/logout",
+        "/a/b-c_d.e~f",
+        "/é",
+        (),
+        ["/a", "/b"],
+        {"/a"},
+        "/{lang}/out",
+        ["/{a:int}/{b}", "/b"],
+    ],
     "marker_header": [None, "X-Bye", "x_bye", "logout"],
     "session_cookie": ["s", (), ["a", Cookie("b")], Cookie("__Host-s"), {"a"}],
     "clear_cookies": ["s", (), ["a", Cookie("b", domain=".example.com")]],
@@ -197,6 +208,7 @@ class Named:
         ({"providers": [StaticProvider]}, "StaticProvider"),
         ({"providers": {"idp": GOOD_PROVIDER}}, "str"),
         ({"callback_path": "/logout"}, "'/logout'"),
+        ({"callback_path": "/de/logout", "logout_path": "/{lang}/logout"}, "'/de/logout'"),
         ({"logout_path": ["/a", "/b"], "backchannel_path": "/b"}, "'/b'"),
         ({"callback_path": "/x", "frontchannel_path": "/x"}, "'/x'"),
         ({"providers": [GOOD_PROVIDER], "backchannel_path": "/x"}, "'/x'"),

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette._utils import get_route_path
 from starlette.applications import Starlette
-from starlette.responses import RedirectResponse
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
+from asgi_rp_logout import MemoryStore
+from asgi_rp_logout._asgi import route_path
 from asgi_rp_logout.context import Mark
 from asgi_rp_logout.detect import detect
 from tests.apps import COOKIE, END, guarded, log_out, page, parameters, saying, signs_out, went_to_provider
+from tests.places import Browser, ForeignStore
 
 REDIRECTS = [301, 302, 303, 307, 308]
 CHANGING = ["POST", "PUT", "PATCH", "DELETE"]
@@ -134,6 +142,115 @@ async def test_a_move_off_the_logout_paths_is_warned_of(log) -> None:
     assert len(log()) == 1
 
 
+DELETES = ("set-cookie", "session=; Max-Age=0; Path=/")
+TWO = ("/logout/", "/{lang}/logout/")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("status", REDIRECTS)
+@pytest.mark.parametrize(
+    ("path", "location", "options"),
+    [
+        ("/logout/", "/en/logout/", {}),
+        ("/logout/", "/en/logout/?next=/#top", {}),
+        ("/logout/", "http://127.0.0.1/en/logout/", {}),
+        ("/en/logout/", "../../de/logout/", {}),
+        ("/prefix/logout/", "/prefix/en/logout/", {"root_path": "/prefix"}),
+        ("/logout/", "/prefix/en/logout/", {"public_url": "http://127.0.0.1/prefix"}),
+        ("/logout/", "/%C3%A9%20n/logout/", {}),
+    ],
+)
+async def test_a_redirect_of_any_status_to_another_logout_path_only_moves(
+    method: str, status: int, path: str, location: str, options: dict[str, str]
+) -> None:
+    """Django's LocaleMiddleware answers so, and the page there may ask first."""
+    root_path = options.get("root_path", "")
+    more = {name: value for name, value in options.items() if name != "root_path"}
+    app = signs_out(location, status=status)
+    guard = guarded(app, logout_path=TWO, **more)
+    answer = await log_out(guard, path, method, root_path=root_path)
+    assert answer.messages == (await log_out(app, path, method, root_path=root_path)).messages
+    ended = guarded(signs_out(location, DELETES, status=status), logout_path=TWO, **more)
+    # There the session is gone already: that is the logout, wherever it leads.
+    assert went_to_provider(await log_out(ended, path, method, root_path=root_path))
+
+
+async def test_another_logout_path_is_known_by_its_encoded_spelling() -> None:
+    answer = await log_out(guarded(signs_out("/a%5Bb", status=302), logout_path=("/logout", "/a[b")))
+    assert (answer.status, answer.header("location")) == (302, "/a%5Bb")
+
+
+@pytest.mark.parametrize("location", ["/en/", "/logout/", "/en/x/logout/", "https://other.example/en/logout/", "/x"])
+async def test_a_redirect_to_anything_else_is_a_logout(location: str) -> None:
+    assert went_to_provider(await log_out(guarded(signs_out(location, status=302), logout_path=TWO), "/logout/"))
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [("/en/logout/", True), ("/logout/", True), ("/en/x/logout/", False), ("/en/logout", False), ("//logout/", False)],
+)
+async def test_a_logout_path_may_be_a_pattern(path: str, is_one: bool) -> None:
+    """In Starlette's own syntax, beside paths that are compared as they are."""
+    for store in (MemoryStore(), ForeignStore()):
+        guard = guarded(signs_out(), logout_path=TWO, store=store)
+        assert went_to_provider(await log_out(guard, path)) is is_one
+
+
+async def test_a_convertor_of_starlette_narrows_a_pattern() -> None:
+    guard = guarded(signs_out(), logout_path="/{tenant:int}/{rest:path}/out")
+    for path, is_one in (("/7/a/b/out", True), ("/x/a/b/out", False)):
+        assert went_to_provider(await log_out(guard, path)) is is_one
+
+
+# An answer that deletes the session cookie
+
+
+@pytest.mark.parametrize("status", [200, 203, 204])
+@pytest.mark.parametrize("line", ["session=; Max-Age=0", 'session=""; expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/'])
+async def test_a_get_whose_answer_deletes_the_session_cookie_is_a_logout(status: int, line: str) -> None:
+    """A page says "you are signed out", as in Django's admin up to 4.2. A page that asks first deletes nothing."""
+    assert went_to_provider(await log_out(guarded(page(status, [("set-cookie", line)])), method="GET"))
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "lines", "more"),
+    [
+        *[(method, 200, ["session=; Max-Age=0"], {}) for method in ("HEAD", "OPTIONS", "TRACE", "CONNECT")],
+        *[(method, 401, ["session=; Max-Age=0"], {}) for method in ("GET", "POST")],
+        ("GET", 200, ["theme=; Max-Age=0"], {}),
+        ("GET", 200, ["session=0123456789"], {}),
+        ("GET", 200, ["session=; Max-Age=0", "session=0123456789"], {}),
+        ("GET", 200, ["session=; Max-Age=0"], {"path": "/other"}),
+        ("GET", 200, ["session=; Max-Age=0"], {"marker": "0"}),
+    ],
+)
+async def test_what_deletes_no_session_or_is_no_success_is_no_logout(
+    method: str, status: int, lines: list[str], more: dict[str, str]
+) -> None:
+    marker = [(MARK, more["marker"])] if "marker" in more else []
+    guard = guarded(page(status, [*(("set-cookie", line) for line in lines), *marker]))
+    answer = await log_out(guard, more.get("path", "/logout"), method)
+    assert (answer.status, answer.all("set-cookie")) == (status, lines)
+
+
+async def test_a_get_that_empties_the_session_around_the_middleware_is_a_logout() -> None:
+    async def leave(request: Request) -> Response:
+        if "really" in request.query_params:
+            request.session.clear()
+        return PlainTextResponse("signed out")
+
+    async def enter(request: Request) -> Response:
+        request.session["user"] = "alice"
+        return PlainTextResponse("signed in")
+
+    inner = Starlette(routes=[Route("/login", enter), Route("/logout", leave)])
+    app = SessionMiddleware(guarded(inner), secret_key="secret")
+    browser = Browser(app)
+    await browser.get("/login")
+    assert (await browser.get("/logout")).body == b"signed out"
+    assert went_to_provider(await browser.get("/logout?really"))
+
+
 async def test_inertias_own_redirect_is_one() -> None:
     """Inertia redirects to another site by a 409; after new scripts, the same 409 only loads the page once more."""
     inertia = {"cookie": COOKIE, "x-inertia": "true", "accept": "text/html, application/xhtml+xml"}
@@ -170,7 +287,10 @@ async def test_several_logout_paths_and_none() -> None:
     [
         ("/prefix", "/prefix/logout", True),
         ("/prefix", "/logout", True),  # servers that take the prefix off
-        ("/prefix/", "/prefix/logout", True),
+        ("/", "//logout", True),  # uvicorn --root-path /
+        ("/", "/logout", True),
+        ("/prefix/", "/prefix//logout", True),
+        ("/prefix/", "/prefix/logout", False),  # no Starlette application has a route for that
         ("/prefix", "/prefixlogout", False),
         ("/prefix", "/prefix/x/logout", False),
         ("/logout", "/logout", False),
@@ -179,6 +299,13 @@ async def test_several_logout_paths_and_none() -> None:
 async def test_the_path_is_the_route_path_below_root_path(root_path: str, path: str, is_logout: bool) -> None:
     answer = await log_out(guarded(signs_out()), path, root_path=root_path)
     assert went_to_provider(answer) is is_logout
+
+
+@given(root=st.text("/ab"), path=st.text("/ab"))
+def test_the_route_path_is_starlettes(root: str, path: str) -> None:
+    """What the application does not take for its logout is none here, and the reverse."""
+    for scope in ({"path": path, "root_path": root}, {"path": root + path, "root_path": root}, {"path": path}):
+        assert route_path(scope) == get_route_path(scope)
 
 
 def mounted(guard_inside: bool, path: str) -> Starlette:

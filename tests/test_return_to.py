@@ -16,6 +16,7 @@ from asgi_rp_logout.protocol.return_to import (
     Origin,
     absolute_url,
     local_path,
+    local_reference,
     origin_of,
     public_base,
     without_query,
@@ -117,6 +118,23 @@ def test_a_result_is_plain_ascii_behind_one_slash_and_stays(target: str, current
         assert len(result) <= MAX_TARGET
         assert stays(result)
         assert local_path(result, own=()) == result
+
+
+@given(target=st.text() | HOSTILE_TEXT, current_path=st.text() | HOSTILE_TEXT.map("/".__add__))
+@example("/#//evil.example", "/")
+@example("/#é", "/")
+@example("/" + "a" * 1500 + "#" + "é" * 500, "/")
+def test_a_fragment_changes_nothing_in_front_of_it(target: str, current_path: str) -> None:
+    """Whatever the text, what is added is ASCII behind the first "#", and the rest is the path as it was."""
+    path = local_path(target, own={OWN}, current_path=current_path)
+    result = local_reference(target, own={OWN}, current_path=current_path)
+    if path is None or result is None:
+        assert path is result is None
+    else:
+        assert result.partition("#")[0] == path
+        assert re.fullmatch(r"[!#-;=?-\[\]_a-z~]*", result.partition("#")[2])
+        assert len(result) <= MAX_TARGET
+        assert local_reference(result, own=()) == result
 
 
 @given(tail=HOSTILE_TEXT)

@@ -15,7 +15,19 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from asgi_rp_logout import Login, StaticProvider
-from tests.apps import COOKIE, END, FETCH, guarded, log_out, page, parameters, saying, signs_out, went_to_provider
+from tests.apps import (
+    COOKIE,
+    END,
+    FETCH,
+    SECRET,
+    guarded,
+    log_out,
+    page,
+    parameters,
+    saying,
+    signs_out,
+    went_to_provider,
+)
 
 FOREIGN = {"cookie": COOKIE, "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image", "sec-fetch-site": "cross-site"}
 DROPPED = [
@@ -314,3 +326,41 @@ async def test_a_redirect_of_the_apps_own_to_the_provider_is_left_alone(location
     answer = await log_out(guarded(signs_out(location)))
     assert (answer.header("location") == location) is is_own
     assert "session" in answer.expired()
+
+
+NEW = "session=anonymous-with-its-state; Path=/; HttpOnly"
+
+
+@pytest.mark.parametrize("headers", [{"cookie": COOKIE}, {"cookie": COOKIE, "hx-request": "true", **FETCH}])
+async def test_the_fresh_session_of_an_app_that_goes_there_by_itself_is_kept(headers: dict[str, str]) -> None:
+    """It holds the state for the way back. The old session is as dead as ever."""
+    target = "hx-redirect" if "hx-request" in headers else "location"
+    leaves = page(303 if target == "location" else 200, [(target, f"{END}?state=x"), ("set-cookie", NEW)])
+    seen: list[bytes | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(dict(scope["headers"]).get(b"cookie"))
+        await (leaves if scope["path"] == "/logout" else page())(scope, receive, send)
+
+    guard = guarded(app)
+    answer = await log_out(guard, headers=headers)
+    assert answer.header(target) == f"{END}?state=x"
+    assert answer.cookies() == {"session": "anonymous-with-its-state"}
+    for cookie in ("session=anonymous-with-its-state", COOKIE):
+        await log_out(guard, "/", "GET", headers={"cookie": cookie})
+    assert seen[1:] == [b"session=anonymous-with-its-state", None]
+
+
+@pytest.mark.parametrize(
+    "line", [f"session={SECRET}", f"__Host-session={SECRET}; Path=/; Secure", f'session="{SECRET}"']
+)
+async def test_the_old_session_is_not_set_again_by_an_app_that_goes_there_by_itself(line: str) -> None:
+    answer = await log_out(guarded(signs_out(END, ("set-cookie", line))))
+    assert (answer.header("location"), answer.cookies()) == (END, {})
+    assert "session" in answer.expired()
+
+
+async def test_a_session_that_is_set_on_the_way_to_another_place_is_not_kept() -> None:
+    """The control: it may be the old one, signed anew."""
+    for location in ("/login", "https://id.example/other"):
+        assert (await log_out(guarded(signs_out(location, ("set-cookie", NEW))))).cookies() == {}

@@ -1,7 +1,9 @@
-"""A double click whose second request comes in before the first one has ended the login."""
+"""A double click: a second request that the first one overtakes, and what a thief with its cookies learns."""
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -9,8 +11,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, StaticProvider, remember_login
+from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider, remember_login
 from tests.asgi import Answer, call, http_scope
+from tests.places import Browser, Site, destination, in_both_places, providers
 from tests.virtual_time import in_virtual_time
 
 SESSION = "a-session-id-of-the-server"
@@ -115,3 +118,82 @@ async def test_a_second_click_that_cannot_go_there_warns_once_and_asks_once(log)
     assert (second.status, second.header("location"), provider.asked) == (303, "/bye", 2)
     assert "session" in second.expired()
     assert len(log()) == 1
+
+
+# What a copy of the cookies learns
+
+HINT = "id_token_hint"
+
+
+async def click(site: Site, cookies: dict[str, str], method: str = "POST", **headers: str) -> dict[str, str]:
+    """Log out with these cookies, and give the query that the provider gets."""
+    return destination(await Browser(site.app, cookies).request(method, "/logout", headers))[1]
+
+
+@in_both_places
+@pytest.mark.parametrize(("seconds", "hints"), [(0, True), (9, True), (11, False), (119, False)])
+@pytest.mark.parametrize("guard", [True, False])
+async def test_the_id_token_goes_out_again_for_ten_seconds(
+    place: str, seconds: float, hints: bool, guard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A double click is over by then, and a dead copy still ends at the right provider, which asks its own cookie."""
+    site = Site(place, guard=guard)
+    browser = await site.signed_in(user="bob", provider="b", sid="s2")
+    copy = dict(browser.cookies)
+    first = await click(site, browser.cookies)
+    ended = time.time()
+    monkeypatch.setattr("asgi_rp_logout.logins.time", SimpleNamespace(time=lambda: ended + seconds))
+    monkeypatch.setattr("asgi_rp_logout.exchange.time", SimpleNamespace(time=lambda: ended + seconds))
+    second = await click(site, copy)
+    assert (HINT in first, HINT in second) == (True, hints)
+    assert second["client_id"] == "rp-b"
+    assert "bob" not in str(second.values()) or hints
+
+
+async def test_a_session_cookie_alone_is_worth_no_id_token() -> None:
+    """Whoever copied it could not have had one before the logout either."""
+    known = Login("acme", id_token="a.b.c", sub="alice", logout_hint="alice@example.com", iss="https://id.example.com")
+    asked: list[Any] = []
+
+    def source(connection: Any) -> Login | None:
+        return known if connection.cookies.get("session") == SESSION and not asked else None
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await RedirectResponse("/bye", 303)(scope, receive, send)
+
+    store = MemoryStore()
+    wrapped = RPLogoutMiddleware(app, providers=[PROVIDER], login_source=source, store=store)
+    scope = {"path": "/logout", "method": "POST", "headers": {"cookie": f"session={SESSION}"}}
+    first = await call(wrapped, http_scope(**scope))
+    asked.append("no more: the application has forgotten the session")
+    second = await call(wrapped, http_scope(**scope))
+    assert "id_token_hint=a.b.c" in str(first.header("location"))
+    assert "logout_hint=alice%40example.com" in str(first.header("location"))
+    assert second.header("location") == (
+        "https://id.example.com/logout?client_id=dashboard&post_logout_redirect_uri=http%3A%2F%2F127.0.0.1%2Fbye"
+    )
+    assert "a.b.c" not in str(store.entries)
+
+
+@pytest.mark.parametrize("guard", [True, False])
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_a_copied_session_cookie_without_its_companion_is_worth_none_either(guard: bool, method: str) -> None:
+    site = Site("outside", guard=guard)
+    browser = await site.signed_in()
+    copy = {"session": browser.cookies["session"]}
+    await click(site, browser.cookies)
+    answer = await Browser(site.app, copy).request(method, "/logout", {})
+    assert answer.status in (303, 401)
+    assert HINT not in str(answer.header("location"))
+
+
+async def test_a_second_click_by_fetch_leaves_no_id_token_waiting_for_a_thief() -> None:
+    """The logout of a dead copy is deferred like any other, and is played for whoever made it."""
+    site = Site("outside", providers=providers()[:1])
+    browser = await site.signed_in()
+    copy = {"session": browser.cookies["session"]}
+    await click(site, browser.cookies)
+    thief = Browser(site.app, copy)
+    await thief.post("/logout", sec_fetch_mode="cors", sec_fetch_dest="empty", sec_fetch_site="same-origin")
+    answer = await thief.get("/", sec_fetch_mode="navigate", sec_fetch_dest="document", sec_fetch_site="same-origin")
+    assert HINT not in destination(answer)[1]

@@ -2,6 +2,7 @@
 
 RP-Initiated Logout 1.0, section 3. The state here protects nothing but the comfort of landing on the right page, and so
 nothing about it is ever an error: missing, wrong, used up or another browser's, the browser goes to the default page.
+It is used up a few seconds after its first use, since a browser may have dropped that answer and asks again.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import hmac
 from urllib.parse import parse_qs
 
-from .._asgi import Send, logger, respond
+from .._asgi import Headers, Send, logger, respond
 from ..errors import StoreError
+from ..later import REPLAYED_FOR, note_return
 from ..ledger import Deadline, Ledger
-from ..protocol.return_to import local_path
+from ..protocol.return_to import local_reference
 from ..request import Request
 from ..returns import browser_digest, default_target, trip_key
 from ..settings import Settings
@@ -26,13 +28,17 @@ async def callback(settings: Settings, ledger: Ledger, request: Request, send: S
     target = await _target(ledger, request)
     if target is None:
         logger.debug("a browser came back from the provider without a state that is its own and unused")
-    headers = [
+    headers: Headers = [
         (b"location", (target or default_target(settings, request)).encode("ascii")),
         (b"cache-control", b"no-store"),
         (b"referrer-policy", b"no-referrer"),
     ]
+    own = request.own
     if target is not None and request.method == "GET":
-        headers.append((b"set-cookie", request.own.deletion(request.own.trip)))
+        headers.append((b"set-cookie", own.setting(own.trip, request.cookie(own.trip) or "", REPLAYED_FOR)))
+        waiting = request.cookie(own.later)
+        if waiting is not None:
+            await note_return(ledger, waiting, Deadline())
     await respond(send, 303, headers)
 
 
@@ -43,7 +49,7 @@ async def _target(ledger: Ledger, request: Request) -> str | None:
     except ValueError:
         return None
     browser = request.cookie(request.own.trip)
-    # Read first and taken only by the right browser: somebody else's visit must not use up the trip.
+    # Only the right browser uses it up: somebody else's visit must not.
     if len(states) != 1 or browser is None:
         return None
     key, deadline = trip_key(states[0]), Deadline()
@@ -51,9 +57,9 @@ async def _target(ledger: Ledger, request: Request) -> str | None:
         record = (await ledger.read([key], deadline))[key]
         if record is None or not hmac.compare_digest(str(record.get("browser")), browser_digest(browser)):
             return None
-        if request.method == "GET":  # to look is not to come back
-            record = await ledger.claim(key, deadline)
     except StoreError:
         return None
+    if request.method == "GET" and "used" not in record:  # to look is not to come back
+        await ledger.put(key, {**record, "used": True}, REPLAYED_FOR, deadline)
     # Looked at once more on its way out: a store is shared, and this is a redirect.
-    return local_path(str(record.get("to", "")), own=()) if record is not None else None
+    return local_reference(str(record.get("to", "")), own=())

@@ -39,6 +39,7 @@ _REFUSED = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]|\A | \Z")
 # What a path and a query may hold as they are (RFC 3986, section 3.3 and 3.4); "%" stays, so nothing is encoded twice.
 _PATH_SAFE = "/%:@!$&'()*+,;=-._~"
 _QUERY_SAFE = _PATH_SAFE + "?"
+_FRAGMENT_SAFE = _QUERY_SAFE + "#"  # the first "#" begins the fragment, and browsers keep any other as it is
 
 # What most targets look like: no reader finds anything in it but a path and a query of this origin.
 _PLAIN = re.compile(r"/(?:[a-z0-9_-]+/)*[a-z0-9_-]*(?:\?[a-z0-9_=&-]*)?", re.ASCII | re.IGNORECASE)
@@ -118,6 +119,20 @@ def local_path(target: str, *, own: Collection[Origin], current_path: str = "/")
         return None
     result = quote(path, safe=_PATH_SAFE) + mark + quote(query, safe=_QUERY_SAFE)
     return result if len(result) <= MAX_TARGET else None
+
+
+def local_reference(target: str, *, own: Collection[Origin], current_path: str = "/") -> str | None:
+    """Return what ``local_path`` does, with the target's fragment: pages that route by it would lose their place.
+
+    A fragment never reaches a server and cannot leave this origin. It is ASCII here, like the rest, and is left out
+    where it would make the reference longer than ``MAX_TARGET``.
+    """
+    path = local_path(target, own=own, current_path=current_path)
+    fragment = _as_text(target).partition("#")[2]
+    if path is None or not fragment:
+        return path
+    reference = f"{path}#{quote(fragment, safe=_FRAGMENT_SAFE)}"
+    return reference if len(reference) <= MAX_TARGET else path
 
 
 def _as_text(target: str) -> str:
