@@ -319,9 +319,13 @@ async def test_the_control_other_queries_do_not_end_it(query: str) -> None:
     assert went_to_provider(await browser.get(f"/callback{query}", **CLICK))
 
 
-async def test_a_link_on_another_site_neither_plays_nor_ends_what_has_not_begun() -> None:
-    browser = await after_fetch()
+async def test_a_link_on_another_site_neither_plays_nor_ends_what_has_not_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    browser = await after_fetch(store=clock.store)
     assert (await browser.get("/", **CLICK | {"sec_fetch_site": "cross-site"})).body == b"/"
+    clock.now += 60
     assert went_to_provider(await browser.get("/", **CLICK))
 
 
