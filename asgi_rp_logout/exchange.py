@@ -36,11 +36,15 @@ from .protocol.return_to import without_query
 from .providers.base import Provider
 from .request import Request
 from .resolve import resolve
-from .returns import TRIP_LIFETIME, Return, is_moved, own_target, plan_return
+from .returns import TRIP_LIFETIME, Return, is_moved, own_target, plan_return, trip_reference
 from .revoke import after_logout
 from .rewrite import Answer, answer_for, room_for_url, turbo_reload
 from .settings import Settings
+from .store import UNKNOWN, Record
 from .verdict import Verdict
+
+SHORT_TARGET = 100
+"""Characters of a path that are kept of a logout by nobody known."""
 
 MOST_ENDPOINTS = 5
 """Addresses in a JSON answer that are compared with the provider's."""
@@ -78,6 +82,7 @@ class Exchange:
         self._is_replay = False
         self._failed = False
         self._own_start: Message = {}
+        self._kept_target = self.verdict.wanted
         self._held: tuple[Peek, Mark, Login | None, str | None] | None = None
 
     async def recall(self) -> None:
@@ -153,7 +158,11 @@ class Exchange:
         self._ended = login if login is not None else Login() if evidence else None
         location = target_of(start)
         target = own_target(self.settings, self.request, location)
-        word = {"local": stays, "provider": mark.provider, "to": target}
+        word: Record = {"local": stays, "provider": mark.provider, "to": target}
+        if login is None:  # anybody can send this, and it must stay small
+            self._kept_target = target if len(target or "") <= SHORT_TARGET else None
+            via = [self.request.method, self.request.path] if len(self.request.path) <= SHORT_TARGET else None
+            word |= {"to": self._kept_target, "via": via}
         await end_login(self.ledger, self.request, self.verdict, login, word, self.deadline)
         empty_session(self.request)
         self._own_start = start
@@ -286,7 +295,8 @@ class Exchange:
         return await self.go(mark, login, client, start, target, location)
 
     async def _defer(self, start: Message, mark: Mark, login: Login | None, target: str | None) -> tuple[Message, bool]:
-        lines = await defer(self.ledger, self.request, mark, login, target, self.deadline)
+        end = self._end_of(login)
+        lines = await defer(self.ledger, self.request, mark, login, target, self.deadline, end=end)
         start = with_cookies(start, lines)
         if lines and lines[-1] not in set_cookies_of(start):
             raise _no_room()
@@ -362,10 +372,10 @@ class Exchange:
         if location is not None and same_endpoint(location, destination.url):
             return self._with_new_session(start), None  # the application goes there by itself
         if way_back.state is not None:
-            start = await self._keep_trip(start, way_back)
+            start = await self._keep_trip(start, way_back, login, target)
         if self._is_played_at_once(client, destination.url):
             parts = (self.ledger, self.request, mark, login, target, self.deadline)
-            start = with_cookies(start, await defer(*parts, played=True))
+            start = with_cookies(start, await defer(*parts, end=self._end_of(login), played=True))
         answer = answer_for(client, start, destination, room, as_json=self.settings.for_fetch == "json")
         if answer is not None and is_too_long(answer[0], start):
             raise _no_room()
@@ -389,11 +399,21 @@ class Exchange:
         own = self.request.own
         return [own.setting(own.trip, way_back.browser, TRIP_LIFETIME)] if way_back.browser is not None else []
 
-    async def _keep_trip(self, start: Message, way_back: Return) -> Message:
+    async def _keep_trip(self, start: Message, way_back: Return, login: Login | None, target: str | None) -> Message:
         """Keep where the browser goes from the callback, for this browser alone."""
+        own, end = self.request.own, self._end_of(login)
+        if end is not None and target == self._kept_target:  # the tombstone knows where to, and nothing more is written
+            reference = trip_reference(end, way_back.state or "")
+            return with_cookies(start, [own.setting(own.trip, reference, TRIP_LIFETIME)])
         if not await self.ledger.put(way_back.trip_key, way_back.record, TRIP_LIFETIME, self.deadline):
             return start
         return with_cookies(start, self._trip(way_back))
+
+    def _end_of(self, login: Login | None) -> str | None:
+        """Return the digest of the session cookie whose tombstone says all that is known of an anonymous logout."""
+        if login is not None or (self._ended is None and self.verdict.ended is None):
+            return None
+        return next(iter(self.ledger.revocable(self.verdict.claim, UNKNOWN)), None)
 
     async def _who(self) -> Login | None:
         """Give the login that this logout is about: the remembered one, a second click's, or the application's."""

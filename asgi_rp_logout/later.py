@@ -26,7 +26,7 @@ from .ledger import Deadline, Ledger
 from .login import Login
 from .request import Request
 from .store import Record
-from .verdict import Handle, digest, login_from, login_record
+from .verdict import Handle, cookie_key, digest, login_from, login_record
 
 LATER_LIFETIME = 600.0
 """Seconds for which a logout waits. Later than that a click is about something else."""
@@ -36,6 +36,12 @@ REPLAYED_FOR = 10.0
 
 MOST_PLAYS = 5
 """Answers that one deferred logout may get: nobody clicks more often, and a loop ends here."""
+
+
+REFERENCE = "~"
+"""What the cookie of an anonymous logout begins with, twice if its answer played it: see ``defer``."""
+
+_LONGEST_REFERENCE = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +76,22 @@ async def defer(
     target: str | None,
     deadline: Deadline,
     *,
+    end: str | None = None,
     played: bool = False,
 ) -> list[bytes]:
     """Keep a logout for later.
 
-    Takes what the logout is about, the application's own redirect target, and whether this answer plays it. Returns the
-    cookies to set: none if the store did not take it.
+    Takes what the logout is about, the application's own redirect target, whether this answer plays it, and ``end``:
+    the digest of the session cookie whose tombstone says all that there is to know, if nobody is known. Nothing more is
+    written then: anybody can send such a logout. Returns the cookies to set: none if the store did not take it.
     """
-    value, lifetime = secrets.token_urlsafe(32), REPLAYED_FOR if played else LATER_LIFETIME
+    lifetime = REPLAYED_FOR if played else LATER_LIFETIME
+    if login is None and end is not None:
+        return [request.own.setting(request.own.later, REFERENCE * (1 + played) + end, lifetime)]
+    value = secrets.token_urlsafe(32)
     record: Record = {"provider": mark.provider, "to": target, "login": None}
     if played:
-        record |= {"plays": 1, "played": time.time(), "by": [request.method, request.path]}
+        record |= {"plays": 1, "played": time.time(), "via": [request.method, request.path]}
     if login is not None:
         kept = login_record(login, Handle.new(login, time.time()), time.time())
         kept.pop("refresh_token", None)
@@ -88,6 +99,32 @@ async def defer(
     if not await ledger.put(later_key(value), record, lifetime, deadline):
         return []
     return [request.own.setting(request.own.later, value, lifetime)]
+
+
+async def _read(ledger: Ledger, value: str, deadline: Deadline) -> Record | None:
+    """Read what a cookie stands for. Raises ``StoreError``."""
+    key = _key(value)
+    record = (await ledger.read([key], deadline, vital=True))[key] if key is not None else None
+    if record is None or not value.startswith(REFERENCE):
+        return record
+    at = float(record.get("at", 0))
+    if "by" not in record or record.get("local") or time.time() - at > LATER_LIFETIME:
+        return None
+    return {"plays": 1, "played": at, **record} if value.startswith(REFERENCE * 2) else record
+
+
+async def _write(ledger: Ledger, value: str, record: Record, deadline: Deadline) -> bool:
+    """Write back what has become of it, for ``REPLAYED_FOR`` from its first play; a tombstone lives on as it would."""
+    left = _left(record, time.time())
+    if value.startswith(REFERENCE):
+        left = ledger.left_of(float(record["at"]))
+    return await ledger.put(str(_key(value)), record, left, deadline)
+
+
+def _key(value: str) -> str | None:
+    if not value.startswith(REFERENCE):
+        return later_key(value)
+    return cookie_key(value.lstrip(REFERENCE)) if len(value) <= _LONGEST_REFERENCE else None
 
 
 async def play(
@@ -98,17 +135,17 @@ async def play(
     The store keeps it for ``REPLAYED_FOR`` more, whichever worker asks next. ``again`` says that this navigation may
     get one that was played before. ``repeats`` is a request that may get only what the same one has left.
     """
-    key, now = later_key(value), time.time()
     try:
-        record = (await ledger.read([key], deadline))[key]
+        record = await _read(ledger, value, deadline)
     except StoreError:
         return None
-    if record is None or (repeats is not None and record.get("by") != [repeats.method, repeats.path]):
+    if record is None or (repeats is not None and record.get("via") != [repeats.method, repeats.path]):
         return None
+    now = time.time()
     plays, since, left = int(record.get("plays", 0)), record.get("played", now), _left(record, now)
     if plays and (not again or plays >= MOST_PLAYS or left <= 0 or (record.get("back") and repeats is None)):
         return None
-    stays = await ledger.put(key, {**record, "plays": plays + 1, "played": since}, left, deadline)
+    stays = await _write(ledger, value, {**record, "plays": plays + 1, "played": since}, deadline)
     login = login_from(record["login"]) if record.get("login") else None
     return Deferred(Mark(provider=record.get("provider")), login, record.get("to"), stays)
 
@@ -122,17 +159,19 @@ async def note_return(ledger: Ledger, value: str, deadline: Deadline) -> bool:
 
     From now on only the same request once more, a second click, is answered with it.
     """
-    key, now = later_key(value), time.time()
     try:
-        record = (await ledger.read([key], deadline))[key] or {}
+        record = await _read(ledger, value, deadline) or {}
     except StoreError:
         return False
-    if record.get("plays") and not record.get("back") and _left(record, now) > 0:
-        await ledger.put(key, {**record, "back": True}, _left(record, now), deadline)
+    if record.get("plays") and not record.get("back") and _left(record, time.time()) > 0:
+        await _write(ledger, value, {**record, "back": True}, deadline)
     return bool(record.get("plays"))
 
 
 async def cancel(ledger: Ledger, value: str, deadline: Deadline) -> None:
     """Drop a deferred logout."""
     with contextlib.suppress(StoreError):
-        await ledger.claim(later_key(value), deadline)
+        if not value.startswith(REFERENCE):
+            await ledger.claim(later_key(value), deadline)
+        elif (record := await _read(ledger, value, deadline)) is not None:
+            await _write(ledger, value, {**record, "plays": MOST_PLAYS, "played": 0}, deadline)

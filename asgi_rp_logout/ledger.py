@@ -479,6 +479,10 @@ class Ledger:
         """Give the records among ``keys`` of what this process has ended."""
         return self._shared.ends.among(keys)
 
+    def left_of(self, at: float) -> float:
+        """Return how many seconds a tombstone of ``at``, in seconds since the epoch, has left to live."""
+        return max(at + self._kept - time.time(), 1.0)
+
     # -- one-time things -----------------------------------------------------------------------------------------
 
     async def put(self, key: str, record: Mapping[str, Any], ttl: float, deadline: Deadline) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
@@ -13,6 +14,9 @@ from .messages import status_of, target_of
 from .protocol.return_to import absolute_url, local_path, local_reference, origin_of, without_query
 from .request import Request
 from .settings import Settings
+
+REFERENCE = "~"
+LONGEST_REFERENCE = 160
 
 TRIP_LIFETIME = 600.0
 """Seconds in which a browser may come back from the provider to the page it wanted."""
@@ -50,6 +54,18 @@ def trip_key(state: str) -> str:
 def browser_digest(value: str) -> str:
     """Give what a browser's binding cookie is compared by."""
     return hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()[:43]
+
+
+def trip_reference(end: str, state: str) -> str:
+    """Return what the binding cookie of a trip is that needs no record of its own: ``end`` is a tombstone's digest."""
+    return f"{REFERENCE}{end}.{browser_digest(state)}"
+
+
+def read_trip_reference(value: str, state: str) -> str | None:
+    """Return the digest of the tombstone that knows the target, if a binding cookie is for this state."""
+    end, _, bound = value.removeprefix(REFERENCE).rpartition(".")
+    known = value.startswith(REFERENCE) and len(value) <= LONGEST_REFERENCE
+    return end if known and hmac.compare_digest(bound, browser_digest(state)) else None
 
 
 def plan_return(settings: Settings, request: Request, target: str | None) -> Return:

@@ -44,7 +44,7 @@ HINT = id_token(pad="")
         (signs_out("/", ("x-rp-logout", "local")), {}, {}, f"{HERE}as the application said"),
         (signs_out(), {}, {"headers": FORGED}, f"{HERE}another site made this request"),
         (page(401), {}, {}, "POST '/logout', answered 401, was no logout"),
-        (signs_out(), {}, {"method": "GET", "headers": GUESS}, "GET /logout is a prefetch, answered 503"),
+        (signs_out(), {}, {"method": "GET", "headers": GUESS}, "GET '/logout' is a prefetch, answered 503"),
         (
             signs_out(),
             {"session_cookie": ["sid", "sid2"]},

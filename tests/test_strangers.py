@@ -228,22 +228,59 @@ async def test_a_value_that_was_logged_out_is_dead_as_a_bearer_token_too() -> No
 # What an anonymous logout writes
 
 
-@pytest.mark.parametrize("cookies", [1, 3, 16, 2400])
-@pytest.mark.parametrize("issued", [False, True])
-async def test_an_anonymous_logout_writes_one_small_record_at_most(cookies: int, issued: bool) -> None:
+KINDS = {
+    "no browser": {},
+    "form": {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "same-origin"},
+    "fetch": {"sec-fetch-mode": "cors", "sec-fetch-dest": "empty", "sec-fetch-site": "same-origin"},
+    "htmx": {"hx-request": "true", "accept": "*/*", "sec-fetch-site": "same-origin"},
+}
+
+
+@pytest.mark.parametrize("callback", [None, "/back"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("cookies", "issued"), [(1, False), (3, False), (16, False), (2400, False), (3, True)])
+async def test_an_anonymous_logout_writes_one_small_record_at_most(
+    cookies: int, issued: bool, kind: str, callback: str | None
+) -> None:
+    """Its tombstone, which also knows the way back, and what a page that comes next has to finish."""
     foreign = ForeignStore()
-    site = Site(OUTSIDE, store=foreign, remembers=False, providers=providers()[:1])
+    site = Site(OUTSIDE, store=foreign, remembers=False, providers=providers()[:1], callback_path=callback)
     header = invented(cookies)
     if issued:
         header += f"; session={(await site.signed_in()).cookies['session']}"
     foreign.calls.clear()
-    await send_cookies(site, header, "/logout", "POST")
+    await send_cookies(site, header, "/logout", "POST", **KINDS[kind])
     names = foreign.names()
     assert len(names) <= 1
     assert not any(name.startswith("ends:") for name in names)
     for name in names:
         assert len(json.dumps(await foreign.inner.get(name))) < 300
     assert foreign.calls["put"] + foreign.calls["put_many"] <= 1
+
+
+@pytest.mark.parametrize("callback", [None, "/back"])
+@pytest.mark.parametrize("kind", ["form", "fetch"])
+@pytest.mark.parametrize("store", [MemoryStore, ForeignStore])
+async def test_an_anonymous_logout_reaches_the_provider_and_comes_back(
+    kind: str, callback: str | None, store: Any
+) -> None:
+    site = Site(OUTSIDE, store=store(), remembers=False, providers=providers()[:1], callback_path=callback)
+    browser = await site.signed_in()
+    page = {name.replace("-", "_"): value for name, value in KINDS["form"].items()}
+    logout = {name.replace("-", "_"): value for name, value in KINDS[kind].items()}
+    answer = await browser.post("/logout", **logout)
+    if kind == "fetch":
+        assert answer.header("location") == "/bye"
+        answer = await browser.get("/?page=2", **page)
+    host, query = destination(answer)
+    assert (host, "id_token_hint" in query) == ("a.example", False)
+    if callback is not None:
+        back = await browser.get(f"/back?state={query['state']}", sec_fetch_site="cross-site")
+        assert back.header("location") == ("/?page=2" if kind == "fetch" else "/bye")
+        wrong = await browser.get("/back?state=another", sec_fetch_site="cross-site")
+        assert wrong.header("location") == "/"
+    assert (await browser.get("/?page=3", **{**page, "sec_fetch_site": "cross-site"})).status == 200
+    assert (await browser.get("/?page=4", **page)).status == 200
 
 
 async def test_an_anonymous_logout_without_a_cookie_writes_nothing() -> None:

@@ -8,6 +8,7 @@ It is used up a few seconds after its first use, since a browser may have droppe
 from __future__ import annotations
 
 import hmac
+import time
 from urllib.parse import parse_qs
 
 from .._asgi import Headers, Send, logger, respond
@@ -16,8 +17,9 @@ from ..later import REPLAYED_FOR, note_return
 from ..ledger import Deadline, Ledger
 from ..protocol.return_to import local_reference
 from ..request import Request
-from ..returns import browser_digest, default_target, trip_key
+from ..returns import TRIP_LIFETIME, browser_digest, default_target, read_trip_reference, trip_key
 from ..settings import Settings
+from ..verdict import cookie_key
 
 
 async def callback(settings: Settings, ledger: Ledger, request: Request, send: Send) -> None:
@@ -53,8 +55,13 @@ async def _target(ledger: Ledger, request: Request) -> str | None:
     if len(states) != 1 or browser is None:
         return None
     key, deadline = trip_key(states[0]), Deadline()
+    end = read_trip_reference(browser, states[0])
     try:
-        record = (await ledger.read([key], deadline))[key]
+        if end is not None:
+            ended = (await ledger.read([cookie_key(end)], deadline, vital=True))[cookie_key(end)] or {}
+            fresh = time.time() - float(ended.get("at", 0)) < TRIP_LIFETIME
+            return local_reference(str(ended["to"]), own=()) if fresh and ended.get("to") else None
+        record = (await ledger.read([key], deadline, vital=True))[key]
         if record is None or not hmac.compare_digest(str(record.get("browser")), browser_digest(browser)):
             return None
     except StoreError:
