@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 
 import anyio
@@ -177,9 +176,9 @@ class Exchange:
             try:
                 start, answer = await self._take_to_provider(mark, login, client, start, target, location)
             except RPLogoutError as error:
-                _report(error)
+                self._report(error, login)
             except Exception as error:  # whatever it is, the application's own answer goes out
-                logger.warning("logged out here, but not at the provider: %s", type(error).__name__)
+                self._report(ProviderError(type(error).__name__, code="failed"), login)
         if answer is not None:
             await self.answer(answer)
         elif self._held is None:
@@ -233,7 +232,7 @@ class Exchange:
         try:
             _, answer = await self.go(mark, login, client, start, target)
         except RPLogoutError as error:
-            _report(error)
+            self._report(error, login)
             self._failed = True  # said once, and not tried again for this request
             return False
         if answer is not None:
@@ -312,9 +311,19 @@ class Exchange:
             try:
                 start, _ = await self._defer(start, mark, login, target)
             except RPLogoutError as error:
-                _report(error)
+                self._report(error, login)
         for message in (start, *peek.messages):
             await self._send(message)
+
+    def _report(self, error: RPLogoutError, login: Login | None) -> None:
+        sentence = f"logged out here, but not at the provider: {error}"
+        # A provider without an endpoint is logged as a warning once, where that is found out.
+        if error.code in ("local_only", "no_endpoint"):
+            logger.info("%s", sentence)
+        elif login is None:  # anybody can send such a logout
+            self.settings.flood.warning(error.code, sentence)
+        else:
+            logger.warning("%s", sentence)
 
     async def _is_given(self, urls: list[str], mark: Mark, login: Login | None) -> bool:
         """Return whether one of the URLs that the page is given leads to the end-session endpoint."""
@@ -431,9 +440,3 @@ def _no_room() -> ProviderError:
 
 def _values_of(issued: list[Secret]) -> set[str | None]:
     return {known for one in issued for known in (one.digest, *(value for _, value in one.parts))}
-
-
-def _report(error: RPLogoutError) -> None:
-    # A provider without an endpoint is logged as a warning once, where that is found out.
-    level = logging.INFO if error.code in ("local_only", "no_endpoint") else logging.WARNING
-    logger.log(level, "logged out here, but not at the provider: %s", error)

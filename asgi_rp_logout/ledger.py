@@ -479,6 +479,10 @@ class Ledger:
         """Give the records among ``keys`` of what this process has ended."""
         return self._shared.ends.among(keys)
 
+    def complain(self, what: str, error: StoreError) -> None:
+        """Log that the store has failed, at most once a second."""
+        self._shared.guard.complain(what, error)
+
     def left_of(self, at: float) -> float:
         """Return how many seconds a tombstone of ``at``, in seconds since the epoch, has left to live."""
         return max(at + self._kept - time.time(), 1.0)

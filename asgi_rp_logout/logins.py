@@ -11,7 +11,7 @@ import anyio
 from starlette.requests import HTTPConnection
 
 from . import journal
-from ._asgi import Message, Scope, logger
+from ._asgi import Message, Scope
 from .checks import DIRECTIVES
 from .client import may_be_of_another_site
 from .context import Context
@@ -51,9 +51,10 @@ async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
             login = await run(settings.login_source, HTTPConnection(scope))
         if login is None or isinstance(login, Login):
             return login
-        logger.warning("login_source gave a %s: expected a Login or None", type(login).__name__)
+        settings.flood.warning("type", f"login_source gave a {type(login).__name__}: expected a Login or None")
     except Exception as error:
-        logger.warning("login_source raised %s: nobody is known, this logout stays here", type(error).__name__)
+        sentence = f"login_source raised {type(error).__name__}: nobody is known, this logout stays here"
+        settings.flood.warning("source", sentence)
     return None
 
 
@@ -356,7 +357,7 @@ async def lift_reissued(ledger: Ledger, claim: Claim, issued: Iterable[str], dea
     try:
         await ledger.lift(map(cookie_key, digests), deadline)
     except StoreError as error:
-        logger.warning("whether a session cookie was revoked before cannot be told: %s", error)
+        ledger.complain("whether a session cookie was revoked before cannot be told", error)
 
 
 def renew_session(request: Request) -> None:

@@ -118,9 +118,12 @@ def is_moved(settings: Settings, request: Request, start: Message, *, ends_sessi
         return False
     target = request.path.rstrip("/") + ("/" if location.partition("?")[0].endswith("/") else "")
     if target not in settings.logout_paths:
-        logger.warning(
-            "%s is only sent on to %s, which is no logout_path, so that it logs nobody out", paths[0], target
+        settings.flood.warning(
+            "moved",
+            "a logout path is redirected to itself with or without its last slash, which is no logout_path: nobody is "
+            "logged out there; add the other form to logout_path (it is logged at DEBUG)",
         )
+        logger.debug("%r is redirected to %r", paths[0][:80], target[:80])
     return True
 
 

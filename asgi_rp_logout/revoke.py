@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,7 +28,9 @@ How = Literal["logout", "back-channel", "front-channel"]
 class LogoutEvent:
     """Tell the application's ``on_logout`` that a login has ended here.
 
-    ``how`` it started; ``provider``, ``iss``, ``sub`` and ``sid`` as far as they are known. No token is in it.
+    ``how`` it started; ``provider``, ``iss``, ``sub`` and ``sid`` as far as they are known. ``ended_until``: the logins
+    that it means and that began up to then have ended, in seconds since 1970, by the provider's clock if it sent a
+    logout token. No token is in it. A logout token that is sent again is told of once.
     """
 
     how: How
@@ -35,6 +38,7 @@ class LogoutEvent:
     iss: str | None = None
     sub: str | None = None
     sid: str | None = None
+    ended_until: float | None = None
 
 
 async def tell(on_logout: Callable[..., Any] | None, event: LogoutEvent) -> None:
@@ -59,7 +63,7 @@ async def after_logout(settings: Settings, login: Login, asked: Provider | None)
     with anyio.move_on_after(AFTER_DEADLINE, shield=True) as scope:
         its_own = asked is not None and (login.iss is None or issuer_of(asked) in (login.iss, None))
         name = login.provider or (name_of(asked) if its_own else None)
-        await tell(settings.on_logout, LogoutEvent("logout", name, login.iss, login.sub, login.sid))
+        await tell(settings.on_logout, LogoutEvent("logout", name, login.iss, login.sub, login.sid, time.time()))
         if revokes:
             await _revoke(settings, login, asked)
         refresh = getattr(asked, "refresh", None)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ._asgi import Flood
 from .checks import (
     Paths,
     Providers,
@@ -63,6 +64,7 @@ class Settings:
     on_logout: Callable[..., Any] | None
     http_client: HTTPClient | None
     said: set[str] = field(default_factory=set, init=False)
+    flood: Flood = field(default_factory=Flood, init=False)
     """Warnings that were logged, and are not to be logged again."""
 
     @property

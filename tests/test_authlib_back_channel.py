@@ -14,6 +14,7 @@ import pytest
 from authlib.deprecate import AuthlibDeprecationWarning
 
 from asgi_rp_logout import AuthlibProvider, Login, LogoutEvent, RPLogoutMiddleware, StaticProvider
+from asgi_rp_logout.login import unverified_claims
 from asgi_rp_logout.protocol.discovery import FAILURE_REMEMBERED_FOR
 from tests.apps import END, guarded, log_out, parameters, signs_out
 from tests.asgi import Answer, call, http_scope
@@ -51,9 +52,11 @@ async def post(stub: StubProvider, token: str, events: list[LogoutEvent]) -> Ans
 
 async def test_a_valid_token_is_taken_by_a_worker_that_has_seen_no_login(stub: StubProvider) -> None:
     events: list[LogoutEvent] = []
-    answer = await post(stub, stub.make_logout_token(), events)
+    token = stub.make_logout_token()
+    answer = await post(stub, token, events)
     assert (answer.status, answer.header("cache-control")) == (200, "no-store")
-    assert events == [LogoutEvent("back-channel", "it", stub.issuer, "alice", "s1")]
+    iat = unverified_claims(token)["iat"]
+    assert events == [LogoutEvent("back-channel", "it", stub.issuer, "alice", "s1", ended_until=iat)]
 
 
 @pytest.mark.parametrize("knob", ["wrong_aud", "wrong_iss", "alg_none", "wrong_alg"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from .._asgi import Receive, logger
+from .._asgi import Flood, Receive
 from ..errors import LogoutTokenError
 
 DEADLINE = 2.0
@@ -19,20 +19,11 @@ class Refusals:
     """Log refused requests, at most one line a second for each code, and count what was left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._logged: dict[str, tuple[float, int]] = {}
+        self._flood = Flood(clock)
 
     def log(self, channel: str, code: str, sentence: str) -> None:
         """Log one refusal by the code and the sentence of its error, neither of which holds anything secret."""
-        now = self._clock()
-        key = f"{channel} {code}"
-        last, left_out = self._logged.get(key, (now - 1, 0))
-        if now - last < 1:
-            self._logged[key] = (last, left_out + 1)
-            return
-        self._logged[key] = (now, 0)
-        more = f"; {left_out} more like it since the last line" if left_out else ""
-        logger.warning("%s logout refused (%s): %s%s", channel, code, sentence, more)
+        self._flood.warning(f"{channel} {code}", f"{channel} logout refused ({code}): {sentence}")
 
 
 refusals = Refusals()

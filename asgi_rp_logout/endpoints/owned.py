@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -54,11 +55,11 @@ class Owned:
     async def back_channel(self, request: Request, receive: Receive, send: Send) -> None:
         """Take a logout token, and tell the application."""
         providers = _Listed(self._settings)
-        ended: list[Login] = []
+        ended: list[tuple[Login, float]] = []
 
         async def end(token: LogoutToken, received: float) -> None:
             if await end_by_token(self._ledger, token, received):
-                ended.append(Login(iss=token.iss, sub=token.sub, sid=token.sid))
+                ended.append((Login(iss=token.iss, sub=token.sub, sid=token.sid), min(token.iat, received)))
 
         await back_channel(request.scope, receive, send, providers=providers, end=end)
         await self._tell(providers.found, "back-channel", ended)
@@ -66,24 +67,24 @@ class Owned:
     async def front_channel(self, request: Request, receive: Receive, send: Send) -> None:
         """Show the page for a provider's frame, and tell the application."""
         providers = _Listed(self._settings)
-        ended: list[Login] = []
+        ended: list[tuple[Login, float]] = []
 
         async def end(iss: str, sid: str, received: float) -> bool:
             known = await end_by_frame(self._ledger, iss, sid, received)
-            ended.extend([Login(iss=iss, sid=sid)] if known else [])
+            ended.extend([(Login(iss=iss, sid=sid), received)] if known else [])
             return known
 
         async def end_of_browser() -> Headers:
             login, headers = await end_by_browser(self._settings, self._ledger, self._arrivals, request)
-            ended.extend([login] if login is not None else [])
+            ended.extend([(login, time.time())] if login is not None else [])
             return headers
 
         unnamed = None if self._settings.frontchannel_session_required else end_of_browser
         await front_channel(request.scope, receive, send, providers=providers, end=end, end_of_browser=unnamed)
         await self._tell(providers.found, "front-channel", ended)
 
-    async def _tell(self, providers: tuple[Any, ...], how: How, ended: list[Login]) -> None:
-        for one in ended:
+    async def _tell(self, providers: tuple[Any, ...], how: How, ended: list[tuple[Login, float]]) -> None:
+        for one, until in ended:
             logger.debug("%s logout: a login at %s has ended", how, one.iss or "a provider")
             if self._settings.on_logout is None:
                 continue
@@ -91,7 +92,7 @@ class Owned:
             name = names[0] if names else None
             # The provider has its answer by now: an application's slow hook must not turn a logout into a failed one.
             with anyio.move_on_after(AFTER_DEADLINE, shield=True):
-                await tell(self._settings.on_logout, LogoutEvent(how, name, one.iss, one.sub, one.sid))
+                await tell(self._settings.on_logout, LogoutEvent(how, name, one.iss, one.sub, one.sid, until))
 
 
 async def end_by_token(ledger: Ledger, token: LogoutToken, received: float) -> bool:
