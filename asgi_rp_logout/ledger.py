@@ -128,11 +128,11 @@ class Ending:
     """Say what ends: the login of ``handle``, the session cookies by their digests, ``by`` what, and the rest.
 
     ``word`` is what a second click needs to know, ``shortly`` are records to keep for two minutes. ``cause`` is who
-    could have made such a request.
+    could have made such a request, and so is what stands behind each digest.
     """
 
     handle: Handle | None
-    digests: tuple[str, ...]
+    digests: Mapping[str, str]
     cause: str
     by: str
     word: Mapping[str, Any]
@@ -147,7 +147,9 @@ class Ledger:
         self.lifetime = float(settings.session_lifetime)
         self.freshness = settings.freshness
         self.advised: set[str] = set()
+        self.in_every_session: frozenset[str] | None = None
         self._known, self._strangers = Verdicts(), Verdicts()
+        self._cookies = settings.session_cookies
         self._knows_sids = settings.frontchannel_path is not None
         # A login's record must outlive every cookie that was renewed while it was in use, so it is kept a tenth longer
         # than a session lives, and written again after a tenth. What ends a login must outlive that record.
@@ -202,7 +204,7 @@ class Ledger:
         if self.is_local:
             return await self._ask(key, claim, deadline)
         # A page asks for its twenty pictures at once: one of them asks the store, the others wait for its answer.
-        while self.freshness and (asking := self._asking.get(key)) is not None:
+        if self.freshness and (asking := self._asking.get(key)) is not None:
             await asking.wait()
             verdict = self.cached(key)
             if verdict is not None:
@@ -221,7 +223,7 @@ class Ledger:
         except StoreError as error:
             self._shared.guard.complain("a login could not be looked up", error)
             verdict = self.judge_here(claim)
-            return verdict if verdict.hides else replace(self.last_known(key) or verdict, known=False)
+            return verdict if verdict.ended else replace(self.last_known(key) or verdict, known=False)
         verdict.until = asked + self.freshness
         self._notice_lost(verdict)
         if verdict.live and verdict.handle is not None and not verdict.by_cookie:
@@ -273,8 +275,7 @@ class Ledger:
         now, handle, record = time.time(), verdict.handle, verdict.record
         if handle is None or record is None or now - float(record.get("kept", now)) <= self._slack:
             return
-        ties = self._shared.ties
-        tied = [one for one in verdict.claim.digests if one in ties and ties[one].key == handle.key]
+        tied = [one for one, tie in verdict.ties.items() if tie.key == handle.key]
         records = {f"login:{handle.key}": {**record, "kept": now}, **{cookie_key(one): handle.tie for one in tied}}
         await self._write({**records, **self._sid_of(handle)}, self._kept, deadline)
 
@@ -305,9 +306,10 @@ class Ledger:
             self._tie(new)
             await self._write({cookie_key(one): handle.tie for one in new}, self._kept, deadline)
 
-    def is_tied(self, claim: Claim) -> bool:
+    def is_tied(self, verdict: Verdict) -> bool:
         """Tell whether this process knows a session cookie of a request as that of a login, without the store."""
-        return any(one in self._shared.ties for one in claim.digests)
+        living = [cookie.digest for cookie in verdict.claim.cookies if cookie not in verdict.dead]
+        return any(one in self._shared.ties for one in (*living, *verdict.claim.bearers))
 
     def note_issued(self, cookies: Iterable[Secret]) -> None:
         """Note that the application has issued session cookies: their end is nobody's invention."""
@@ -333,18 +335,21 @@ class Ledger:
 
     # -- ending --------------------------------------------------------------------------------------------------
 
-    def revocable(self, claim: Claim, cause: str) -> tuple[str, ...]:
-        """Give the digests of the session cookies that a logout revokes.
+    def revocable(self, verdict: Verdict, cause: str) -> dict[str, str]:
+        """Give the digests of the session cookies that a logout revokes, each with who could have caused that.
 
-        Those that the application has issued here, or to a login, all; of others the last one only, which most
-        applications read: an invented one must not cost more than a record.
+        Those that the application has issued here, or to a login, all; of others the one that it most likely reads, for
+        each cookie that is declared: invented ones must not cost more, nor take the room of a login's. What is dead
+        beside others stays as it is.
         """
-        own = tuple(dict.fromkeys(cookie.digest for cookie in claim.cookies if cookie.digest))
+        dead = verdict.dead if verdict.ended is None else ()
+        cookies = [cookie for cookie in verdict.claim.cookies if cookie.digest and cookie not in dead]
+        likely = [cookie.digest for cookie in self._cookies.likely(cookies) if cookie.digest]
+        own = list(dict.fromkeys(cookie.digest for cookie in cookies if cookie.digest))
+        given = [one for one in own if one in self._shared.issued or one in self._shared.ties]
         if cause == LOGIN:
-            return own
-        issued = tuple(one for one in own if one in self._shared.issued)
-        parts = claim.cookies[-1].parts if claim.cookies else ()
-        return issued or tuple(cookie.digest for cookie in claim.cookies if cookie.digest and cookie.parts == parts)[:1]
+            return {one: LOGIN if one in given or one in likely else UNKNOWN for one in own}
+        return dict.fromkeys(given, ISSUED) or dict.fromkeys(likely, cause)
 
     async def end(self, ending: Ending, deadline: Deadline) -> None:
         """End a login and its session cookies, tell the other workers, and keep for two minutes what a click needs.
@@ -356,8 +361,7 @@ class Ledger:
         ends: dict[str, Record] = {}
         if ending.handle is not None:
             ends[f"ended:{ending.handle.key}"] = {"by": ending.by, **word}
-        for one in ending.digests:
-            cause = ISSUED if ending.cause == UNKNOWN and one in self._shared.issued else ending.cause
+        for one, cause in ending.digests.items():
             ends[cookie_key(one)] = {"by": "buried", **word, "of": cause}
         if not ends and not ending.shortly:
             return

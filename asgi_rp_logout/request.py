@@ -154,9 +154,10 @@ class Request:
         carried = next(_values_of(self.own.login, header), None) is not None
         if cookies is None:
             return Claim(in_session, later=later, carried=carried, excess=True)
-        authorization = header_values(self.headers, b"authorization")
-        bearers = session_cookies.bearers(authorization[0]) if len(authorization) == 1 else ()
-        return Claim(in_session or next(handles, None), tuple(cookies), later, carried, tuple(bearers))
+        said = [one for one in header_values(self.headers, b"authorization") if one.lstrip()[:6].lower() == "bearer"]
+        bearers = session_cookies.bearers(said[0]) if said else ()
+        excess = len(said) > 1  # which of them the application reads cannot be told
+        return Claim(in_session or next(handles, None), tuple(cookies), later, carried, tuple(bearers), excess)
 
 
 def _values_of(name: str, header: str) -> Iterator[str]:

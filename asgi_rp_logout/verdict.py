@@ -86,12 +86,15 @@ class Handle:
 
     @classmethod
     def tied(cls, record: Record | None) -> Handle | None:
-        """Read the handle that a session cookie is tied to; its text is not in the store."""
+        """Read the handle that a session cookie is tied to; its text is not in the store. Raises ``StoreError``."""
         parts = record.get("login") if record is not None else None
         if not parts:
             return None
-        key, at, made, sid, sub = parts
-        return cls("", float(at), float(made), str(sid), str(sub), str(key))
+        try:
+            key, at, made, sid, sub = parts
+            return cls("", float(at), float(made), str(sid), str(sub), str(key))
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"a record is malformed: {type(error).__name__}", code="record") from error
 
     @property
     def tie(self) -> Record:
@@ -146,8 +149,8 @@ class Verdict:
     was a logout of this application only, ``named`` which provider the application named for it, ``wanted`` the page
     that was to come after it. ``dead`` are the session cookies not to be believed, ``dead_bearer`` says so of the
     bearer token. ``known`` is False if the store did not answer. ``until`` is when to ask again, by the monotonic
-    clock, and ``keys`` are those that were read. ``others`` are the logins that the session cookies of the request are
-    tied to, beside its own.
+    clock, and ``keys`` are those that were read. ``ties`` are the living logins that the session cookies of the request
+    are tied to, by their digests.
     """
 
     claim: Claim
@@ -165,7 +168,7 @@ class Verdict:
     known: bool = True
     until: float = field(default=float("inf"))
     keys: tuple[str, ...] = ()
-    others: tuple[Handle, ...] = ()
+    ties: Mapping[str, Handle] = field(default_factory=dict)
 
     @property
     def live(self) -> bool:
@@ -209,7 +212,7 @@ def _judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
         if own.ended is not None or unknown_beside_the_end:
             dead.append(cookie)
     verdict.dead = tuple(dead)
-    verdict.others = tuple(one.handle for one in said.values() if one.live and one.handle is not None)
+    verdict.ties = {digest: one.handle for digest, one in said.items() if one.live and one.handle is not None}
     if not verdict.live:
         _known_by_cookie(verdict, [said[cookie.digest] for cookie in claim.cookies if cookie.digest], said)
     return verdict
