@@ -146,7 +146,8 @@ class Verdict:
     was a logout of this application only, ``named`` which provider the application named for it, ``wanted`` the page
     that was to come after it. ``dead`` are the session cookies not to be believed, ``dead_bearer`` says so of the
     bearer token. ``known`` is False if the store did not answer. ``until`` is when to ask again, by the monotonic
-    clock, and ``keys`` are those that were read. ``others`` are the logins that the session cookies of the request are
+    clock, and ``keys`` are those that were read. ``plain`` says of a verdict that is kept that the
+    request can be handed on as it is. ``others`` are the logins that the session cookies of the request are
     tied to, beside its own.
     """
 
@@ -166,6 +167,7 @@ class Verdict:
     until: float = field(default=float("inf"))
     keys: tuple[str, ...] = ()
     others: tuple[Handle, ...] = ()
+    plain: bool = False
 
     @property
     def live(self) -> bool:
