@@ -104,8 +104,11 @@ class Exchange:
     async def fail(self) -> None:
         """Answer for an application that raised: its error page passes the session middleware, and what is dead stays.
 
-        So it would raise again at every request of a browser whose session it finds emptied.
+        So it would raise again at every request of a browser whose session it finds emptied. And what it has said of a
+        logout is not held back any longer.
         """
+        if self._held is not None:
+            await self._let_go(*self._held)
         if self.context.started or not self.verdict.hides:
             return
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
@@ -114,6 +117,8 @@ class Exchange:
 
     async def finish(self) -> None:
         """Step 6, once the response has gone."""
+        if self._held is not None:  # the application has left without a body
+            await self._let_go(*self._held)
         if self._ended is not None:
             await after_logout(self.settings, self._ended, self._asked)
 
