@@ -419,13 +419,14 @@ class Exchange:
         if end is not None and target == self._kept_target:  # the tombstone knows where to, and nothing more is written
             reference = trip_reference(end, way_back.state or "")
             return with_cookies(start, [own.setting(own.trip, reference, TRIP_LIFETIME)])
-        if not await self.ledger.put(way_back.trip_key, way_back.record, TRIP_LIFETIME, self.deadline):
+        record: Record = way_back.record if login is not None else {**way_back.record, "of": UNKNOWN}
+        if not await self.ledger.put(way_back.trip_key, record, TRIP_LIFETIME, self.deadline):
             return start
         return with_cookies(start, self._trip(way_back))
 
     def _end_of(self, login: Login | None) -> str | None:
         """Return the digest of the session cookie whose tombstone says all that is known of an anonymous logout."""
-        if login is not None or (self._ended is None and self.verdict.ended is None):
+        if login is not None or self._ended is None or self.verdict.ended is not None:
             return None
         return next(iter(self.ledger.revocable(self.verdict.claim, UNKNOWN)), None)
 

@@ -25,7 +25,7 @@ from .errors import StoreError
 from .ledger import Deadline, Ledger
 from .login import Login
 from .request import Request
-from .store import Record
+from .store import UNKNOWN, Record
 from .verdict import Handle, cookie_key, digest, login_from, login_record
 
 LATER_LIFETIME = 600.0
@@ -92,7 +92,9 @@ async def defer(
     record: Record = {"provider": mark.provider, "to": target, "login": None}
     if played:
         record |= {"plays": 1, "played": time.time(), "via": [request.method, request.path]}
-    if login is not None:
+    if login is None:
+        record["of"] = UNKNOWN  # such records push out none of somebody's
+    else:
         kept = login_record(login, Handle.new(login, time.time()), time.time())
         kept.pop("refresh_token", None)
         record["login"] = kept
