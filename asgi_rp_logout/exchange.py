@@ -31,7 +31,7 @@ from .ordinary import deletes_session, ordinary
 from .peek import Peek, is_worth_a_look
 from .protocol.cookie_values import Secret
 from .protocol.end_session import same_endpoint
-from .protocol.return_to import without_query
+from .protocol.return_to import origin_of, without_query
 from .providers.base import Provider
 from .request import Request
 from .resolve import resolve
@@ -264,7 +264,8 @@ class Exchange:
 
     def _is_at_ours(self, url: str | None) -> bool:
         """Return whether a provider is on this very origin: a browser comes back from it as from a page of ours."""
-        return own_target(self.settings, self.request, url) is not None
+        origin = origin_of(url) if url else None
+        return origin is not None and str(origin).encode("ascii") in self._origins()
 
     def through(self, send: Send) -> None:
         """Send through ``send`` from now on."""

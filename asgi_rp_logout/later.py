@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qs
 
 from ._asgi import Scope
@@ -26,7 +26,7 @@ from .ledger import Deadline, Ledger
 from .login import Login
 from .request import Request
 from .store import UNKNOWN, Record
-from .verdict import Handle, cookie_key, digest, login_from, login_record
+from .verdict import cookie_key, digest, login_from, login_parts
 
 LATER_LIFETIME = 600.0
 """Seconds for which a logout waits. Later than that a click is about something else."""
@@ -95,9 +95,7 @@ async def defer(
     if login is None:
         record["of"] = UNKNOWN  # such records push out none of somebody's
     else:
-        kept = login_record(login, Handle.new(login, time.time()), time.time())
-        kept.pop("refresh_token", None)
-        record["login"] = kept
+        record["login"] = login_parts(replace(login, refresh_token=None))
     if not await ledger.put(later_key(value), record, lifetime, deadline):
         return []
     return [request.own.setting(request.own.later, value, lifetime)]

@@ -100,7 +100,7 @@ def may_be_shared(headers: Headers) -> bool:
 
     An answer that says neither how long, nor how to ask again, is kept by no cache that is careful.
     """
-    if any(is_for_shared_caches(name) for name, _ in headers):
+    if any(is_for_shared_caches(name.lower()) for name, _ in headers):
         return True  # such a header outranks Cache-Control (RFC 9213, section 2.2)
     words = _words(b",".join(value for name, value in headers if name.lower() == b"cache-control"))
     lasting = any(name.lower() in (b"etag", b"last-modified", b"expires") for name, _ in headers)
@@ -108,8 +108,7 @@ def may_be_shared(headers: Headers) -> bool:
 
 
 def is_for_shared_caches(name: bytes) -> bool:
-    """Return whether a header is a Cache-Control of some shared caches' own (RFC 9213)."""
-    name = name.lower()
+    """Return whether a header, in lower case, is a Cache-Control of some shared caches' own (RFC 9213)."""
     return name.endswith(b"cdn-cache-control") or name in (b"surrogate-control", b"edge-control", b"x-accel-expires")
 
 

@@ -316,9 +316,13 @@ def _was_made_before(handle: Handle, iat: float | None, received: float) -> bool
 
 def login_record(login: Login, handle: Handle, now: float) -> Record:
     """Give the store's record of a login; ``now`` is when it is written, in seconds since the epoch."""
+    return {**login_parts(login), "at": handle.at, "kept": now}
+
+
+def login_parts(login: Login) -> Record:
+    """Return what is known of a login, as ``login_from`` reads it."""
     fields = ("provider", "iss", "sub", "sid", "id_token", "refresh_token", "logout_hint")
-    record: Record = {name: value for name in fields if (value := getattr(login, name)) is not None}
-    return {**record, "at": handle.at, "kept": now}
+    return {name: value for name in fields if (value := getattr(login, name)) is not None}
 
 
 def login_from(record: Record, ended: str | None = None) -> Login:
