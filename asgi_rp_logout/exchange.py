@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 
 import anyio
@@ -13,7 +14,7 @@ from .client import Client, client_of, comes_from_own_page, is_unasked
 from .context import Context, Mark
 from .detect import CHANGING, detect
 from .errors import ProviderError, RPLogoutError
-from .later import REPLAYED_FOR, Deferred, cancel, defer, play
+from .later import REPLAYED_FOR, Deferred, cancel, defer, later_key, later_record, play
 from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import (
@@ -79,6 +80,7 @@ class Exchange:
         self._asked: Provider | None = None
         self._sent_to: str | None = None
         self._is_replay = False
+        self._click: str | None = None
         self._failed = False
         self._own_start: Message = {}
         self._kept_target = self.verdict.wanted
@@ -167,7 +169,11 @@ class Exchange:
             self._kept_target = target if len(target or "") <= SHORT_TARGET else None
             via = [self.request.method, self.request.path] if len(self.request.path) <= SHORT_TARGET else None
             word |= {"to": self._kept_target, "via": via}
-        await end_login(self.ledger, self.request, self.verdict, login, word, self.deadline)
+        shortly: dict[str, Record] = {}
+        if login is not None and self._is_played_at_once(client):  # in the same batch as the end
+            self._click = secrets.token_urlsafe(32)
+            shortly[later_key(self._click)] = later_record(self.request, mark, login, target, played=True)
+        await end_login(self.ledger, self.request, self.verdict, login, word, self.deadline, shortly=shortly)
         empty_session(self.request)
         self._own_start = start
         waits = self.settings.defers(client)
@@ -388,18 +394,22 @@ class Exchange:
             return self._with_new_session(start), None  # the application goes there by itself
         if way_back.state is not None:
             start = await self._keep_trip(start, way_back, login, target)
-        if self._is_played_at_once(client, destination.url):
-            parts = (self.ledger, self.request, mark, login, target, self.deadline)
-            start = with_cookies(start, await defer(*parts, end=self._end_of(login), played=True))
+        if self._is_played_at_once(client) and not self._is_at_ours(destination.url):
+            start = with_cookies(start, await self._cookie_of_click(mark, login, target))
         answer = answer_for(client, start, destination, room, as_json=self.settings.for_fetch == "json")
         if answer is not None and is_too_long(answer[0], start):
             raise _no_room()
         return start, answer
 
-    def _is_played_at_once(self, client: Client, url: str) -> bool:
+    def _is_played_at_once(self, client: Client) -> bool:
         """Return whether this answer is the redirect that a second click may need once more."""
-        clicks = client is Client.NAVIGATION and not self._is_replay and comes_from_own_page(self.request.headers)
-        return clicks and not self._is_at_ours(url)
+        return client is Client.NAVIGATION and not self._is_replay and comes_from_own_page(self.request.headers)
+
+    async def _cookie_of_click(self, mark: Mark, login: Login | None, target: str | None) -> list[bytes]:
+        if self._click is not None:
+            return [self.request.own.setting(self.request.own.later, self._click, REPLAYED_FOR)]
+        parts = (self.ledger, self.request, mark, login, target, self.deadline)
+        return await defer(*parts, end=self._end_of(login), played=True)
 
     def _origins(self) -> frozenset[bytes]:
         return self.request.origins(self.settings.public_url)
@@ -407,7 +417,7 @@ class Exchange:
     def _cookies_to_come(self, client: Client, way_back: Return) -> list[bytes]:
         """Return cookies as long as those that may still be added to this answer."""
         own = self.request.own
-        later = [own.setting(own.later, "x" * 43, REPLAYED_FOR)] if self._is_played_at_once(client, "") else []
+        later = [own.setting(own.later, "x" * 43, REPLAYED_FOR)] if self._is_played_at_once(client) else []
         return [*self._trip(way_back), *later]
 
     def _trip(self, way_back: Return) -> list[bytes]:

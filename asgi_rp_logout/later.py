@@ -89,6 +89,14 @@ async def defer(
     if login is None and end is not None:
         return [request.own.setting(request.own.later, REFERENCE * (1 + played) + end, lifetime)]
     value = secrets.token_urlsafe(32)
+    record = later_record(request, mark, login, target, played=played)
+    if not await ledger.put(later_key(value), record, lifetime, deadline):
+        return []
+    return [request.own.setting(request.own.later, value, lifetime)]
+
+
+def later_record(request: Request, mark: Mark, login: Login | None, target: str | None, *, played: bool) -> Record:
+    """Return what is kept of a logout for later."""
     record: Record = {"provider": mark.provider, "to": target, "login": None}
     if played:
         record |= {"plays": 1, "played": time.time(), "via": [request.method, request.path]}
@@ -96,9 +104,7 @@ async def defer(
         record["of"] = UNKNOWN  # such records push out none of somebody's
     else:
         record["login"] = login_parts(replace(login, refresh_token=None))
-    if not await ledger.put(later_key(value), record, lifetime, deadline):
-        return []
-    return [request.own.setting(request.own.later, value, lifetime)]
+    return record
 
 
 async def _read(ledger: Ledger, value: str, deadline: Deadline) -> Record | None:
