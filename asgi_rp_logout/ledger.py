@@ -38,6 +38,7 @@ from .verdict import (
     before_key,
     cookie_key,
     digest,
+    end_of,
     judge,
     later_of,
     login_record,
@@ -349,7 +350,10 @@ class Ledger:
             if record is not None and "by" in record:
                 self._shared.ends.drop(key)
                 self._note(key)  # no verdict from before this moment holds
-                await self._delete(key, deadline)
+                if self.is_local:
+                    await self._delete(key, deadline)
+                else:  # other workers may know of the end: they need to be told that it is over
+                    await self._write({key: {"issued": time.time()}}, self._kept, deadline)
 
     # -- ending --------------------------------------------------------------------------------------------------
 
@@ -527,14 +531,14 @@ class Ledger:
     async def read(self, keys: Iterable[str], deadline: Deadline, *, vital: bool = False) -> dict[str, Record | None]:
         """Give the records of ``keys``, in one batch. Raises ``StoreError``."""
         keys, ends = list(dict.fromkeys(keys)), self._shared.ends
-        owed = ends.owed(keys)  # the store may take them while it answers
         records: dict[str, Record | None] = await self._guarded(
             lambda: self._get_many(keys), deadline, vital=vital, keys=len(keys)
         )
         if ends.owes:
             await self._write_owed(deadline)
-        for key, record in (owed | ends.owed(keys)).items():
-            records[key] = later_of(records[key], record) if key.startswith("before:") else record
+        # A replica may lag behind, and a store may lose what it has taken: what has ended here is ended here.
+        for key, record in ends.among(keys).items():
+            records[key] = later_of(records[key], record) if key.startswith("before:") else end_of(records[key], record)
         return records
 
     async def _get_many(self, keys: list[str]) -> dict[str, Record | None]:
@@ -615,7 +619,14 @@ class Ledger:
     async def _write_owed(self, deadline: Deadline) -> bool:
         """Write some of what the store has still to take; tell whether it took them."""
         ends, now = self._shared.ends, time.time()
-        some = [(key, end.record, max(end.until - now, 1.0)) for key, end in ends.to_write(now, AT_ONCE)]
+        owed = dict(ends.to_write(now, AT_ONCE))
+        befores = [key for key in owed if key.startswith("before:")]
+        try:  # another worker may have heard of a later end in the meantime
+            stored = await self._guarded(lambda: self._get_many(befores), deadline, vital=True) if befores else {}
+        except StoreError:
+            return False
+        merged = {key: later_of(stored[key], end.record) if key in stored else end.record for key, end in owed.items()}
+        some = [(key, merged[key], max(end.until - now, 1.0)) for key, end in owed.items()]
         taken = await self._put_each(some, deadline) if some else set()
         ends.take(taken)
         return len(taken) == len(some)

@@ -256,10 +256,7 @@ async def remember(
     old = verdict.login if verdict.live else None
     new = [one.digest for one in settings.session_cookies.issued(set_cookies_of(start)) if one.digest]
     now = await judge_again(ledger, verdict, deadline) if claim.digests else verdict
-    # Known by a session cookie alone and given another one: a login, which brings a companion and ends the one before.
-    # Unless that has ended meanwhile: it may have been a copy, whose slow request must not sign in again.
-    begins = verdict.by_cookie and not set(new).issubset(claim.digests) and now.ended is None
-    if old is not None and is_renewal(old, login) and not begins and verdict.handle is not None:
+    if old is not None and is_renewal(old, login) and verdict.handle is not None:
         handle, login = verdict.handle, renewed(login_from(verdict.record or {}), login)
     else:
         login = _completed(settings, login)

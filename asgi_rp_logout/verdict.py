@@ -250,7 +250,7 @@ def _of_cookie(digest: str, claim: Claim, records: Mapping[str, Record | None]) 
         _judge_handle(verdict, handle, records)
         if verdict.login is not None:
             verdict.login = without_tokens(verdict.login)
-    elif record is not None:
+    elif record is not None and "issued" not in record:
         _read_tombstone(verdict, record)
     return verdict
 
@@ -293,6 +293,18 @@ def covering(record: Record | None, handle: Handle) -> list[Any] | None:
         if meant and _was_made_before(handle, entry[0], float(entry[1])):
             return list(entry)
     return None
+
+
+def end_of(stored: Record | None, end: Record) -> Record:
+    """Give what holds of a login or a session cookie whose ``end`` is known here, and that a store tells something of.
+
+    A value lives again if it was issued anew since, to a login or to somebody unknown.
+    """
+    if stored is None or "by" in stored:
+        return stored or end
+    tie = Handle.tied(stored)
+    since = tie.made if tie is not None else float(stored.get("issued", 0))
+    return stored if since >= float(end["at"]) else end
 
 
 def later_of(record: Record | None, other: Record | None) -> Record:
