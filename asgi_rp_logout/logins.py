@@ -252,20 +252,23 @@ async def remember(
 
     Gives the cookies to set: none if the handle went into the session.
     """
-    session, claim = request.live_session(), verdict.claim
+    session = request.live_session()
     old = verdict.login if verdict.live else None
     new = [one.digest for one in settings.session_cookies.issued(set_cookies_of(start)) if one.digest]
-    now = await judge_again(ledger, verdict, deadline) if claim.digests else verdict
-    if old is not None and is_renewal(old, login) and verdict.handle is not None:
+    now = await judge_again(ledger, verdict, deadline)
+    renews = old is not None and is_renewal(old, login)
+    if renews and verdict.handle is not None:
         handle, login = verdict.handle, renewed(login_from(verdict.record or {}), login)
+        whose = handle if now.ended is not None else None  # ended meanwhile, and so is what its answer sets
     else:
         login = _completed(settings, login)
         _check_audience(settings, ledger, login)
         handle = Handle.new(login, time.time())
         whose = _login_beside(verdict, handle)
-        if whose is not None:
-            await ledger.tie(whose, new, deadline)
-            return []
+    if whose is not None:
+        await ledger.tie(whose, new, deadline)
+        return []
+    if not renews:
         await _replace(ledger, request, verdict, new, deadline)
     await ledger.remember(handle, login, _own_digests(verdict, now, handle, new), deadline)
     if not handle.text:  # renewed by a request that only the session cookie tells of: it gets no companion
