@@ -492,7 +492,7 @@ class Ledger:
                 return None
             # Two workers that were told at once have read the same record: who wrote last must not lose the other's.
             try:
-                stored = await self.read(records, deadline, vital=True)
+                stored = await self._stored(records, deadline)
             except StoreError:
                 return None
             lost = {key: merged for key in records if (merged := later_of(stored[key], records[key])) != stored[key]}
@@ -540,6 +540,12 @@ class Ledger:
         for key, record in ends.among(keys).items():
             records[key] = later_of(records[key], record) if key.startswith("before:") else end_of(records[key], record)
         return records
+
+    async def _stored(self, keys: Iterable[str], deadline: Deadline) -> dict[str, Record | None]:
+        """Give the records of ``keys`` as the store has them, whatever is known here. Raises ``StoreError``."""
+        keys = list(keys)
+        found: dict[str, Record | None] = await self._guarded(lambda: self._get_many(keys), deadline, vital=True)
+        return found
 
     async def _get_many(self, keys: list[str]) -> dict[str, Record | None]:
         if not self._in_turn:
@@ -622,7 +628,7 @@ class Ledger:
         owed = dict(ends.to_write(now, AT_ONCE))
         befores = [key for key in owed if key.startswith("before:")]
         try:  # another worker may have heard of a later end in the meantime
-            stored = await self._guarded(lambda: self._get_many(befores), deadline, vital=True) if befores else {}
+            stored = await self._stored(befores, deadline) if befores else {}
         except StoreError:
             return False
         merged = {key: later_of(stored[key], end.record) if key in stored else end.record for key, end in owed.items()}
