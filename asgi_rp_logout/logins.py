@@ -374,14 +374,15 @@ async def forget(ledger: Ledger, request: Request, verdict: Verdict, deadline: D
 
 
 async def judge_again(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Verdict:
-    """Give the verdict of this moment: a login may have ended while the application was at work on the request."""
+    """Give the verdict of this moment if something has died while the application was at work, else the same one."""
     if verdict.ended is not None or not verdict.claim.keys:
         return verdict
     try:
         now = await ledger.judge(verdict.claim, deadline)
     except StoreError:
         now = ledger.judge_here(verdict.claim)
-    return now if now.hides else verdict
+    more = not set(now.dead).issubset(verdict.dead) or (now.dead_bearer and not verdict.dead_bearer)
+    return now if now.ended is not None or more else verdict
 
 
 async def lift_reissued(ledger: Ledger, claim: Claim, issued: Iterable[str], deadline: Deadline) -> None:

@@ -265,6 +265,7 @@ async def test_inside_what_was_noted_before_the_login_is_not_everybodys(anonymou
     browser = Browser(app)
     if anonymous_first:
         await Browser(app).get("/")
+        await Browser(app).get("/password")
     await browser.get("/password")
     await browser.get("/link")
     thief = browser.copy()
@@ -302,10 +303,17 @@ async def test_a_refresh_with_a_stolen_cookie_brings_no_companion_of_its_login(
 
 @STORES
 @pytest.mark.parametrize("companion", [True, False])
-@pytest.mark.parametrize("path", ["/refresh", "/other"])
-async def test_a_slow_refresh_signs_nobody_in_past_a_logout(store: Any, companion: bool, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "remembered"), [("/refresh", True), ("/other", True), ("/refresh", False), ("/same", False)]
+)
+async def test_a_slow_refresh_signs_nobody_in_past_a_logout(
+    store: Any, companion: bool, path: str, remembered: bool
+) -> None:
     site = Opaque(store=store())
-    victim, mallory = await site.signed_in("alice"), await site.signed_in("mallory")
+    victim, mallory = (
+        await site.signed_in("alice", sid="s-alice" if remembered else ""),
+        await site.signed_in("mallory"),
+    )
     own = {"rp_login": mallory.cookies["rp_login"]} if companion else {}
     thief = Browser(site.app, {"session": victim.cookies["session"], **own})
     await site.while_it_waits(thief, f"{path}?slow&refresh", victim)
@@ -544,7 +552,6 @@ async def test_a_value_that_another_worker_has_issued_anew_lives_at_all_of_them(
         for one, other in ((here, there), (there, here)):
             again = await one.signed_in("alice", value="derived-id-of-alice", sid=f"s{turn}" if remembered else "")
             assert [await site.who(**again.cookies) for site in (one, other)] == ["alice", "alice"]
-            again.app = other.app
             await again.post("/logout")
             assert [await site.who(session="derived-id-of-alice") for site in (one, other)] == ["nobody", "nobody"]
 
@@ -628,3 +635,31 @@ async def test_a_cookie_that_changes_does_not_get_away_under_a_login_of_the_thie
     else:
         await site.end("alice")
     assert await site.who(session=new) == "nobody"
+
+
+@pytest.mark.parametrize("slow", [True, False])
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_dead_cookie_of_ones_own_gets_no_answer_past_the_end_of_a_stolen_one(
+    slow: bool, remembered: bool
+) -> None:
+    """What is dead is taken out of the request, and its answer is looked at as any other's."""
+    site = Opaque()
+    victim, thief = await site.signed_in("alice", sid="s" if remembered else ""), await site.signed_in("mallory")
+    own, stolen = thief.cookies["session"], victim.cookies["session"]
+    await thief.post("/logout")
+    answers: list[Answer] = []
+
+    async def ask() -> None:
+        path = "/other?slow" if slow else "/other"
+        answers.append(await call(site.app, http_scope(path, headers={"cookie": f"session={own}; session={stolen}"})))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        if slow:
+            await site.arrived.wait()
+            await victim.post("/logout")
+            site.go_on.set()
+    if not slow and remembered:
+        await victim.post("/logout")
+    if slow or remembered:
+        assert await site.who(session=answers[0].cookies().get("session", "")) == "nobody"
