@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 from typing import Any
 
 from . import journal
 from ._asgi import Headers, Scope, Send, respond
 from .ledger import Deadline, Ledger
-from .logins import anonymous_part, renew_session
+from .logins import MOST_ANONYMOUS_KEYS, anonymous_part, renew_session
 from .request import HANDLE_IN_SESSION, OwnCookies, Request
 from .settings import Settings
 from .verdict import Claim, Handle, Verdict
+
+_IDENTIFYING = (b"cookie", b"authorization")
 
 
 class Arrivals:
@@ -43,6 +46,12 @@ class Arrivals:
                 return text
         said = secrets_said(scope["headers"])
         return (said, "", scope.get("scheme")) if said else None
+
+    def note_session(self, scope: Scope, session: dict[str, Any]) -> None:
+        """Note the keys of a session that nobody has brought: middlewares around us put them into every session."""
+        names = self._ledger.in_every_session
+        if len(names) < MOST_ANONYMOUS_KEYS and not any(name in _IDENTIFYING for name, _ in scope["headers"]):
+            names.update(itertools.islice(session, MOST_ANONYMOUS_KEYS - len(names)))
 
     async def verdict(self, request: Request, deadline: Deadline) -> Verdict | None:
         """Give the verdict about a request, at most ``freshness`` old; None if there is nothing to judge."""

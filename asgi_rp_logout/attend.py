@@ -62,6 +62,10 @@ class Attendant:
                 if verdict is None or verdict.hides or verdict.claim.later is not None:
                     return None
                 context.recalled = verdict.login
+            elif session:
+                self._arrivals.note_session(scope, session)
+        elif session:
+            self._arrivals.note_session(scope, session)
         return self.scanning(send, context, (scope, path, session, verdict, None))
 
     def scanning(self, send: Send, context: Context, arrived: Arrived | None) -> Send:
@@ -117,6 +121,8 @@ class Attendant:
             deadline = Deadline()
             verdict = await self._arrivals.verdict(request, deadline) if self.entries else None
             if verdict is None:
+                if request.session:
+                    self._arrivals.note_session(scope, request.session)
                 await self._pass_on(request, receive, send, context, None)
             elif not verdict.known and self._settings.deny and is_recognisable(verdict):
                 await refuse_for_now(send)

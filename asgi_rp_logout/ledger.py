@@ -100,6 +100,7 @@ class _Shared:
         self.guard = Guard()
         self.ends = EndsHere()
         self.issued = Fingerprints(65_536)
+        self.in_every_session: set[str] = set()
         self.ties: OrderedDict[str, Handle] = OrderedDict()
         self.count = 0
         self.fresh_for = 0.0
@@ -174,6 +175,11 @@ class Ledger:
     def ended_at(self) -> float:
         """When the last login ended in this process, by the monotonic clock."""
         return self._shared.ended_at
+
+    @property
+    def in_every_session(self) -> set[str]:
+        """The names of keys that were in the session of somebody who came without any cookie."""
+        return self._shared.in_every_session
 
     # -- looking up ----------------------------------------------------------------------------------------------
 
@@ -283,8 +289,6 @@ class Ledger:
     async def remember(self, handle: Handle, login: Login, digests: Iterable[str], deadline: Deadline) -> bool:
         """Write a login, and tie session cookies to it by their digests; tell whether the store took it."""
         ties = dict.fromkeys(digests, handle)
-        if any((known := self._shared.ties.get(one)) is not None and known.key != handle.key for one in ties):
-            journal.same_value(self.advised)
         self._tie(ties)
         key = f"login:{handle.key}"
         records: dict[str, Record] = {key: login_record(login, handle, time.time())}
@@ -305,9 +309,9 @@ class Ledger:
             self._tie(new)
             await self._write({cookie_key(one): handle.tie for one in new}, self._kept, deadline)
 
-    def is_tied(self, claim: Claim) -> bool:
-        """Tell whether this process knows a session cookie of a request as that of a login, without the store."""
-        return any(one in self._shared.ties for one in claim.digests)
+    def is_tied(self, digests: Iterable[str]) -> bool:
+        """Tell whether this process knows a session cookie as that of a login, by its digest, without the store."""
+        return any(one in self._shared.ties for one in digests)
 
     def note_issued(self, cookies: Iterable[Secret]) -> None:
         """Note that the application has issued session cookies: their end is nobody's invention."""

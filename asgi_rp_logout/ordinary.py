@@ -11,7 +11,7 @@ from .context import Context
 from .later import cancel
 from .ledger import Deadline, Ledger
 from .login import Login
-from .logins import forget, judge_again, keep_handle, lift_reissued, remember, renew_session, writes_session
+from .logins import forget, is_emptied, judge_again, keep_handle, lift_reissued, remember, renew_session, writes_session
 from .messages import HEADERS_AT_MOST, headers_of, may_be_shared, set_cookies_of, with_cookies, without_cookies
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
@@ -43,7 +43,7 @@ async def ordinary(
         # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
         renew_session(request)
         return without_cookies(start, settings.session_cookies.sets)
-    if deletes_session(settings, request, start):
+    if not context.handled and deletes_session(settings, request, start):
         journal.deletes_session(ledger.advised, request, verdict)
     keep_handle(request, verdict)
     if has_just_ended(ledger) and _begins(request):
@@ -101,9 +101,9 @@ def _begins(request: Request) -> bool:
 
 
 def deletes_session(settings: Settings, request: Request, start: Message) -> bool:
-    """Return whether an answer deletes a session cookie and sets none, or leaves the session around us empty."""
+    """Return whether an answer deletes a session cookie and sets none, or empties the session around us."""
     lines = [line for line in set_cookies_of(start) if settings.session_cookies.has(name_set_by(line))]
-    return bool(lines and all(map(is_deletion, lines))) or bool(request.session and not request.live_session())
+    return bool(lines and all(map(is_deletion, lines))) or is_emptied(request.session, request.live_session())
 
 
 async def _remembering(
