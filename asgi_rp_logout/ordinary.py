@@ -12,7 +12,15 @@ from .later import cancel
 from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import forget, is_emptied, judge_again, keep_handle, lift_reissued, remember, renew_session, writes_session
-from .messages import HEADERS_AT_MOST, headers_of, may_be_shared, set_cookies_of, with_cookies, without_cookies
+from .messages import (
+    HEADERS_AT_MOST,
+    clears_cookies,
+    headers_of,
+    may_be_shared,
+    set_cookies_of,
+    with_cookies,
+    without_cookies,
+)
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings
@@ -103,7 +111,8 @@ def _begins(request: Request) -> bool:
 def deletes_session(settings: Settings, request: Request, start: Message) -> bool:
     """Return whether an answer deletes a session cookie and sets none, or empties the session around us."""
     lines = [line for line in set_cookies_of(start) if settings.session_cookies.has(name_set_by(line))]
-    return bool(lines and all(map(is_deletion, lines))) or is_emptied(request.session, request.live_session())
+    deleted = all(map(is_deletion, lines)) if lines else clears_cookies(start)
+    return deleted or is_emptied(request.session, request.live_session())
 
 
 async def _remembering(
