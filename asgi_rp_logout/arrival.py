@@ -50,7 +50,7 @@ class Arrivals:
     def note_session(self, scope: Scope, session: dict[str, Any]) -> None:
         """Note the keys of a session that nobody has brought: middlewares around us put them into every session."""
         names = self._ledger.in_every_session
-        if len(names) < MOST_ANONYMOUS_KEYS and not any(name in _IDENTIFYING for name, _ in scope["headers"]):
+        if len(names) < MOST_ANONYMOUS_KEYS and not any(name.lower() in _IDENTIFYING for name, _ in scope["headers"]):
             names.update(itertools.islice(session, MOST_ANONYMOUS_KEYS - len(names)))
 
     async def verdict(self, request: Request, deadline: Deadline) -> Verdict | None:
