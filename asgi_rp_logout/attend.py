@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from . import journal
-from ._asgi import ASGIApp, Message, Receive, Scope, Send, respond, route_path
+from ._asgi import ASGIApp, Message, Receive, Scope, Send, respond, route_path, without_header
 from .arrival import Arrivals, is_recognisable, make_anonymous, refuse_for_now
 from .client import Client, client_of, comes_from_own_page, is_prefetch, plays_deferred
 from .context import SCOPE_KEY, Context, current
@@ -137,13 +137,16 @@ class Attendant:
             await respond(send, 503, [(b"cache-control", b"no-store")])
             return
         deadline = Deadline()
-        verdict = await self._arrivals.fresh_verdict(request, deadline) if self.entries else None
+        verdict = await self._arrivals.fresh_verdict(request, deadline)
         exchange = Exchange(self._settings, self._ledger, request, context, send, verdict, deadline)
         show(context, exchange.verdict)
         make_anonymous(self._settings, request, exchange.verdict)
         if await self._play(exchange) or (exchange.is_second_click() and await exchange.second_click()):
             return
         await exchange.recall()
+        if self._settings.defers(client_of(request.method, request.headers)):
+            # What is compressed cannot be looked into: see peek.py.
+            request.scope["headers"] = without_header(request.scope["headers"], b"accept-encoding")
         await self.app(request.scope, receive, exchange.send)
 
     async def _hand_on(

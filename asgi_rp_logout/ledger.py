@@ -303,8 +303,6 @@ class Ledger:
     async def remember(self, handle: Handle, login: Login, digests: Iterable[str], deadline: Deadline) -> bool:
         """Write a login, and tie session cookies to it by their digests; tell whether the store took it."""
         ties = dict.fromkeys(digests, handle)
-        if any((known := self._shared.ties.get(one)) is not None and known.key != handle.key for one in ties):
-            journal.same_value(self.advised)
         self._tie(ties)
         key = f"login:{handle.key}"
         records: dict[str, Record] = {key: login_record(login, handle, time.time())}
@@ -325,10 +323,9 @@ class Ledger:
             self._tie(new)
             await self._write({cookie_key(one): handle.tie for one in new}, self._kept, deadline)
 
-    def is_tied(self, verdict: Verdict) -> bool:
-        """Tell whether this process knows a session cookie of a request as that of a login, without the store."""
-        living = [cookie.digest for cookie in verdict.claim.cookies if cookie not in verdict.dead]
-        return any(one in self._shared.ties for one in (*living, *verdict.claim.bearers))
+    def is_tied(self, digests: Iterable[str]) -> bool:
+        """Tell whether this process knows a session cookie as that of a login, by its digest, without the store."""
+        return any(one in self._shared.ties for one in digests)
 
     def note_issued(self, cookies: Iterable[Secret]) -> None:
         """Note that the application has issued session cookies: their end is nobody's invention."""

@@ -15,6 +15,7 @@ from .login import Login
 from .logins import (
     forget,
     hides_session,
+    is_emptied,
     judge_again,
     keep_handle,
     lift_reissued,
@@ -23,7 +24,15 @@ from .logins import (
     renew_session,
     writes_session,
 )
-from .messages import HEADERS_AT_MOST, headers_of, may_be_shared, set_cookies_of, with_cookies, without_cookies
+from .messages import (
+    HEADERS_AT_MOST,
+    clears_cookies,
+    headers_of,
+    may_be_shared,
+    set_cookies_of,
+    with_cookies,
+    without_cookies,
+)
 from .protocol.cookie_values import Secret
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
@@ -60,7 +69,7 @@ async def ordinary(
         if hides_session(request, now):
             renew_session(request)
         return without_cookies(start, settings.session_cookies.sets)
-    if deletes_session(settings, request, start):
+    if not context.handled and deletes_session(settings, request, start):
         journal.deletes_session(ledger.advised, request, verdict)
     keep_handle(request, verdict)
     if has_just_ended(ledger) and _begins(request):
@@ -118,9 +127,10 @@ def _begins(request: Request) -> bool:
 
 
 def deletes_session(settings: Settings, request: Request, start: Message) -> bool:
-    """Return whether an answer deletes a session cookie and sets none, or leaves the session around us empty."""
+    """Return whether an answer deletes a session cookie and sets none, or empties the session around us."""
     lines = [line for line in set_cookies_of(start) if settings.session_cookies.has(name_set_by(line))]
-    return bool(lines and all(map(is_deletion, lines))) or bool(request.session and not request.live_session())
+    deleted = all(map(is_deletion, lines)) if lines else clears_cookies(start)
+    return deleted or is_emptied(request.session, request.live_session())
 
 
 async def _remembering(
