@@ -31,9 +31,10 @@ ROOM = 2048
 """Bytes that all deletions of one answer may take, whatever the request names."""
 MOST_SECRETS = 16
 """Session cookies that a request may bring, one in chunks counted as one."""
-_MOST_MENTIONS = 128
-_LONGEST = 4 * 4096
-"""Characters of the longest value that browsers keep (RFC 6265bis, section 5.6), each of them escaped."""
+_MOST_MENTIONS = 64
+"""Places that name one, chunks included. Libraries make a chunk of two kilobytes at least."""
+_LONGEST = 8000
+"""Characters of a session cookie. Browsers keep 4096, with its name, and few servers take a line longer than this."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
@@ -43,6 +44,7 @@ _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z](?
 # What WebOb takes for a part of a name or of a value.
 _WEBOB = r"A-Za-z0-9_~!@#$%^&*()+=\-`.?|:/{}<>'"
 _BEGIN = rf"(?:(?<![{_WEBOB}])|(?<=GMT))"
+_PLAIN = re.compile(rf"[{_WEBOB}]*")
 _PIECE = re.compile(r"[^;]*")
 _WIDE = re.compile(r"[^;]*(?:;(?! )[^;]*)*")
 _WORD = re.compile(r'"[^\\"]*(?:\\.[^\\"]*)*"|[^\s;]*', re.DOTALL)
@@ -146,11 +148,20 @@ def _spelled(text: str) -> str:
 _Values = tuple[str, ...]
 
 
-def _values_at(header: str, begin: int) -> _Values:
-    """Return what is read there by the parsers that split at ";", by BlackSheep, the standard library, and WebOb."""
-    found = (one.match(header, begin) for one in (_PIECE, _WIDE, _WORD, _RUN))
-    piece, *others = (match[0].strip().rstrip("; ") if match else "" for match in found)
-    return (piece, *(value if 0 < len(value) <= _LONGEST else piece for value in others))
+def _values_at(header: str, begin: int) -> tuple[_Values, int]:
+    """Return what is read there, and how many characters that took.
+
+    It is read by the parsers that split at ";", by BlackSheep, the standard library, and WebOb.
+    """
+    plain = _PLAIN.match(header, begin)
+    if plain is not None and header[plain.end() : plain.end() + 2] in ("; ", ";", ""):
+        return (plain[0],) * 4, len(plain[0])  # nothing in it is read in another way by any of them
+    stop = begin + _LONGEST + 1
+    found = (one.match(header, begin, stop) for one in (_PIECE, _WIDE, _WORD, _RUN))
+    piece, *others = (match[0] if match else "" for match in found)
+    room = len(piece) + sum(len(value) for value in set(others) if value != piece)
+    piece, *others = (value.strip().rstrip("; ") for value in (piece, *others))
+    return (piece, *(value if 0 < len(value) <= _LONGEST else piece for value in others)), room
 
 
 def _without_pieces(header: str, begins: Iterable[int]) -> str:
@@ -185,8 +196,11 @@ class CookieSet:
         prefixes = "|".join(map(_spelled, PREFIXES))
         names = "|".join(_spelled(cookie.base_name) for cookie in cookies)
         first = re.escape("".join({"_", "%", *(cookie.base_name[0] for cookie in cookies)}))
-        name = rf"(?=[{first}]){_BEGIN}((?:{prefixes})?(?:{names}){_END})"
-        self._mention = re.compile(rf"{name}\s*=\s*") if cookies else None
+        name = rf"(?:{prefixes})?(?:{names})"
+        self._mention = re.compile(rf"(?=[{first}]){_BEGIN}({name}{_END})\s*=\s*") if cookies else None
+        # What stands between two ";" and begins with such a name: nearly everything that names one.
+        chunk = r"(?:-[0-9]+|(?:\.|_|__|_C)[0-9]{1,3})"
+        self._plainly = re.compile(rf"(?:^|;)\s*{name}{chunk}?\s*=[^;]*") if cookies else None
 
     def has(self, name: str) -> bool:
         """Return whether ``name`` is one of the cookies, under a prefix or as a chunk too."""
@@ -251,22 +265,33 @@ class CookieSet:
 
     def without_any(self, header: str) -> str:
         """Return a Cookie header's value without everything that names one of these cookies."""
-        return _without_pieces(header, [begin for _, begin in self._named(header)])
+        left = self._plainly.sub("", header).lstrip("; ") if self._plainly else header
+        return _without_pieces(left, [begin for _, begin in self._named(left, once=True)])
 
-    def _named(self, header: str) -> Iterator[tuple[str, int]]:
-        """Yield the name of every mention, decoded, and where its value begins."""
-        for match in self._mention.finditer(header) if self._mention else ():
+    def _named(self, header: str, *, once: bool = False) -> Iterator[tuple[str, int]]:
+        """Yield the name of every mention, decoded, and where its value begins; ``once`` between two ";"."""
+        at = 0
+        while self._mention and (match := self._mention.search(header, at)):
+            at = match.end()
             name = unquote(match[1])
             if self.has(name):
-                yield name, match.end()
+                yield name, at
+                if once and (at := header.find(";", at)) < 0:
+                    return
 
     def _read(self, header: str) -> list[_Mention] | None:
         mentions: list[_Mention] = []
+        whole: set[str] = set()
         room = _LONGEST + 4 * len(header)
         for name, begin in self._named(header):
-            values = _values_at(header, begin)
-            room -= sum(map(len, set(values)))
-            if len(mentions) == _MOST_MENTIONS or room < 0 or len(values[0]) > _LONGEST:
+            end = header.find(";", begin)
+            if (end if end >= 0 else len(header)) - begin > _LONGEST or len(mentions) == _MOST_MENTIONS:
+                return None
+            values, read = _values_at(header, begin)
+            room -= read
+            if name in self._names:
+                whole.add(values[0])
+            if room < 0 or len(whole) > MOST_SECRETS:
                 return None
             mentions.append(_Mention(name, begin, values))
         return mentions
@@ -296,10 +321,11 @@ class CookieSet:
                 groups.setdefault(chunk[:2], {})[name] = chunk[2]
         for (whole, separator), numbers in groups.items():
             for names in _orders(whole, separator, numbers, whole in values):
+                plain = all(len({*values[name][0], *values[name][-1]}) == 1 for name in names)
                 ways = [
                     tuple((name, values[name][which][parser]) for name in names)
-                    for which in (0, -1)
-                    for parser in range(len(values[names[0]][0]))
+                    for which in ((0,) if plain else (0, -1))
+                    for parser in range(1 if plain else len(values[names[0]][0]))
                 ]
                 yield from dict.fromkeys(ways)
 
