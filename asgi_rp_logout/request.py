@@ -11,13 +11,17 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ._asgi import Headers, Scope, header_values
-from .protocol.cookies import CookieSet, parse_cookies
+from .protocol.cookies import MOST_SECRETS, CookieSet, parse_cookies
 from .protocol.return_to import origin_of, public_base
 from .verdict import Claim, Handle
+
+_OWN = "rp_l"
+"""What the names of the cookies have in common that are looked for in every request."""
 
 HANDLE_IN_SESSION = "_rp_login"
 APART_IN_SESSION = "_rp_apart"
@@ -149,9 +153,11 @@ class Request:
         """Gather everything in the request that says who it is."""
         in_session = Handle.parse(self.session.get(HANDLE_IN_SESSION)) if self.session else None
         cookies = session_cookies.secrets(header := self.cookie_header)
-        handles = (handle for value in _values_of(self.own.login, header) if (handle := Handle.parse(value)))
-        later = next(_values_of(self.own.later, header), None)
-        carried = next(_values_of(self.own.login, header), None) is not None
+        own = header if _OWN in header else ""
+        companions = list(islice(_values_of(self.own.login, own), MOST_SECRETS))
+        handles = (handle for value in companions if (handle := Handle.parse(value)))
+        later = next(_values_of(self.own.later, own), None)
+        carried = bool(companions)
         if cookies is None:
             return Claim(in_session, later=later, carried=carried, excess=True)
         authorization = header_values(self.headers, b"authorization")

@@ -138,7 +138,7 @@ async def test_long_cookies_are_kept_by_their_digest_and_weighed() -> None:
         len(part) for one in ledger._strangers.entries.values() for c in one.claim.cookies for _, part in c.parts
     )
     assert VERDICT_BYTES // 2 < kept <= VERDICT_BYTES
-    assert all(len(key[0]) == 64 for key in ledger._strangers.entries)
+    assert all(len(key[0]) == 32 for key in ledger._strangers.entries)
 
 
 def test_reading_cookies_takes_time_that_is_linear_in_their_length() -> None:
