@@ -25,7 +25,7 @@ from .errors import StoreError
 from .ledger import Deadline, Ledger
 from .login import Login
 from .request import Request
-from .store import Record
+from .store import UNKNOWN, Record
 from .verdict import Handle, cookie_key, digest, login_from, login_record
 
 LATER_LIFETIME = 600.0
@@ -42,6 +42,9 @@ REFERENCE = "~"
 """What the cookie of an anonymous logout begins with, twice if its answer played it: see ``defer``."""
 
 _LONGEST_REFERENCE = 80
+
+SHORT = 100
+"""Characters of a path that are kept of a logout by nobody known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +86,21 @@ async def defer(
 
     Takes what the logout is about, the application's own redirect target, whether this answer plays it, and ``end``:
     the digest of the session cookie whose tombstone says all that there is to know, if nobody is known. Nothing more is
-    written then: anybody can send such a logout. Returns the cookies to set: none if the store did not take it.
+    written then: anybody can send such a logout. Without such a cookie, one small record is written for the next page,
+    and none for a second click. Returns the cookies to set: none if the store did not take it.
     """
     lifetime = REPLAYED_FOR if played else LATER_LIFETIME
     if login is None and end is not None:
         return [request.own.setting(request.own.later, REFERENCE * (1 + played) + end, lifetime)]
+    if login is None and played:
+        return []
     value = secrets.token_urlsafe(32)
     record: Record = {"provider": mark.provider, "to": target, "login": None}
     if played:
         record |= {"plays": 1, "played": time.time(), "via": [request.method, request.path]}
-    if login is not None:
+    if login is None:
+        record |= {"of": UNKNOWN, "to": target if len(target or "") <= SHORT else None}
+    else:
         kept = login_record(login, Handle.new(login, time.time()), time.time())
         kept.pop("refresh_token", None)
         record["login"] = kept

@@ -57,6 +57,9 @@ VERDICT_BYTES = 4 * 1024 * 1024
 TIES = 8192
 """Session cookies whose login is known without a look at the store."""
 
+FRESH = 65_536
+"""Ends that are compared with verdicts one by one; with more within ``freshness``, older verdicts do not hold."""
+
 AT_ONCE = 20
 """Ends that are written after an outage in one go."""
 
@@ -104,6 +107,7 @@ class _Shared:
         self.count = 0
         self.fresh_for = 0.0
         self.fresh: OrderedDict[str, float] = OrderedDict()
+        self.stale_at = float("-inf")  # no verdict from before holds, whatever it is about
         self.ended_at = float("-inf")  # by the monotonic clock
         self.writer: asyncio.Task[None] | None = None
 
@@ -183,8 +187,10 @@ class Ledger:
         if verdict is None or verdict.until < time.monotonic():
             return None
         asked, shared = verdict.until - self.freshness, self._shared
-        if shared.ended_at > asked and any(shared.fresh.get(name, asked) > asked for name in verdict.keys):
-            return None
+        if shared.ended_at > asked:
+            fresh = shared.fresh
+            if shared.stale_at >= asked or any(fresh.get(name, asked) > asked for name in verdict.keys):
+                return None
         return verdict
 
     def last_known(self, key: object) -> Verdict | None:
@@ -587,7 +593,9 @@ class Ledger:
         shared.fresh.move_to_end(key)
         # No verdict is older than ``freshness``. Two that are go for each one that comes, so they cannot pile up.
         for oldest in tuple(itertools.islice(shared.fresh, 2)):
-            if shared.fresh[oldest] < now - shared.fresh_for:
+            if len(shared.fresh) > FRESH:
+                shared.stale_at = shared.fresh.pop(oldest)
+            elif shared.fresh[oldest] < now - shared.fresh_for:
                 del shared.fresh[oldest]
 
     async def _write_owed(self, deadline: Deadline) -> bool:

@@ -23,6 +23,8 @@ from .verdict import Claim, Handle
 _OWN = "rp_l"
 """What the names of the cookies have in common that are looked for in every request."""
 
+_LONGEST_HOST = 253 + len(":65535")
+
 HANDLE_IN_SESSION = "_rp_login"
 APART_IN_SESSION = "_rp_apart"
 
@@ -112,9 +114,9 @@ class Request:
 
     @property
     def host(self) -> str | None:
-        """The Host header, unless there are several."""
+        """The Host header, unless there are several or it is longer than any name of a host with its port."""
         hosts = header_values(self.headers, b"host")
-        return hosts[0] if len(hosts) == 1 else None
+        return hosts[0] if len(hosts) == 1 and len(hosts[0]) <= _LONGEST_HOST else None
 
     def base(self, public_url: str | None) -> str | None:
         """Give the address of the application as browsers know it, without a trailing slash; None if unknown."""
