@@ -161,7 +161,8 @@ class Ledger:
         self.is_local = self._local is not None  # nobody outside of this process can end a login
         self._shared = _shared_by(store)
         self._shared.fresh_for = max(self._shared.fresh_for, self.freshness)
-        self._in_turn = not self.is_local and _asks_in_turn(store)
+        self._in_turn = not self.is_local and _does_in_turn(store, "_get_managed_entries")
+        self._writes_in_turn = self._in_turn or (not self.is_local and _does_in_turn(store, "_put_managed_entries"))
         self._asking: dict[Any, anyio.Event] = {}
 
     @property
@@ -539,7 +540,7 @@ class Ledger:
     async def _write(self, records: Mapping[str, Record], ttl: float, deadline: Deadline) -> set[str]:
         """Write records that live equally long, in one batch; give the keys that the store took. Never raises."""
         put_many = getattr(self.store, "put_many", None)
-        if len(records) > 1 and callable(put_many) and not self._in_turn:
+        if len(records) > 1 and callable(put_many) and not self._writes_in_turn:
             keys, values = list(records), list(records.values())
             batch = lambda: put_many(keys, values, collection=COLLECTION, ttl=ttl)  # noqa: E731
             return set(keys) if await self._try(keys, batch, deadline) else set()
@@ -667,8 +668,13 @@ async def _awaiting(work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
-def _asks_in_turn(store: Store) -> bool:
-    """Tell whether a store of py-key-value asks for several keys one after the other, as its base class does."""
+def _does_in_turn(store: object, method: str) -> bool:
+    """Tell whether a store of py-key-value has one key after the other behind ``method``, as its base class does.
+
+    Of a wrapper, such as the one that encrypts, the store in it counts.
+    """
+    for _ in range(10):
+        store = getattr(store, "key_value", store)
     base = sys.modules.get("key_value.aio.stores.base")
-    inherited = getattr(getattr(base, "BaseStore", None), "_get_managed_entries", None)
-    return inherited is not None and getattr(type(store), "_get_managed_entries", None) is inherited
+    inherited = getattr(getattr(base, "BaseStore", None), method, None)
+    return inherited is not None and getattr(type(store), method, None) is inherited
