@@ -153,11 +153,10 @@ class Attendant:
         self, request: Request, receive: Receive, send: Send, context: Context, verdict: Verdict, deadline: Deadline
     ) -> None:
         """Hand on a request of which something is known: its login is dead or alive, or a logout waits for it."""
-        if verdict.hides or verdict.claim.later is not None:
+        make_anonymous(self._settings, request, verdict)
+        if verdict.has_dead or verdict.claim.later is not None:
             parts = (self._settings, self._ledger, request, context, send, verdict, deadline)
-            exchange = Exchange(*parts)
-            make_anonymous(self._settings, request, verdict)
-            if await self._play(exchange):
+            if await self._play(Exchange(*parts)):
                 return
         if context.exchange is None:
             await self._pass_on(request, receive, send, context, verdict)

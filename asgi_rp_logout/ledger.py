@@ -58,6 +58,9 @@ VERDICT_BYTES = 4 * 1024 * 1024
 TIES = 8192
 """Session cookies whose login is known without a look at the store."""
 
+FRESH = 65_536
+"""Ends that are compared with verdicts one by one; with more within ``freshness``, older verdicts do not hold."""
+
 AT_ONCE = 20
 """Ends that are written after an outage in one go."""
 
@@ -116,6 +119,7 @@ class _Shared:
         self.count = 0
         self.fresh_for = 0.0
         self.fresh: OrderedDict[str, float] = OrderedDict()
+        self.stale_at = float("-inf")  # no verdict from before holds, whatever it is about
         self.ended_at = float("-inf")  # by the monotonic clock
         self.writer: asyncio.Task[None] | None = None
 
@@ -172,7 +176,8 @@ class Ledger:
         self.is_local = self._local is not None  # nobody outside of this process can end a login
         self._shared = _shared_by(store)
         self._shared.fresh_for = max(self._shared.fresh_for, self.freshness)
-        self._in_turn = not self.is_local and _asks_in_turn(store)
+        self._in_turn = not self.is_local and _does_in_turn(store, "_get_managed_entries")
+        self._writes_in_turn = self._in_turn or (not self.is_local and _does_in_turn(store, "_put_managed_entries"))
         self._asking: dict[Any, anyio.Event] = {}
 
     @property
@@ -198,8 +203,10 @@ class Ledger:
         if verdict is None or verdict.until < time.monotonic():
             return None
         asked, shared = verdict.until - self.freshness, self._shared
-        if shared.ended_at > asked and any(shared.fresh.get(name, asked) > asked for name in verdict.keys):
-            return None
+        if shared.ended_at > asked:
+            fresh = shared.fresh
+            if shared.stale_at >= asked or any(fresh.get(name, asked) > asked for name in verdict.keys):
+                return None
         return verdict
 
     def last_known(self, key: object) -> Verdict | None:
@@ -562,7 +569,7 @@ class Ledger:
     async def _write(self, records: Mapping[str, Record], ttl: float, deadline: Deadline) -> set[str]:
         """Write records that live equally long, in one batch; give the keys that the store took. Never raises."""
         put_many = getattr(self.store, "put_many", None)
-        if len(records) > 1 and callable(put_many) and not self._in_turn:
+        if len(records) > 1 and callable(put_many) and not self._writes_in_turn:
             keys, values = list(records), list(records.values())
             batch = lambda: put_many(keys, values, collection=COLLECTION, ttl=ttl)  # noqa: E731
             return set(keys) if await self._try(keys, batch, deadline) else set()
@@ -616,7 +623,9 @@ class Ledger:
         shared.fresh.move_to_end(key)
         # No verdict is older than ``freshness``. Two that are go for each one that comes, so they cannot pile up.
         for oldest in tuple(itertools.islice(shared.fresh, 2)):
-            if shared.fresh[oldest] < now - shared.fresh_for:
+            if len(shared.fresh) > FRESH:
+                shared.stale_at = shared.fresh.pop(oldest)
+            elif shared.fresh[oldest] < now - shared.fresh_for:
                 del shared.fresh[oldest]
 
     async def _write_owed(self, deadline: Deadline) -> bool:
@@ -695,8 +704,13 @@ async def _awaiting(work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
-def _asks_in_turn(store: Store) -> bool:
-    """Tell whether a store of py-key-value asks for several keys one after the other, as its base class does."""
+def _does_in_turn(store: object, method: str) -> bool:
+    """Tell whether a store of py-key-value has one key after the other behind ``method``, as its base class does.
+
+    Of a wrapper, such as the one that encrypts, the store in it counts.
+    """
+    for _ in range(10):
+        store = getattr(store, "key_value", store)
     base = sys.modules.get("key_value.aio.stores.base")
-    inherited = getattr(getattr(base, "BaseStore", None), "_get_managed_entries", None)
-    return inherited is not None and getattr(type(store), "_get_managed_entries", None) is inherited
+    inherited = getattr(getattr(base, "BaseStore", None), method, None)
+    return inherited is not None and getattr(type(store), method, None) is inherited

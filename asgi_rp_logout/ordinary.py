@@ -168,8 +168,10 @@ def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message
     living = {name for secret in verdict.claim.cookies if secret not in verdict.dead for name, _ in secret.parts}
     anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}
     gone = dead - living - anew
-    lines = settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host)
-    lines = [line for line in lines if name_set_by(line) in gone]
+    found = (
+        settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host) if gone else []
+    )
+    lines = [line for line in found if name_set_by(line) in gone]
     if verdict.claim.carried and verdict.ended is not None:
         lines.append(request.own.deletion(request.own.login))
     return with_cookies(start, lines)
