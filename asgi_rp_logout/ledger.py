@@ -358,7 +358,7 @@ class Ledger:
             ends[f"ended:{ending.handle.key}"] = {"by": ending.by, **word}
         for one in ending.digests:
             cause = ISSUED if ending.cause == UNKNOWN and one in self._shared.issued else ending.cause
-            ends[cookie_key(one)] = {"by": "buried", **word, "of": cause}
+            ends[cookie_key(one)] = {"by": "blocked", **word, "of": cause}
         if not ends and not ending.shortly:
             return
         if self.is_local:  # nothing waits here, and so nothing can be cancelled

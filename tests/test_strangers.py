@@ -337,7 +337,7 @@ async def test_a_value_that_is_issued_anew_lives_again_though_it_was_pushed_out(
     monkeypatch.setattr(store, "DETAILED", 2)
     memory = MemoryStore()
     for number in range(5):
-        await memory.put(f"cookie:{number}", {"by": "buried", "of": store.UNKNOWN}, ttl=10)
+        await memory.put(f"cookie:{number}", {"by": "blocked", "of": store.UNKNOWN}, ttl=10)
     assert [await memory.get(f"cookie:{number}") is not None for number in range(5)] == [True] * 5
     assert await memory.delete("cookie:0") is True
     assert await memory.get("cookie:0") is None
