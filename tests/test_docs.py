@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 import warnings
 from collections.abc import Callable
@@ -32,6 +33,7 @@ def run(source: str) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AuthlibDeprecationWarning)
         exec(compile(source, "example", "exec"), names)
+    logging.getLogger("asgi_rp_logout").setLevel(logging.NOTSET)  # which the README shows how to change
     return names
 
 
