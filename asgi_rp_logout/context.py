@@ -148,10 +148,12 @@ def current_login(request_or_scope: Any = None) -> Login | None:
 def _writable_context(request_or_scope: object) -> Context:
     context = find_context(request_or_scope)
     if context is None:
-        raise RPLogoutError("this request did not come through RPLogoutMiddleware", code="no_middleware")
+        raise RPLogoutError(
+            "this request did not come through RPLogoutMiddleware: add it around this application", code="no_middleware"
+        )
     if context.started:
         raise RPLogoutError(
-            "it is too late: the response has started, or this is a WebSocket, and no cookie can be set",
+            "no cookie can be set any more: call this before the response starts, and not in a WebSocket",
             code="too_late",
         )
     return context

@@ -219,7 +219,9 @@ class Ledger:
         try:
             verdict = await self.judge(claim, deadline)
         except StoreError as error:
-            self._shared.guard.complain("a login could not be looked up", error)
+            self._shared.guard.complain(
+                "a login could not be looked up, so on_store_error decides about its request", error
+            )
             verdict = self.judge_here(claim)
             return verdict if verdict.hides else replace(self.last_known(key) or verdict, known=False)
         verdict.until = asked + self.freshness
@@ -321,7 +323,7 @@ class Ledger:
         try:
             await self.claim(f"login:{handle.key}", deadline)
         except StoreError as error:
-            self._shared.guard.complain("a login could not be forgotten", error)
+            self._shared.guard.complain("a login could not be forgotten, so the next logout still uses it", error)
 
     async def lift(self, keys: Iterable[str], deadline: Deadline) -> None:
         """Take back the tombstones under ``keys``, if there are any. Raises ``StoreError``."""

@@ -51,9 +51,12 @@ async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
             login = await run(settings.login_source, HTTPConnection(scope))
         if login is None or isinstance(login, Login):
             return login
-        settings.flood.warning("type", f"login_source gave a {type(login).__name__}: expected a Login or None")
+        settings.flood.warning(
+            "type",
+            f"login_source returned a {type(login).__name__}, so this logout stays local: expected a Login or None",
+        )
     except Exception as error:
-        sentence = f"login_source raised {type(error).__name__}: nobody is known, this logout stays here"
+        sentence = f"login_source raised {type(error).__name__}, so this logout stays local"
         settings.flood.warning("source", sentence)
     return None
 
@@ -357,7 +360,7 @@ async def lift_reissued(ledger: Ledger, claim: Claim, issued: Iterable[str], dea
     try:
         await ledger.lift(map(cookie_key, digests), deadline)
     except StoreError as error:
-        ledger.complain("whether a session cookie was revoked before cannot be told", error)
+        ledger.complain("a session cookie that was blocked and is issued again may stay blocked", error)
 
 
 def renew_session(request: Request) -> None:

@@ -199,7 +199,8 @@ def _the_one(
         return meant[0]
     if found:
         raise ProviderError(
-            "several providers, and nothing tells which one signed the user in: see remember_login()", code="ambiguous"
+            "there are several providers, and nothing tells which one signed the user in: call remember_login()",
+            code="ambiguous",
         )
     if all(getattr(choice.provider, "local_only", False) for choice in choices):
         raise ProviderError("the provider has no logout, as configured", code="local_only")
@@ -212,8 +213,8 @@ def _withheld(settings: Settings, login: Login, provider: Provider) -> None:
     """Log that a provider gets no ID Token, because it is not known to be its issuer."""
     _once(
         settings,
-        f"provider {name_of(provider)!r} gets no ID Token: its issuer is {issuer_of(provider)!r}, and the login is of "
-        f"{login.iss!r}; expected a provider with that issuer=, or remember_login(provider=) where it has none",
+        f"provider {name_of(provider)!r} gets no ID Token: its issuer is {issuer_of(provider)!r}, and the token's is "
+        f"{login.iss!r}. Set the provider's issuer=, or name a provider without one in remember_login(provider=)",
     )
 
 

@@ -120,8 +120,8 @@ def is_moved(settings: Settings, request: Request, start: Message, *, ends_sessi
     if target not in settings.logout_paths:
         settings.flood.warning(
             "moved",
-            "a logout path is redirected to itself with or without its last slash, which is no logout_path: nobody is "
-            "logged out there; add the other form to logout_path (it is logged at DEBUG)",
+            "a logout path redirects to itself with or without the trailing slash, and that form is not in "
+            "logout_path, so users stay signed in at the provider: add it (logged at DEBUG) to logout_path",
         )
         logger.debug("%r is redirected to %r", paths[0][:80], target[:80])
     return True

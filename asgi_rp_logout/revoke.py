@@ -48,7 +48,10 @@ async def tell(on_logout: Callable[..., Any] | None, event: LogoutEvent) -> None
     try:
         await run(on_logout, event)
     except Exception as error:
-        logger.warning("on_logout raised %s", type(error).__name__)
+        logger.warning(
+            "on_logout raised %s, so it may have done only a part of its work; the logout is complete",
+            type(error).__name__,
+        )
 
 
 async def after_logout(settings: Settings, login: Login, asked: Provider | None) -> None:
@@ -70,7 +73,7 @@ async def after_logout(settings: Settings, login: Login, asked: Provider | None)
         if inspect.iscoroutinefunction(refresh):
             await refresh()
     if scope.cancelled_caught:
-        logger.warning("what follows a logout took longer than %g s and was left", AFTER_DEADLINE)
+        logger.warning("post-logout tasks (on_logout, revocation) exceeded %g s and were cancelled", AFTER_DEADLINE)
 
 
 async def _revoke(settings: Settings, login: Login, asked: Provider | None) -> None:
@@ -85,7 +88,7 @@ async def _revoke(settings: Settings, login: Login, asked: Provider | None) -> N
                 await call(how.revoke_session, offered)
     except Exception as error:
         reason = str(error) if isinstance(error, ProviderError) else type(error).__name__
-        logger.warning("a token was not revoked: %s", reason)
+        logger.warning("a token was not revoked, and stays valid at the provider until it expires: %s", reason)
 
 
 async def _home_of(settings: Settings, login: Login, asked: Provider | None) -> Provider | None:

@@ -85,7 +85,7 @@ class Settings:
         if self.callback_path is not None and not {"cookies", "*"}.isdisjoint(self.clear_site_data):
             raise ConfigurationError(
                 f"clear_site_data={self.clear_site_data!r}: expected neither 'cookies' nor '*' beside a callback_path, "
-                "whose own cookie they would take along"
+                "because they delete its cookie"
             )
         if self.frontchannel_path is None and not self.frontchannel_session_required:
             raise ConfigurationError("frontchannel_session_required=False: expected a frontchannel_path along with it")

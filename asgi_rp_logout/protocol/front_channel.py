@@ -32,7 +32,7 @@ def read_front_channel(query: bytes) -> tuple[str, str] | None:
     if not fields["iss"] and not fields["sid"]:
         return None
     if len(fields["iss"]) > 1 or len(fields["sid"]) > 1:
-        raise LogoutTokenError("iss or sid is there more than once", code="duplicate")
+        raise LogoutTokenError("iss or sid is given more than once", code="duplicate")
     iss, sid = "".join(fields["iss"]), "".join(fields["sid"])
     if not iss or not sid:
         raise LogoutTokenError("iss and sid belong together, and one of them is missing", code="iss_and_sid")

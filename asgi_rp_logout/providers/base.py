@@ -80,7 +80,7 @@ async def _learn_issuer(provider: Any, level: int) -> None:
         await provider.learn_issuer()
     except ProviderError as error:
         if not isinstance(error.__cause__, ProviderError):  # else it is remembered, and was logged then
-            logger.log(level, "the issuer of %r cannot be read: %s", name_of(provider), error)
+            logger.log(level, "the issuer of provider %r cannot be read: %s", name_of(provider), error)
 
 
 class WithoutEndpoint:

@@ -79,7 +79,11 @@ class Discovery:
             try:
                 await self._fetch()
             except ProviderError as error:
-                logger.info("the discovery document of %s stays as it was: %s", self.issuer, error)
+                logger.info(
+                    "the discovery document of %s could not be refreshed, so the old one is used: %s",
+                    self.issuer,
+                    error,
+                )
 
     async def load(self) -> dict[str, Any]:
         """Fetch the document from the provider. Raises ``ProviderError``."""
