@@ -59,7 +59,7 @@ class Attendant:
             key = self._arrivals.key(scope, session)
             if key is not None:
                 verdict = self._ledger.cached(key)
-                if verdict is None or verdict.hides or verdict.claim.later is not None:
+                if verdict is None or not verdict.plain:
                     return None
                 context.recalled = verdict.login
         return self.scanning(send, context, (scope, path, session, verdict, None))
@@ -99,7 +99,7 @@ class Attendant:
             return True
         if name != b"set-cookie":
             return False
-        if self.entries if verdict is None else verdict.claim.keys:
+        if self.entries if verdict is None else verdict.keys:
             return True
         if value:
             self._ledger.note_issued(self._settings.session_cookies.issued([value]))

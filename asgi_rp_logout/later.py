@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qs
 
 from ._asgi import Scope
@@ -25,8 +25,8 @@ from .errors import StoreError
 from .ledger import Deadline, Ledger
 from .login import Login
 from .request import Request
-from .store import Record
-from .verdict import Handle, cookie_key, digest, login_from, login_record
+from .store import UNKNOWN, Record
+from .verdict import cookie_key, digest, login_from, login_parts
 
 LATER_LIFETIME = 600.0
 """Seconds for which a logout waits. Later than that a click is about something else."""
@@ -89,16 +89,22 @@ async def defer(
     if login is None and end is not None:
         return [request.own.setting(request.own.later, REFERENCE * (1 + played) + end, lifetime)]
     value = secrets.token_urlsafe(32)
-    record: Record = {"provider": mark.provider, "to": target, "login": None}
-    if played:
-        record |= {"plays": 1, "played": time.time(), "via": [request.method, request.path]}
-    if login is not None:
-        kept = login_record(login, Handle.new(login, time.time()), time.time())
-        kept.pop("refresh_token", None)
-        record["login"] = kept
+    record = later_record(request, mark, login, target, played=played)
     if not await ledger.put(later_key(value), record, lifetime, deadline):
         return []
     return [request.own.setting(request.own.later, value, lifetime)]
+
+
+def later_record(request: Request, mark: Mark, login: Login | None, target: str | None, *, played: bool) -> Record:
+    """Return what is kept of a logout for later."""
+    record: Record = {"provider": mark.provider, "to": target, "login": None}
+    if played:
+        record |= {"plays": 1, "played": time.time(), "via": [request.method, request.path]}
+    if login is None:
+        record["of"] = UNKNOWN  # such records push out none of somebody's
+    else:
+        record["login"] = login_parts(replace(login, refresh_token=None))
+    return record
 
 
 async def _read(ledger: Ledger, value: str, deadline: Deadline) -> Record | None:

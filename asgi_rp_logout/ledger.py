@@ -65,25 +65,36 @@ WRITE_AGAIN = 1.0
 
 
 class Verdicts:
-    """Keep verdicts by what their requests brought; the oldest goes when there are too many, or too large ones."""
+    """Bound a part of the verdicts that are kept: the oldest goes when there are too many, or too large ones.
 
-    def __init__(self) -> None:
-        self.entries: dict[object, Verdict] = {}
+    The verdicts themselves stand in ``kept``, one dict for all parts, so that finding one takes one look.
+    """
+
+    def __init__(self, kept: dict[object, Verdict]) -> None:
+        self._kept = kept
+        self._sizes: dict[object, int] = {}
         self._bytes = 0
+
+    @property
+    def entries(self) -> dict[object, Verdict]:
+        """The verdicts of this part."""
+        return {key: self._kept[key] for key in self._sizes}
 
     def put(self, key: object, verdict: Verdict) -> None:
         """Keep a verdict."""
         self.drop(key)
-        self.entries[key] = verdict
-        self._bytes += _size(key, verdict)
-        while len(self.entries) > VERDICTS or self._bytes > VERDICT_BYTES:
-            self.drop(next(iter(self.entries)))
+        self._kept[key] = verdict
+        self._sizes[key] = size = _size(key, verdict)
+        self._bytes += size
+        while len(self._sizes) > VERDICTS or self._bytes > VERDICT_BYTES:
+            self.drop(next(iter(self._sizes)))
 
     def drop(self, key: object) -> None:
-        """Forget a verdict, if there is one."""
-        verdict = self.entries.pop(key, None)
-        if verdict is not None:
-            self._bytes -= _size(key, verdict)
+        """Forget a verdict, if there is one in this part."""
+        size = self._sizes.pop(key, None)
+        if size is not None:
+            self._bytes -= size
+            del self._kept[key]
 
 
 def _size(key: object, verdict: Verdict) -> int:
@@ -147,7 +158,8 @@ class Ledger:
         self.lifetime = float(settings.session_lifetime)
         self.freshness = settings.freshness
         self.advised: set[str] = set()
-        self._known, self._strangers = Verdicts(), Verdicts()
+        self._verdicts: dict[object, Verdict] = {}
+        self._known, self._strangers = Verdicts(self._verdicts), Verdicts(self._verdicts)
         self._knows_sids = settings.frontchannel_path is not None
         # A login's record must outlive every cookie that was renewed while it was in use, so it is kept a tenth longer
         # than a session lives, and written again after a tenth. What ends a login must outlive that record.
@@ -179,7 +191,7 @@ class Ledger:
 
     def cached(self, key: object) -> Verdict | None:
         """Give the verdict of an earlier request with the same cookies, if it still holds."""
-        verdict = self._known.entries.get(key) or self._strangers.entries.get(key)
+        verdict = self._verdicts.get(key)
         if verdict is None or verdict.until < time.monotonic():
             return None
         asked, shared = verdict.until - self.freshness, self._shared
@@ -189,8 +201,12 @@ class Ledger:
 
     def last_known(self, key: object) -> Verdict | None:
         """Give the last verdict, however old, about a login that this process has not ended since."""
-        verdict = self._known.entries.get(key)
-        return verdict if verdict is not None and not self._shared.ends.among(verdict.keys) else None
+        verdict = self._verdicts.get(key)
+        return (
+            verdict
+            if verdict is not None and verdict.login is not None and not self._shared.ends.among(verdict.keys)
+            else None
+        )
 
     async def look_up(self, key: object, claim: Claim, deadline: Deadline) -> Verdict:
         """Read the store about a claim, and keep the verdict under ``key`` for ``freshness``.
@@ -223,6 +239,7 @@ class Ledger:
                 "a login could not be looked up, so on_store_error decides about its request", error
             )
             verdict = self.judge_here(claim)
+            verdict.keys = claim.keys
             return verdict if verdict.hides else replace(self.last_known(key) or verdict, known=False)
         verdict.until = asked + self.freshness
         self._notice_lost(verdict)
@@ -266,9 +283,10 @@ class Ledger:
             known.popitem(last=False)
 
     def _keep(self, key: object, verdict: Verdict) -> Verdict:
-        of_login = verdict.login is not None
-        (self._known if of_login else self._strangers).put(key, verdict)
-        (self._strangers if of_login else self._known).drop(key)
+        parts = (self._known, self._strangers) if verdict.login is not None else (self._strangers, self._known)
+        parts[1].drop(key)
+        parts[0].put(key, verdict)
+        verdict.plain = not verdict.hides and verdict.claim.later is None
         return verdict
 
     async def _renew(self, verdict: Verdict, deadline: Deadline) -> None:

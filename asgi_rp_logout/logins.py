@@ -89,22 +89,23 @@ async def end_login(
     deadline: Deadline,
     *,
     by: str = "logout",
+    shortly: Mapping[str, Record] | None = None,
 ) -> None:
     """End what the request's login was. Nothing after this can undo it, not even a browser that goes away.
 
     ``word`` is what a second click needs to know: ``local``, the ``provider`` named, and where ``to`` afterwards.
-    ``by`` says how it ended, as in ``Login.ended``.
+    ``by`` says how it ended, as in ``Login.ended``, and ``shortly`` are records to keep for two minutes more.
     """
     if verdict.ended is not None:
         return
     cause = cause_of(ledger, request, verdict, login)
     handle = ending_handle(request, verdict)
     digests = ledger.revocable(verdict.claim, cause)
-    shortly: dict[str, Record] = {}
+    shortly = dict(shortly or {})
     if handle is not None and verdict.record is not None:
-        shortly = {f"login:{handle.key}": verdict.record}
+        shortly[f"login:{handle.key}"] = verdict.record
     elif handle is None and login is not None and digests:
-        shortly = {f"echo:{digests[0]}": {"provider": login.provider, "iss": login.iss}}
+        shortly[f"echo:{digests[0]}"] = {"provider": login.provider, "iss": login.iss}
     await ledger.end(Ending(handle, digests, cause, by, word, shortly), deadline)
 
 

@@ -72,7 +72,10 @@ def is_too_long(rewritten: Message, start: Message) -> bool:
 
 
 def _size_of(start: Message) -> int:
-    return _STATUS_LINE + sum(len(name) + len(value) + 4 for name, value in headers_of(start))
+    size = _STATUS_LINE
+    for name, value in headers_of(start):
+        size += len(name) + len(value) + 4
+    return size
 
 
 def with_cookies(start: Message, lines: Iterable[bytes], *, keeping: int = 0) -> Message:
@@ -97,7 +100,7 @@ def may_be_shared(headers: Headers) -> bool:
 
     An answer that says neither how long, nor how to ask again, is kept by no cache that is careful.
     """
-    if any(is_for_shared_caches(name) for name, _ in headers):
+    if any(is_for_shared_caches(name.lower()) for name, _ in headers):
         return True  # such a header outranks Cache-Control (RFC 9213, section 2.2)
     words = _words(b",".join(value for name, value in headers if name.lower() == b"cache-control"))
     lasting = any(name.lower() in (b"etag", b"last-modified", b"expires") for name, _ in headers)
@@ -105,23 +108,31 @@ def may_be_shared(headers: Headers) -> bool:
 
 
 def is_for_shared_caches(name: bytes) -> bool:
-    """Return whether a header is a Cache-Control of some shared caches' own (RFC 9213)."""
-    name = name.lower()
+    """Return whether a header, in lower case, is a Cache-Control of some shared caches' own (RFC 9213)."""
     return name.endswith(b"cdn-cache-control") or name in (b"surrogate-control", b"edge-control", b"x-accel-expires")
+
+
+_PRIVATE = (b"cache-control", b"private")
+
+
+def _is_about_caching(name: bytes) -> bool:
+    return name in (b"cache-control", b"expires", b"age") or is_for_shared_caches(name)
 
 
 def _private(start: Message) -> Message:
     """Keep an answer out of every shared cache; the browser's own may still keep it."""
-    said = [value for name, value in headers_of(start) if name.lower() == b"cache-control"]
+    headers = headers_of(start)
+    caching = [pair for pair in headers if _is_about_caching(pair[0].lower())]
+    if not caching:
+        return {**start, "headers": [*headers, _PRIVATE]}
+    if caching == [_PRIVATE]:
+        return start
+    said = [value for name, value in caching if name.lower() == b"cache-control"]
     directives = [one.strip() for one in b",".join(said).split(b",") if one.strip()]
     kept = [one for one in directives if _words(one).isdisjoint(_PUBLIC)]
     if _words(b",".join(kept)).isdisjoint(_NOT_SHARED):
         kept.append(b"private")
-    others = [
-        (name, value)
-        for name, value in headers_of(start)
-        if name.lower() not in (b"cache-control", b"expires", b"age") and not is_for_shared_caches(name)
-    ]
+    others = [pair for pair in headers if pair not in caching]
     return {**start, "headers": [*others, (b"cache-control", b", ".join(kept))]}
 
 

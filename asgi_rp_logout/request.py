@@ -28,6 +28,12 @@ def _base(public_url: str | None, scheme: str, host: str | None, root_path: str)
     return public_base(public_url=public_url, scheme=scheme, host=host, root_path=root_path)
 
 
+@functools.lru_cache(maxsize=256)  # as above
+def _origins(*bases: str | None) -> frozenset[bytes]:
+    found = [origin_of(base) for base in bases if base is not None]
+    return frozenset(str(origin).encode("ascii") for origin in found if origin is not None)
+
+
 def _quoted(path: str) -> str:
     return quote(path, safe="/:@!$&'()*+,;=-._~")
 
@@ -72,6 +78,7 @@ class Request:
     own: OwnCookies
     whole_path: str = field(init=False)
     _cookies: list[tuple[str, str]] | None = field(init=False, default=None)
+    _hosts: list[str] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         # Without a root_path the route path is the whole one, which the scope may have lost by now.
@@ -109,8 +116,9 @@ class Request:
     @property
     def host(self) -> str | None:
         """The Host header, unless there are several."""
-        hosts = header_values(self.headers, b"host")
-        return hosts[0] if len(hosts) == 1 else None
+        if self._hosts is None:
+            self._hosts = header_values(self.headers, b"host")
+        return self._hosts[0] if len(self._hosts) == 1 else None
 
     def base(self, public_url: str | None) -> str | None:
         """Give the address of the application as browsers know it, without a trailing slash; None if unknown."""
@@ -118,9 +126,7 @@ class Request:
 
     def origins(self, public_url: str | None) -> frozenset[bytes]:
         """Return the application's own origins, as browsers write them: by the request and by the public URL."""
-        bases = (self.base(None), self.base(public_url))
-        found = [origin_of(base) for base in bases if base is not None]
-        return frozenset(str(origin).encode("ascii") for origin in found if origin is not None)
+        return _origins(self.base(None), self.base(public_url))
 
     def as_it_came(self) -> Scope:
         """Give a scope like the one that came in, for somebody who asks late."""

@@ -141,11 +141,11 @@ def _home_of(login: Login, providers: Sequence[Provider]) -> Provider | None:
 
 def _is_own(login: Login, provider: Provider) -> bool:
     """Return whether what is known of a login may go to this provider: see the rule at the top."""
-    named = [iss for iss in (login.iss, unverified_claims(login.id_token or "").get("iss")) if iss is not None]
+    in_token = unverified_claims(login.id_token).get("iss") if login.id_token else login.iss
     issuer = issuer_of(provider)
     if issuer is not None:
-        return all(iss == issuer for iss in named)
-    return not named or login.provider == name_of(provider)
+        return all(iss in (issuer, None) for iss in (login.iss, in_token))
+    return in_token is None or login.provider == name_of(provider)
 
 
 def _hint_for(login: Login, provider: Provider) -> str | None:

@@ -146,7 +146,8 @@ class Verdict:
     was a logout of this application only, ``named`` which provider the application named for it, ``wanted`` the page
     that was to come after it. ``dead`` are the session cookies not to be believed, ``dead_bearer`` says so of the
     bearer token. ``known`` is False if the store did not answer. ``until`` is when to ask again, by the monotonic
-    clock, and ``keys`` are those that were read. ``others`` are the logins that the session cookies of the request are
+    clock, and ``keys`` are those that were read. ``plain`` says of a verdict that is kept that the
+    request can be handed on as it is. ``others`` are the logins that the session cookies of the request are
     tied to, beside its own.
     """
 
@@ -166,6 +167,7 @@ class Verdict:
     until: float = field(default=float("inf"))
     keys: tuple[str, ...] = ()
     others: tuple[Handle, ...] = ()
+    plain: bool = False
 
     @property
     def live(self) -> bool:
@@ -314,9 +316,13 @@ def _was_made_before(handle: Handle, iat: float | None, received: float) -> bool
 
 def login_record(login: Login, handle: Handle, now: float) -> Record:
     """Give the store's record of a login; ``now`` is when it is written, in seconds since the epoch."""
+    return {**login_parts(login), "at": handle.at, "kept": now}
+
+
+def login_parts(login: Login) -> Record:
+    """Return what is known of a login, as ``login_from`` reads it."""
     fields = ("provider", "iss", "sub", "sid", "id_token", "refresh_token", "logout_hint")
-    record: Record = {name: value for name in fields if (value := getattr(login, name)) is not None}
-    return {**record, "at": handle.at, "kept": now}
+    return {name: value for name in fields if (value := getattr(login, name)) is not None}
 
 
 def login_from(record: Record, ended: str | None = None) -> Login:

@@ -419,6 +419,31 @@ async def test_any_other_answer_to_a_fetch_leaves_the_logout_waiting(app: ASGIAp
     assert len(alone.messages) > 1
 
 
+@pytest.mark.parametrize("raises", [True, False])
+async def test_an_application_that_leaves_before_its_body_has_logged_out_all_the_same(raises: bool) -> None:
+    """What was held back of its answer goes out, with the cookies that it expires."""
+    sent: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        if raises:
+            raise ZeroDivisionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = {name.replace("_", "-"): value for name, value in FETCH.items()}
+    scope = http_scope("/logout", "POST", {"cookie": f"session={SECRET}", **headers})
+    if raises:
+        with pytest.raises(ZeroDivisionError):
+            await guarded(app)(scope, lambda: None, send)
+    else:
+        await guarded(app)(scope, lambda: None, send)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert {"session"} <= Answer(sent).expired()
+    assert "rp_later" in Answer(sent).cookies()
+
+
 async def test_a_provider_that_fails_leaves_the_logout_waiting() -> None:
     class Failing:
         def get_end_session_url(self) -> str:
