@@ -46,7 +46,7 @@ class Deadline:
     spent: float = 0.0
 
     def left(self) -> float:
-        """Give the seconds left, never less than a hundredth."""
+        """Return the seconds left, never less than a hundredth."""
         return max(STORE_DEADLINE - self.spent, 0.01)
 
 

@@ -107,7 +107,7 @@ class TokenVerifier:
     async def verify(self, token: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Verify the signature of one compact JWT, decrypted first if need be.
 
-        Takes the token. Gives its header and claims, which say nothing yet about whom the token is for: see
+        Takes the token. Returns its header and claims, which say nothing yet about whom the token is for: see
         ``protocol.logout_token.read_logout_token``. Raises ``LogoutTokenError`` with the code ``too_large``,
         ``unencrypted``, ``encrypted``, ``decryption``, ``malformed``, ``alg``, ``keys``, ``kid`` or ``signature``.
         """

@@ -33,19 +33,19 @@ def no_session(settings: Settings) -> None:
 
 
 def stays_here(mark: Mark) -> None:
-    """Say why a logout stays here although there is a session."""
+    """Log why a logout stays here although there is a session."""
     why = "as the application said" if mark.local else "another site made this request, or a page's image or script"
     logger.debug("logged out here only, %s", why)
 
 
 def waits(cookies: Sequence[bytes]) -> None:
-    """Say that a fetch's logout waits for the next page, if there is a cookie to know it by."""
+    """Log that a fetch's logout waits for the next page, if there is a cookie to know it by."""
     if cookies:
         logger.debug("logged out here; the next page that this browser opens goes by way of the provider")
 
 
 def goes_on(provider: Provider, client: Client, login: Login | None) -> None:
-    """Say where the browser is sent, and what is missing on the way."""
+    """Log where the browser is sent, and what is missing on the way."""
     bare = (
         "" if login and login.id_token else "; no ID Token is known to send as a hint: call remember_login() at login"
     )
@@ -127,7 +127,7 @@ def not_remembered(status: int) -> None:
 
 
 def once(advised: set[str], what: str) -> bool:
-    """Tell whether something is to be said now; it is said once."""
+    """Return whether something is to be said now; it is said once."""
     if what in advised:
         return False
     advised.add(what)
@@ -135,7 +135,7 @@ def once(advised: set[str], what: str) -> bool:
 
 
 def shown(path: str) -> str:
-    """Give a path as it may stand in a log: quoted, and not whole, for it may hold the token of a password reset."""
+    """Return a path as it may stand in a log: quoted, and not whole, for it may hold the token of a password reset."""
     return repr(path[:SHOWN])
 
 

@@ -136,7 +136,7 @@ def _shared_by(store: Store) -> _Shared:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Say what ends: the login of ``handle``, the session cookies by their digests, ``by`` what, and the rest.
+    """Hold what ends: the login of ``handle``, the session cookies by their digests, ``by`` what, and the rest.
 
     ``word`` is what a second click needs to know, ``shortly`` are records to keep for two minutes. ``cause`` is who
     could have made such a request.
@@ -174,7 +174,7 @@ class Ledger:
 
     @property
     def idle(self) -> bool:
-        """Tell whether nothing can be known of any request."""
+        """Return whether nothing can be known of any request."""
         return self._local is not None and self._local.empty
 
     @property
@@ -190,7 +190,7 @@ class Ledger:
     # -- looking up ----------------------------------------------------------------------------------------------
 
     def cached(self, key: object) -> Verdict | None:
-        """Give the verdict of an earlier request with the same cookies, if it still holds."""
+        """Return the verdict of an earlier request with the same cookies, if it still holds."""
         verdict = self._verdicts.get(key)
         if verdict is None or verdict.until < time.monotonic():
             return None
@@ -200,7 +200,7 @@ class Ledger:
         return verdict
 
     def last_known(self, key: object) -> Verdict | None:
-        """Give the last verdict, however old, about a login that this process has not ended since."""
+        """Return the last verdict, however old, about a login that this process has not ended since."""
         verdict = self._verdicts.get(key)
         return (
             verdict
@@ -267,12 +267,12 @@ class Ledger:
         return verdict
 
     def judge_here(self, claim: Claim) -> Verdict:
-        """Give the verdict by what this process has ended itself, without the store."""
+        """Return the verdict by what this process has ended itself, without the store."""
         ties = {cookie_key(one): tie.tie for one in claim.digests if (tie := self._shared.ties.get(one)) is not None}
         return judge(claim, {**ties, **self._shared.ends.among(self._keys_of(claim))})
 
     def _keys_of(self, claim: Claim) -> list[str]:
-        """Give the keys to read, those of the logins among them to which session cookies are known to be tied."""
+        """Return the keys to read, those of the logins among them to which session cookies are known to be tied."""
         tied = [tie for one in claim.digests if (tie := self._shared.ties.get(one)) is not None]
         return [*claim.keys, *(name for tie in tied for name in tie.record_keys())]
 
@@ -301,7 +301,7 @@ class Ledger:
     # -- remembering ---------------------------------------------------------------------------------------------
 
     async def remember(self, handle: Handle, login: Login, digests: Iterable[str], deadline: Deadline) -> bool:
-        """Write a login, and tie session cookies to it by their digests; tell whether the store took it."""
+        """Write a login, and tie session cookies to it by their digests; return whether the store took it."""
         ties = dict.fromkeys(digests, handle)
         if any((known := self._shared.ties.get(one)) is not None and known.key != handle.key for one in ties):
             journal.same_value(self.advised)
@@ -326,7 +326,7 @@ class Ledger:
             await self._write({cookie_key(one): handle.tie for one in new}, self._kept, deadline)
 
     def is_tied(self, claim: Claim) -> bool:
-        """Tell whether this process knows a session cookie of a request as that of a login, without the store."""
+        """Return whether this process knows a session cookie of a request as that of a login, without the store."""
         return any(one in self._shared.ties for one in claim.digests)
 
     def note_issued(self, cookies: Iterable[Secret]) -> None:
@@ -354,7 +354,7 @@ class Ledger:
     # -- ending --------------------------------------------------------------------------------------------------
 
     def revocable(self, claim: Claim, cause: str) -> tuple[str, ...]:
-        """Give the digests of the session cookies that a logout revokes.
+        """Return the digests of the session cookies that a logout revokes.
 
         Those that the application has issued here, or to a login, all; of others the last one only, which most
         applications read: an invented one must not cost more than a record.
@@ -402,7 +402,7 @@ class Ledger:
         self._taken(ends, taken)
 
     def _news(self) -> dict[str, Record]:
-        """Give what tells every worker that some login has ended: none need ask for each."""
+        """Return what tells every worker that some login has ended: none need ask for each."""
         return {} if self.is_local else {NEWS: {"id": secrets.token_urlsafe(9)}}
 
     def _taken(self, ends: Iterable[str], taken: set[str]) -> None:
@@ -430,7 +430,7 @@ class Ledger:
 
         Takes the issuer with the ``sid``, the ``sub`` or both; ``at`` by the provider's clock and ``received`` by ours,
         in seconds since the epoch; and the ``slot`` of the record, if it is not the subject's. With both, the logins of
-        the subject whose sid nobody knows end too: one of them may be that session. Tells whether anything has ended
+        the subject whose sid nobody knows end too: one of them may be that session. Returns whether anything has ended
         that had not before, so that a token that is sent again counts once. Raises ``StoreError`` if only this process
         knows of it so far.
         """
@@ -496,7 +496,7 @@ class Ledger:
         return None
 
     def ended_here(self, keys: Iterable[str]) -> dict[str, Record]:
-        """Give the records among ``keys`` of what this process has ended."""
+        """Return the records among ``keys`` of what this process has ended."""
         return self._shared.ends.among(keys)
 
     def complain(self, what: str, error: StoreError) -> None:
@@ -510,7 +510,7 @@ class Ledger:
     # -- one-time things -----------------------------------------------------------------------------------------
 
     async def put(self, key: str, record: Mapping[str, Any], ttl: float, deadline: Deadline) -> bool:
-        """Write a record that only helps; tell whether it was taken."""
+        """Write a record that only helps; return whether it was taken."""
         return bool(await self._write({key: dict(record)}, ttl, deadline))
 
     async def claim(self, key: str, deadline: Deadline) -> Record | None:
@@ -523,7 +523,7 @@ class Ledger:
     # -- the store, guarded --------------------------------------------------------------------------------------
 
     async def read(self, keys: Iterable[str], deadline: Deadline, *, vital: bool = False) -> dict[str, Record | None]:
-        """Give the records of ``keys``, in one batch. Raises ``StoreError``."""
+        """Return the records of ``keys``, in one batch. Raises ``StoreError``."""
         keys, ends = list(dict.fromkeys(keys)), self._shared.ends
         owed = ends.owed(keys)  # the store may take them while it answers
         records: dict[str, Record | None] = await self._guarded(
@@ -551,7 +551,7 @@ class Ledger:
         return bool(await self._guarded(call, deadline, vital=True))
 
     async def _write(self, records: Mapping[str, Record], ttl: float, deadline: Deadline) -> set[str]:
-        """Write records that live equally long, in one batch; give the keys that the store took. Never raises."""
+        """Write records that live equally long, in one batch; return the keys that the store took. Never raises."""
         put_many = getattr(self.store, "put_many", None)
         if len(records) > 1 and callable(put_many) and not self._in_turn:
             keys, values = list(records), list(records.values())
@@ -560,7 +560,7 @@ class Ledger:
         return await self._put_each([(key, record, ttl) for key, record in records.items()], deadline)
 
     async def _put_each(self, items: Sequence[tuple[str, Record, float]], deadline: Deadline) -> set[str]:
-        """Write records one by one and at once; give the keys that the store took. Never raises."""
+        """Write records one by one and at once; return the keys that the store took. Never raises."""
         taken: set[str] = set()
         failures: list[Exception] = []
 
@@ -611,7 +611,7 @@ class Ledger:
                 del shared.fresh[oldest]
 
     async def _write_owed(self, deadline: Deadline) -> bool:
-        """Write some of what the store has still to take; tell whether it took them."""
+        """Write some of what the store has still to take; return whether it took them."""
         ends, now = self._shared.ends, time.time()
         some = [(key, end.record, max(end.until - now, 1.0)) for key, end in ends.to_write(now, AT_ONCE)]
         taken = await self._put_each(some, deadline) if some else set()
@@ -680,7 +680,7 @@ async def _awaiting(work: Callable[[], Awaitable[None]]) -> None:
 
 
 def _asks_in_turn(store: Store) -> bool:
-    """Tell whether a store of py-key-value asks for several keys one after the other, as its base class does."""
+    """Return whether a store of py-key-value asks for several keys one after the other, as its base class does."""
     base = sys.modules.get("key_value.aio.stores.base")
     inherited = getattr(getattr(base, "BaseStore", None), "_get_managed_entries", None)
     return inherited is not None and getattr(type(store), "_get_managed_entries", None) is inherited

@@ -72,7 +72,7 @@ def keep_handle(request: Request, verdict: Verdict) -> None:
 
 
 def has_evidence(settings: Settings, request: Request, verdict: Verdict, login: Login | None) -> bool:
-    """Tell whether there is a session to end at the provider; without evidence nobody is sent there."""
+    """Return whether there is a session to end at the provider; without evidence nobody is sent there."""
     if verdict.ended is not None and not verdict.live:
         return verdict.just_ended(time.time()) and not verdict.local
     if verdict.live or login is not None:
@@ -110,7 +110,7 @@ async def end_login(
 
 
 def cause_of(ledger: Ledger, request: Request, verdict: Verdict, login: Login | None) -> str:
-    """Say who could have made a request that ends something: the more can, the less it may cost the others."""
+    """Return who could have made a request that ends something: the more can, the less it may cost the others."""
     known = verdict.live or login is not None or HANDLE_IN_SESSION in (request.session or ())
     if known or (not verdict.known and ledger.is_tied(verdict.claim)):
         return LOGIN
@@ -118,7 +118,7 @@ def cause_of(ledger: Ledger, request: Request, verdict: Verdict, login: Login | 
 
 
 def ending_handle(request: Request, verdict: Verdict) -> Handle | None:
-    """Give the handle of the login that a request ends.
+    """Return the handle of the login that a request ends.
 
     One that the store knows nothing of may be invented, unless a session vouches for it. Tombstones for invented ones
     would push out real ones.
@@ -203,7 +203,7 @@ def empty_session(request: Request) -> None:
 
 
 def anonymous_part(session: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what a session of a login holds unchanged from before the login: it is there for anybody.
+    """Return what a session of a login holds unchanged from before the login: it is there for anybody.
 
     Middlewares around us put such keys into every session, and the application may count on them.
     """
@@ -241,7 +241,7 @@ async def remember(
 ) -> SetCookies:
     """Write a new login under a new handle, and end the one before it; renew one that is the same.
 
-    Gives the cookies to set: none if the handle went into the session.
+    Returns the cookies to set: none if the handle went into the session.
     """
     session = request.live_session()
     old = verdict.login if verdict.live else None
@@ -269,7 +269,7 @@ async def remember(
 
 
 def is_renewal(old: Login, new: Login) -> bool:
-    """Tell whether two logins are of one session at the provider: nothing that is known of both differs.
+    """Return whether two logins are of one session at the provider: nothing that is known of both differs.
 
     The answer to a refresh may lack the ID Token, and with it whose it is (OpenID Connect Core 1.0, section 12.2).
     """
@@ -278,7 +278,7 @@ def is_renewal(old: Login, new: Login) -> bool:
 
 
 def renewed(old: Login, new: Login) -> Login:
-    """Give a login with what is new in it, and what the new one lacks."""
+    """Return a login with what is new in it, and what the new one lacks."""
     names = ("provider", "id_token", "sub", "sid", "iss", "refresh_token", "logout_hint")
     return Login(**{name: getattr(new, name) or getattr(old, name) for name in names})
 
@@ -338,7 +338,7 @@ async def forget(ledger: Ledger, request: Request, verdict: Verdict, deadline: D
 
 
 async def judge_again(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Verdict:
-    """Give the verdict of this moment: a login may have ended while the application was at work on the request."""
+    """Return the verdict of this moment: a login may have ended while the application was at work on the request."""
     if verdict.ended is not None or not verdict.claim.keys:
         return verdict
     try:
@@ -376,7 +376,7 @@ def renew_session(request: Request) -> None:
 
 
 def writes_session(request: Request) -> bool:
-    """Tell whether a session middleware around us is about to set its cookie."""
+    """Return whether a session middleware around us is about to set its cookie."""
     session: MutableMapping[str, Any] | None = request.live_session()
     # Starlette says so since 1.0; of any other session it has to be assumed.
     return session is not None and bool(getattr(session, "modified", True))

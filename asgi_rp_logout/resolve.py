@@ -29,7 +29,7 @@ from .settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Say where the browser goes: by a redirect to ``url``, or by posting ``form`` where the URL is too long."""
+    """Hold where the browser goes: by a redirect to ``url``, or by posting ``form`` where the URL is too long."""
 
     url: str
     provider: Provider
@@ -81,7 +81,7 @@ async def resolve(
 
 
 async def list_providers(settings: Settings) -> tuple[Provider, ...]:
-    """Give the providers as they are now. Raises ``ProviderError`` or ``ConfigurationError`` for a callable's fault."""
+    """Return the providers of now. Raises ``ProviderError`` or ``ConfigurationError`` for a callable's fault."""
     if not callable(settings.providers):
         providers = tuple(settings.providers)
     else:
@@ -104,7 +104,7 @@ async def _listed(providers: Callable[[], Any]) -> tuple[Provider, ...]:
 
 
 def choose(providers: Sequence[Provider], named: str | None, login: Login | None) -> list[Choice]:
-    """Give the candidates: one that is certain, or all if nothing tells. Raises ``ProviderError`` for none."""
+    """Return the candidates: one that is certain, or all if nothing tells. Raises ``ProviderError`` for none."""
     home = _home_of(login, providers) if login is not None else None
     own = home is not None and login is not None and _is_own(login, home)
     if named is not None:

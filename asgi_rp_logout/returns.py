@@ -24,7 +24,7 @@ TRIP_LIFETIME = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """Say what the provider is told and what is kept for the way back.
+    """Hold what the provider is told and what is kept for the way back.
 
     ``uri`` is the post_logout_redirect_uri, None to send none. With a callback path, ``state`` and ``browser`` are
     random and ``target`` is where the browser goes from there: a path with query and fragment on this origin.
@@ -47,12 +47,12 @@ class Return:
 
 
 def trip_key(state: str) -> str:
-    """Give the key under which the target of a round trip is stored."""
+    """Return the key under which the target of a round trip is stored."""
     return "trip:" + hashlib.sha256(state.encode("utf-8", "replace")).hexdigest()[:43]
 
 
 def browser_digest(value: str) -> str:
-    """Give what a browser's binding cookie is compared by."""
+    """Return what a browser's binding cookie is compared by."""
     return hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()[:43]
 
 
@@ -90,7 +90,7 @@ def plan_return(settings: Settings, request: Request, target: str | None) -> Ret
 
 
 def own_target(settings: Settings, request: Request, location: str | None) -> str | None:
-    """Give the application's own redirect target as a path on this origin, with its fragment; None if it is none."""
+    """Return the application's own redirect target as a path on this origin, with its fragment; None if it is none."""
     if location is None:
         return None
     if location[:1] == "/" != location[1:2]:
@@ -134,7 +134,7 @@ def _is_another_logout_path(settings: Settings, request: Request, there: str) ->
 
 
 def default_target(settings: Settings, request: Request) -> str:
-    """Give where a browser goes that came back without a usable state: never an error page."""
+    """Return where a browser goes that came back without a usable state: never an error page."""
     prefix = urlsplit(settings.public_url).path if settings.public_url else request.root_path
     configured = settings.post_logout_redirect_uri
     path = configured if configured is not None and configured.startswith("/") else "/"

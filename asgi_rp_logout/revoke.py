@@ -26,11 +26,12 @@ How = Literal["logout", "back-channel", "front-channel"]
 
 @dataclass(frozen=True, slots=True)
 class LogoutEvent:
-    """Tell the application's ``on_logout`` that a login has ended here.
+    """Describe a logout, for the application's ``on_logout``.
 
-    ``how`` it started; ``provider``, ``iss``, ``sub`` and ``sid`` as far as they are known. ``ended_until``: the logins
-    that it means and that began up to then have ended, in seconds since 1970, by the provider's clock if it sent a
-    logout token. No token is in it. A logout token that is sent again is told of once.
+    ``how``: ``"logout"`` (the application's own), ``"back-channel"`` or ``"front-channel"``. ``provider``, ``iss``,
+    ``sub`` and ``sid``: whose login ended, as far as it is known. ``ended_until``: the logins that it means and that
+    began up to then have ended, in seconds since 1970, by the provider's clock if it sent a logout token. It holds no
+    token. ``on_logout`` can run twice for one logout, for the click here and for the provider's logout token.
     """
 
     how: How
@@ -92,7 +93,7 @@ async def _revoke(settings: Settings, login: Login, asked: Provider | None) -> N
 
 
 async def _home_of(settings: Settings, login: Login, asked: Provider | None) -> Provider | None:
-    """Give the login's own provider: most often the one that was asked, so that the list is not made twice."""
+    """Return the login's own provider: most often the one that was asked, so that the list is not made twice."""
     for candidates in ([asked] if asked is not None else [], None):
         try:
             with anyio.fail_after(settings.provider_timeout):

@@ -69,11 +69,11 @@ class Settings:
 
     @property
     def may_revoke(self) -> bool:
-        """Tell whether any provider may want a token revoked."""
+        """Return whether any provider may want a token revoked."""
         return callable(self.providers) or any(getattr(one, "revoke", None) is not None for one in self.providers)
 
     def defers(self, client: Client) -> bool:
-        """Tell whether a logout by this kind of client waits for the next page."""
+        """Return whether a logout by this kind of client waits for the next page."""
         return client is Client.TURBO_VISIT or (client is Client.FETCH and self.for_fetch == "defer")
 
     def __post_init__(self) -> None:

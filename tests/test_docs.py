@@ -147,6 +147,12 @@ async def test_the_table_of_store_calls_is_right() -> None:
     assert measured == written
 
 
+def test_an_editor_shows_every_option() -> None:
+    parameters = inspect.signature(RPLogoutMiddleware).parameters.values()
+    shown = inspect.getdoc(RPLogoutMiddleware) or ""
+    assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and f"``{p.name}``" not in shown] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):

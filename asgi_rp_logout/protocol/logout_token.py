@@ -65,7 +65,7 @@ def read_logout_token(
 ) -> LogoutToken:
     """Validate a logout token whose signature is verified (Back-Channel Logout 1.0, section 2.6).
 
-    Takes its header and claims, what the provider is configured with, and the time in seconds since 1970. Gives the
+    Takes its header and claims, what the provider is configured with, and the time in seconds since 1970. Returns the
     token. Raises ``LogoutTokenError`` with the code of the first step that fails: ``alg``, ``typ``, ``iss``, ``aud``,
     ``iat``, ``exp``, ``sub_or_sid``, ``events``, ``nonce``, ``jti``.
     """
@@ -182,7 +182,7 @@ def _text(claims: Mapping[str, Any], name: str, *, code: str) -> str:
 def parse_form(body: bytes, content_type: str) -> str:
     """Read the one ``logout_token`` out of a request (Back-Channel Logout 1.0, section 2.5).
 
-    Takes the whole body and the Content-Type header's value. Gives the token, unchecked. Raises ``LogoutTokenError``
+    Takes the whole body and the Content-Type header's value. Returns the token, unchecked. Raises ``LogoutTokenError``
     with the code ``content_type``, ``form``, ``missing`` or ``duplicate``.
     """
     if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
@@ -198,8 +198,8 @@ def parse_form(body: bytes, content_type: str) -> str:
 def unverified_issuer(token: str) -> str | None:
     """Read the ``iss`` of a token without checking anything, only to choose which provider shall check it.
 
-    Takes a compact JWT. Gives its ``iss``, or None if there is none to read, or no header beside it. An encrypted token
-    carries it in the header (Back-Channel Logout 1.0, section 2.4).
+    Takes a compact JWT. Returns its ``iss``, or None if there is none to read, or no header beside it. An encrypted
+    token carries it in the header (Back-Channel Logout 1.0, section 2.4).
     """
     parts = token.split(".", 5)
     if len(parts) not in (3, 5):
