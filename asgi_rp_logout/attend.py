@@ -137,7 +137,7 @@ class Attendant:
             await respond(send, 503, [(b"cache-control", b"no-store")])
             return
         deadline = Deadline()
-        verdict = await self._arrivals.fresh_verdict(request, deadline) if self.entries else None
+        verdict = await self._arrivals.fresh_verdict(request, deadline)
         exchange = Exchange(self._settings, self._ledger, request, context, send, verdict, deadline)
         show(context, exchange.verdict)
         make_anonymous(self._settings, request, exchange.verdict)
