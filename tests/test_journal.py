@@ -140,9 +140,9 @@ async def test_a_login_that_the_store_has_lost_is_warned_of_once_at_its_logout(
         browser = await before.signed_in()
         browser.app = after.app
         await browser.post("/logout")
-    (line,) = log()
-    assert line.startswith("a session belongs to a login that the store does not have")
-    assert remedy in line
+        (line,) = log()
+        assert line.startswith("a session belongs to a login that the store does not have")
+        assert remedy in line
 
 
 def signs_in(**claims: Any) -> RPLogoutMiddleware:
