@@ -9,7 +9,7 @@ from typing import Any
 from . import journal
 from ._asgi import Headers, Scope, Send, respond
 from .ledger import Deadline, Ledger
-from .logins import anonymous_part, renew_session
+from .logins import anonymous_part, hides_session, renew_session
 from .request import HANDLE_IN_SESSION, OwnCookies, Request
 from .settings import Settings
 from .verdict import Claim, Handle, Verdict
@@ -68,15 +68,16 @@ class Arrivals:
         claim = request.claim(self._settings.session_cookies)
         text = (request.session or {}).get(HANDLE_IN_SESSION)
         said = secrets_said(request.headers)
-        verdict = await self._ledger.look_up(("logout", text, said), claim, deadline)
+        key = _cookie_key(request, said)
+        verdict = await self._ledger.look_up(("logout", text, *key), claim, deadline)
         if verdict.known:
             return verdict
         # The store is down, but an earlier request may have learned whose login this is, and where it has to end.
-        last = self._ledger.last_known(text) or self._ledger.last_known(_cookie_key(request, said))
+        last = self._ledger.last_known(text) or self._ledger.last_known(key)
         return replace(last, claim=claim, known=False) if last is not None else verdict
 
 
-def _cookie_key(request: Request, said: bytes) -> object:
+def _cookie_key(request: Request, said: bytes) -> tuple[object, ...]:
     return said, request.root_path, request.scope.get("scheme")
 
 
@@ -94,12 +95,11 @@ def secrets_said(headers: Headers) -> bytes:
                 more = more or [found]
                 more.append(value)
             found = value
-        elif name == b"authorization" and value[:7].lower() == b"bearer ":
-            bearer = value
+        elif name == b"authorization" and value.lstrip()[:6].lower() == b"bearer":
+            bearer += b"\n" + value
     if more is not None:
         found = b"; ".join(more)
-    if bearer:
-        found += b"\n" + bearer
+    found += bearer
     return found if len(found) <= WHOLE else hashlib.blake2b(found).digest()
 
 
@@ -108,10 +108,10 @@ def make_anonymous(settings: Settings, request: Request, verdict: Verdict) -> No
     if not verdict.hides:
         return
     journal.is_anonymous(request, verdict)
-    session = request.live_session() if verdict.ended is not None else None
+    session = request.live_session() if hides_session(request, verdict) else None
     if session is not None:
-        if verdict.ended == "replaced":
-            renew_session(request)  # a session that was cleared would be expired, and the newer one with it
+        if verdict.ended in ("replaced", None):
+            renew_session(request)  # a session that was cleared would be expired, and a living one with it
         else:
             kept = anonymous_part(session)
             session.clear()

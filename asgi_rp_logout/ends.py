@@ -80,11 +80,6 @@ class EndsHere:
         """Return the ends among ``keys``."""
         return {key: record for key in keys if (record := self.get(key)) is not None} if len(self) else {}
 
-    def owed(self, keys: Iterable[str]) -> dict[str, Record]:
-        """Return the ends among ``keys`` that the store has still to take."""
-        owed = [ends for ends in self._owed.values() if ends]
-        return {key: ends[key].record for key in keys for ends in owed if key in ends} if owed else {}
-
     def drop(self, key: str) -> None:
         """Forget an end: what it was about lives again."""
         for ends in (*self._owed.values(), *self._taken.values()):

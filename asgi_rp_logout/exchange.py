@@ -439,7 +439,7 @@ class Exchange:
         """Return the digest of the session cookie whose tombstone says all that is known of an anonymous logout."""
         if login is not None or self._ended is None or self.verdict.ended is not None:
             return None
-        return next(iter(self.ledger.revocable(self.verdict.claim, UNKNOWN)), None)
+        return next(iter(self.ledger.revocable(self.verdict, UNKNOWN)), None)
 
     async def _who(self) -> Login | None:
         """Return the login that this logout is about: the remembered one, a second click's, or the application's."""

@@ -38,6 +38,7 @@ from .verdict import (
     before_key,
     cookie_key,
     digest,
+    end_of,
     judge,
     later_of,
     login_record,
@@ -139,11 +140,11 @@ class Ending:
     """Hold what ends: the login of ``handle``, the session cookies by their digests, ``by`` what, and the rest.
 
     ``word`` is what a second click needs to know, ``shortly`` are records to keep for two minutes. ``cause`` is who
-    could have made such a request.
+    could have made such a request, and so is what stands behind each digest.
     """
 
     handle: Handle | None
-    digests: tuple[str, ...]
+    digests: Mapping[str, str]
     cause: str
     by: str
     word: Mapping[str, Any]
@@ -158,8 +159,10 @@ class Ledger:
         self.lifetime = float(settings.session_lifetime)
         self.freshness = settings.freshness
         self.advised: set[str] = set()
+        self.in_every_session: frozenset[str] | None = None
         self._verdicts: dict[object, Verdict] = {}
         self._known, self._strangers = Verdicts(self._verdicts), Verdicts(self._verdicts)
+        self._cookies = settings.session_cookies
         self._knows_sids = settings.frontchannel_path is not None
         # A login's record must outlive every cookie that was renewed while it was in use, so it is kept a tenth longer
         # than a session lives, and written again after a tenth. What ends a login must outlive that record.
@@ -218,7 +221,7 @@ class Ledger:
         if self.is_local:
             return await self._ask(key, claim, deadline)
         # A page asks for its twenty pictures at once: one of them asks the store, the others wait for its answer.
-        while self.freshness and (asking := self._asking.get(key)) is not None:
+        if self.freshness and (asking := self._asking.get(key)) is not None:
             await asking.wait()
             verdict = self.cached(key)
             if verdict is not None:
@@ -240,7 +243,7 @@ class Ledger:
             )
             verdict = self.judge_here(claim)
             verdict.keys = claim.keys
-            return verdict if verdict.hides else replace(self.last_known(key) or verdict, known=False)
+            return verdict if verdict.ended else replace(self.last_known(key) or verdict, known=False)
         verdict.until = asked + self.freshness
         self._notice_lost(verdict)
         if verdict.live and verdict.handle is not None and not verdict.by_cookie:
@@ -293,8 +296,7 @@ class Ledger:
         now, handle, record = time.time(), verdict.handle, verdict.record
         if handle is None or record is None or now - float(record.get("kept", now)) <= self._slack:
             return
-        ties = self._shared.ties
-        tied = [one for one in verdict.claim.digests if one in ties and ties[one].key == handle.key]
+        tied = [one for one, tie in verdict.ties.items() if tie.key == handle.key]
         records = {f"login:{handle.key}": {**record, "kept": now}, **{cookie_key(one): handle.tie for one in tied}}
         await self._write({**records, **self._sid_of(handle)}, self._kept, deadline)
 
@@ -325,9 +327,10 @@ class Ledger:
             self._tie(new)
             await self._write({cookie_key(one): handle.tie for one in new}, self._kept, deadline)
 
-    def is_tied(self, claim: Claim) -> bool:
-        """Return whether this process knows a session cookie of a request as that of a login, without the store."""
-        return any(one in self._shared.ties for one in claim.digests)
+    def is_tied(self, verdict: Verdict) -> bool:
+        """Tell whether this process knows a session cookie of a request as that of a login, without the store."""
+        living = [cookie.digest for cookie in verdict.claim.cookies if cookie not in verdict.dead]
+        return any(one in self._shared.ties for one in (*living, *verdict.claim.bearers))
 
     def note_issued(self, cookies: Iterable[Secret]) -> None:
         """Note that the application has issued session cookies: their end is nobody's invention."""
@@ -349,22 +352,28 @@ class Ledger:
             if record is not None and "by" in record:
                 self._shared.ends.drop(key)
                 self._note(key)  # no verdict from before this moment holds
-                await self._delete(key, deadline)
+                if self.is_local:
+                    await self._delete(key, deadline)
+                else:  # other workers may know of the end: they need to be told that it is over
+                    await self._write({key: {"issued": time.time()}}, self._kept, deadline)
 
     # -- ending --------------------------------------------------------------------------------------------------
 
-    def revocable(self, claim: Claim, cause: str) -> tuple[str, ...]:
-        """Return the digests of the session cookies that a logout revokes.
+    def revocable(self, verdict: Verdict, cause: str) -> dict[str, str]:
+        """Give the digests of the session cookies that a logout revokes, each with who could have caused that.
 
-        Those that the application has issued here, or to a login, all; of others the last one only, which most
-        applications read: an invented one must not cost more than a record.
+        Those that the application has issued here, or to a login, all; of others the one that it most likely reads, for
+        each cookie that is declared: invented ones must not cost more, nor take the room of a login's. What is dead
+        beside others stays as it is.
         """
-        own = tuple(dict.fromkeys(cookie.digest for cookie in claim.cookies if cookie.digest))
+        dead = verdict.dead if verdict.ended is None else ()
+        cookies = [cookie for cookie in verdict.claim.cookies if cookie.digest and cookie not in dead]
+        likely = [cookie.digest for cookie in self._cookies.likely(cookies) if cookie.digest]
+        own = list(dict.fromkeys(cookie.digest for cookie in cookies if cookie.digest))
+        given = [one for one in own if one in self._shared.issued or one in self._shared.ties]
         if cause == LOGIN:
-            return own
-        issued = tuple(one for one in own if one in self._shared.issued)
-        parts = claim.cookies[-1].parts if claim.cookies else ()
-        return issued or tuple(cookie.digest for cookie in claim.cookies if cookie.digest and cookie.parts == parts)[:1]
+            return {one: LOGIN if one in given or one in likely else UNKNOWN for one in own}
+        return dict.fromkeys(given, ISSUED) or dict.fromkeys(likely, cause)
 
     async def end(self, ending: Ending, deadline: Deadline) -> None:
         """End a login and its session cookies, tell the other workers, and keep for two minutes what a click needs.
@@ -376,9 +385,8 @@ class Ledger:
         ends: dict[str, Record] = {}
         if ending.handle is not None:
             ends[f"ended:{ending.handle.key}"] = {"by": ending.by, **word}
-        for one in ending.digests:
-            cause = ISSUED if ending.cause == UNKNOWN and one in self._shared.issued else ending.cause
-            ends[cookie_key(one)] = {"by": "blocked", **word, "of": cause}
+        for one, cause in ending.digests.items():
+            ends[cookie_key(one)] = {"by": "buried", **word, "of": cause}
         if not ends and not ending.shortly:
             return
         if self.is_local:  # nothing waits here, and so nothing can be cancelled
@@ -486,7 +494,7 @@ class Ledger:
                 return None
             # Two workers that were told at once have read the same record: who wrote last must not lose the other's.
             try:
-                stored = await self.read(records, deadline, vital=True)
+                stored = await self._stored(records, deadline)
             except StoreError:
                 return None
             lost = {key: merged for key in records if (merged := later_of(stored[key], records[key])) != stored[key]}
@@ -525,15 +533,21 @@ class Ledger:
     async def read(self, keys: Iterable[str], deadline: Deadline, *, vital: bool = False) -> dict[str, Record | None]:
         """Return the records of ``keys``, in one batch. Raises ``StoreError``."""
         keys, ends = list(dict.fromkeys(keys)), self._shared.ends
-        owed = ends.owed(keys)  # the store may take them while it answers
         records: dict[str, Record | None] = await self._guarded(
             lambda: self._get_many(keys), deadline, vital=vital, keys=len(keys)
         )
         if ends.owes:
             await self._write_owed(deadline)
-        for key, record in (owed | ends.owed(keys)).items():
-            records[key] = later_of(records[key], record) if key.startswith("before:") else record
+        # A replica may lag behind, and a store may lose what it has taken: what has ended here is ended here.
+        for key, record in ends.among(keys).items():
+            records[key] = later_of(records[key], record) if key.startswith("before:") else end_of(records[key], record)
         return records
+
+    async def _stored(self, keys: Iterable[str], deadline: Deadline) -> dict[str, Record | None]:
+        """Give the records of ``keys`` as the store has them, whatever is known here. Raises ``StoreError``."""
+        keys = list(keys)
+        found: dict[str, Record | None] = await self._guarded(lambda: self._get_many(keys), deadline, vital=True)
+        return found
 
     async def _get_many(self, keys: list[str]) -> dict[str, Record | None]:
         if not self._in_turn:
@@ -613,7 +627,14 @@ class Ledger:
     async def _write_owed(self, deadline: Deadline) -> bool:
         """Write some of what the store has still to take; return whether it took them."""
         ends, now = self._shared.ends, time.time()
-        some = [(key, end.record, max(end.until - now, 1.0)) for key, end in ends.to_write(now, AT_ONCE)]
+        owed = dict(ends.to_write(now, AT_ONCE))
+        befores = [key for key in owed if key.startswith("before:")]
+        try:  # another worker may have heard of a later end in the meantime
+            stored = await self._stored(befores, deadline) if befores else {}
+        except StoreError:
+            return False
+        merged = {key: later_of(stored[key], end.record) if key in stored else end.record for key, end in owed.items()}
+        some = [(key, merged[key], max(end.until - now, 1.0)) for key, end in owed.items()]
         taken = await self._put_each(some, deadline) if some else set()
         ends.take(taken)
         return len(taken) == len(some)

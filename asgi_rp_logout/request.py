@@ -155,14 +155,16 @@ class Request:
         """Gather everything in the request that says who it is."""
         in_session = Handle.parse(self.session.get(HANDLE_IN_SESSION)) if self.session else None
         cookies = session_cookies.secrets(header := self.cookie_header)
-        handles = (handle for value in _values_of(self.own.login, header) if (handle := Handle.parse(value)))
+        companions = (handle for value in _values_of(self.own.login, header) if (handle := Handle.parse(value)))
+        handle = in_session or next(companions, None)
         later = next(_values_of(self.own.later, header), None)
         carried = next(_values_of(self.own.login, header), None) is not None
         if cookies is None:
-            return Claim(in_session, later=later, carried=carried, excess=True)
-        authorization = header_values(self.headers, b"authorization")
-        bearers = session_cookies.bearers(authorization[0]) if len(authorization) == 1 else ()
-        return Claim(in_session or next(handles, None), tuple(cookies), later, carried, tuple(bearers))
+            return Claim(handle, later=later, carried=carried, excess=True)
+        said = [one for one in header_values(self.headers, b"authorization") if one.lstrip()[:6].lower() == "bearer"]
+        bearers = session_cookies.bearers(said[0]) if said else ()
+        excess = len(said) > 1  # which of them the application reads cannot be told
+        return Claim(handle, tuple(cookies), later, carried, tuple(bearers), excess)
 
 
 def _values_of(name: str, header: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ The protocol is the part of py-key-value-aio's ``AsyncKeyValue`` that is used he
 it is. Values are small JSON objects. A key begins with the kind of thing it names, then a colon:
 
     login:    a login as it was remembered              ended:    the tombstone of one
-    cookie:   a session cookie's value: the login that it was issued to, or that the value is dead
+    cookie:   a session cookie's value: the login that it was issued to, that it is dead, or when it was issued anew
     before:   the time up to which logins of an (iss, sid) or (iss, sub) have ended
     trip:     where a browser wants to go after the provider        later:    a logout that waits for a navigation
     ends:     that some login has ended just now

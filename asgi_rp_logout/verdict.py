@@ -86,12 +86,15 @@ class Handle:
 
     @classmethod
     def tied(cls, record: Record | None) -> Handle | None:
-        """Read the handle that a session cookie is tied to; its text is not in the store."""
+        """Read the handle that a session cookie is tied to; its text is not in the store. Raises ``StoreError``."""
         parts = record.get("login") if record is not None else None
         if not parts:
             return None
-        key, at, made, sid, sub = parts
-        return cls("", float(at), float(made), str(sid), str(sub), str(key))
+        try:
+            key, at, made, sid, sub = parts
+            return cls("", float(at), float(made), str(sid), str(sub), str(key))
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"a record is malformed: {type(error).__name__}", code="record") from error
 
     @property
     def tie(self) -> Record:
@@ -146,9 +149,9 @@ class Verdict:
     was a logout of this application only, ``named`` which provider the application named for it, ``wanted`` the page
     that was to come after it. ``dead`` are the session cookies not to be believed, ``dead_bearer`` says so of the
     bearer token. ``known`` is False if the store did not answer. ``until`` is when to ask again, by the monotonic
-    clock, and ``keys`` are those that were read. ``plain`` says of a verdict that is kept that the
-    request can be handed on as it is. ``others`` are the logins that the session cookies of the request are
-    tied to, beside its own.
+    clock, and ``keys`` are those that were read. ``plain`` says of a verdict that is kept that the request can be
+    handed on as it is. ``ties`` are the living logins that the session cookies of the request are tied to, by their
+    digests.
     """
 
     claim: Claim
@@ -166,7 +169,7 @@ class Verdict:
     known: bool = True
     until: float = field(default=float("inf"))
     keys: tuple[str, ...] = ()
-    others: tuple[Handle, ...] = ()
+    ties: Mapping[str, Handle] = field(default_factory=dict)
     plain: bool = False
 
     @property
@@ -211,7 +214,7 @@ def _judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
         if own.ended is not None or unknown_beside_the_end:
             dead.append(cookie)
     verdict.dead = tuple(dead)
-    verdict.others = tuple(one.handle for one in said.values() if one.live and one.handle is not None)
+    verdict.ties = {digest: one.handle for digest, one in said.items() if one.live and one.handle is not None}
     if not verdict.live:
         _known_by_cookie(verdict, [said[cookie.digest] for cookie in claim.cookies if cookie.digest], said)
     return verdict
@@ -247,7 +250,7 @@ def _of_cookie(digest: str, claim: Claim, records: Mapping[str, Record | None]) 
         _judge_handle(verdict, handle, records)
         if verdict.login is not None:
             verdict.login = without_tokens(verdict.login)
-    elif record is not None:
+    elif record is not None and "issued" not in record:
         _read_tombstone(verdict, record)
     return verdict
 
@@ -290,6 +293,18 @@ def covering(record: Record | None, handle: Handle) -> list[Any] | None:
         if meant and _was_made_before(handle, entry[0], float(entry[1])):
             return list(entry)
     return None
+
+
+def end_of(stored: Record | None, end: Record) -> Record:
+    """Give what holds of a login or a session cookie whose ``end`` is known here, and that a store tells something of.
+
+    A value lives again if it was issued anew since, to a login or to somebody unknown.
+    """
+    if stored is None or "by" in stored:
+        return stored or end
+    tie = Handle.tied(stored)
+    since = tie.made if tie is not None else float(stored.get("issued", 0))
+    return stored if since >= float(end["at"]) else end
 
 
 def later_of(record: Record | None, other: Record | None) -> Record:
