@@ -328,7 +328,7 @@ class Ledger:
             await self._write({cookie_key(one): handle.tie for one in new}, self._kept, deadline)
 
     def is_tied(self, verdict: Verdict) -> bool:
-        """Tell whether this process knows a session cookie of a request as that of a login, without the store."""
+        """Return whether this process knows a session cookie of a request as that of a login, without the store."""
         living = [cookie.digest for cookie in verdict.claim.cookies if cookie not in verdict.dead]
         return any(one in self._shared.ties for one in (*living, *verdict.claim.bearers))
 
@@ -360,7 +360,7 @@ class Ledger:
     # -- ending --------------------------------------------------------------------------------------------------
 
     def revocable(self, verdict: Verdict, cause: str) -> dict[str, str]:
-        """Give the digests of the session cookies that a logout revokes, each with who could have caused that.
+        """Return the digests of the session cookies that a logout revokes, each with who could have caused that.
 
         Those that the application has issued here, or to a login, all; of others the one that it most likely reads, for
         each cookie that is declared: invented ones must not cost more, nor take the room of a login's. What is dead
@@ -386,7 +386,7 @@ class Ledger:
         if ending.handle is not None:
             ends[f"ended:{ending.handle.key}"] = {"by": ending.by, **word}
         for one, cause in ending.digests.items():
-            ends[cookie_key(one)] = {"by": "buried", **word, "of": cause}
+            ends[cookie_key(one)] = {"by": "blocked", **word, "of": cause}
         if not ends and not ending.shortly:
             return
         if self.is_local:  # nothing waits here, and so nothing can be cancelled
@@ -544,7 +544,7 @@ class Ledger:
         return records
 
     async def _stored(self, keys: Iterable[str], deadline: Deadline) -> dict[str, Record | None]:
-        """Give the records of ``keys`` as the store has them, whatever is known here. Raises ``StoreError``."""
+        """Return the records of ``keys`` as the store has them, whatever is known here. Raises ``StoreError``."""
         keys = list(keys)
         found: dict[str, Record | None] = await self._guarded(lambda: self._get_many(keys), deadline, vital=True)
         return found

@@ -203,7 +203,7 @@ def empty_session(request: Request) -> None:
 
 
 def anonymous_part(session: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what a session of a login holds unchanged from before the login, as every session does.
+    """Return what a session of a login holds unchanged from before the login, as every session does.
 
     Middlewares around us put such keys into every session, and the application may count on them.
     """
@@ -285,7 +285,7 @@ async def remember(
 
 
 def _login_beside(verdict: Verdict, new: Handle) -> Handle | None:
-    """Give the login of a session cookie that came beside another user's companion, if it is the one remembered anew.
+    """Return the login of a session cookie that came beside another user's companion, if it is the one remembered anew.
 
     Whoever stole the cookie must not get a companion, and with it the tokens, by adding a companion of their own.
     """
@@ -296,7 +296,7 @@ def _login_beside(verdict: Verdict, new: Handle) -> Handle | None:
 
 
 def _own_digests(verdict: Verdict, now: Verdict, handle: Handle, new: list[str]) -> list[str]:
-    """Give the digests of the session cookies that are a login's own from now on: new ones, or else those it keeps.
+    """Return the digests of the session cookies that are a login's own from now on: new ones, or else those it keeps.
 
     What the request has brought and is dead stays dead, and what is another login's stays that.
     """
@@ -404,7 +404,7 @@ async def lift_reissued(ledger: Ledger, claim: Claim, issued: Iterable[str], dea
 
 
 def hides_session(request: Request, verdict: Verdict) -> bool:
-    """Tell whether the session around us must be kept from the application.
+    """Return whether the session around us must be kept from the application.
 
     Without a handle in it nobody can tell from which of the request's cookies it was read, and one of them is dead.
     """

@@ -296,7 +296,7 @@ def covering(record: Record | None, handle: Handle) -> list[Any] | None:
 
 
 def end_of(stored: Record | None, end: Record) -> Record:
-    """Give what holds of a login or a session cookie whose ``end`` is known here, and that a store tells something of.
+    """Return what holds of a login or session cookie whose ``end`` is known here, and that a store tells something of.
 
     A value lives again if it was issued anew since, to a login or to somebody unknown.
     """
