@@ -144,7 +144,7 @@ class Exchange:
             await self._send(await ordinary(*parts, start, self.deadline))
 
     async def _overtaken(self, status: int) -> bool:
-        """Answer a second click that came in before the first one had ended the login; tell whether it was one."""
+        """Answer a second click that came in before the first one had ended the login; return whether it was one."""
         journal.no_logout(self.request, status)
         if self.verdict.ended is None and not self.ledger.idle:
             self.verdict = await judge_again(self.ledger, self.verdict, self.deadline)
@@ -214,12 +214,12 @@ class Exchange:
         return self._ended is not None
 
     def is_second_click(self) -> bool:
-        """Tell whether the first click has just ended this login, at its provider as well."""
+        """Return whether the first click has just ended this login, at its provider as well."""
         verdict, unsafe = self.verdict, self.request.method not in ("GET", "HEAD", "OPTIONS", "TRACE", "CONNECT")
         return unsafe and verdict.just_ended(time.time()) and not verdict.local
 
     async def second_click(self) -> bool:
-        """Take a browser to the provider whose first click has just ended the login; tell whether it was answered.
+        """Take a browser to the provider whose first click has just ended the login; return whether it was answered.
 
         The application is not asked: a guard of its own would refuse somebody who is no longer signed in, and the
         browser shows the answer to the last click only.
@@ -236,7 +236,7 @@ class Exchange:
     async def try_to_go(
         self, mark: Mark, login: Login | None, client: Client, start: Message, target: str | None
     ) -> bool:
-        """Answer without the application, by taking the browser to the provider; tell whether that could be done."""
+        """Answer without the application, by taking the browser to the provider; return whether that could be done."""
         try:
             _, answer = await self.go(mark, login, client, start, target)
         except RPLogoutError as error:
@@ -443,7 +443,7 @@ class Exchange:
         return next(iter(self.ledger.revocable(self.verdict, UNKNOWN)), None)
 
     async def _who(self) -> Login | None:
-        """Give the login that this logout is about: the remembered one, a second click's, or the application's."""
+        """Return the login that this logout is about: the remembered one, a second click's, or the application's."""
         if self.verdict.live:
             return self.verdict.login
         echo = await echo_of(self.ledger, self.verdict, self.deadline)

@@ -67,7 +67,7 @@ def is_login_response(scope: Scope) -> bool:
 
 
 def later_key(value: str) -> str:
-    """Give the store's key for the value of the cookie."""
+    """Return the store's key for the value of the cookie."""
     return f"later:{digest(value)}"
 
 

@@ -49,7 +49,7 @@ async def ordinary(
     start: Message,
     deadline: Deadline,
 ) -> Message:
-    """Give the start message as it goes out, for an answer that is no logout."""
+    """Return the start message as it goes out, for an answer that is no logout."""
     if context.remembered is not None and is_accepted(settings, request, verdict, start):
         return await _remembering(settings, ledger, request, verdict, context.remembered, start, deadline)
     if context.remembered is not None:
@@ -99,7 +99,7 @@ async def _issuing(
 
 
 def is_accepted(settings: Settings, request: Request, verdict: Verdict, start: Message) -> bool:
-    """Tell whether the application has let in whom it remembers: no error, and a session to be signed in by.
+    """Return whether the application has let in whom it remembers: no error, and a session to be signed in by.
 
     The session is the one around us, or a session cookie that the answer sets or the request has brought. Where the
     cookie's name was never declared, its absence tells nothing.
@@ -116,12 +116,12 @@ def is_accepted(settings: Settings, request: Request, verdict: Verdict, start: M
 
 
 def has_just_ended(ledger: Ledger) -> bool:
-    """Tell whether some login has ended in this process within the last second."""
+    """Return whether some login has ended in this process within the last second."""
     return time.monotonic() - ledger.ended_at < 1
 
 
 def _begins(request: Request) -> bool:
-    """Tell whether a session without a login of ours is about to be written around us."""
+    """Return whether a session without a login of ours is about to be written around us."""
     session = request.live_session()
     return bool(session and HANDLE_IN_SESSION not in session) and writes_session(request)
 

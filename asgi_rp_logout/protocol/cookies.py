@@ -418,7 +418,7 @@ def value_set_by(line: bytes) -> str:
 
 
 def is_deletion(line: bytes) -> bool:
-    """Tell whether a Set-Cookie value expires its cookie: Max-Age first, then Expires (section 5.7, steps 3 and 4)."""
+    """Return whether a Set-Cookie value expires its cookie: Max-Age first, then Expires (section 5.7, steps 3, 4)."""
     attributes = {}
     for piece in line.decode("latin-1").split(";")[1:]:
         name, _, value = piece.partition("=")
