@@ -69,6 +69,8 @@ async def ordinary(
         if hides_session(request, now):
             renew_session(request)
         return without_cookies(start, settings.session_cookies.sets)
+    if sets_session and _is_of_several(verdict):
+        return without_cookies(start, settings.session_cookies.sets)
     if not context.handled and deletes_session(settings, request, start):
         journal.deletes_session(ledger.advised, request, verdict)
     keep_handle(request, verdict)
@@ -77,6 +79,15 @@ async def ordinary(
         # as the one that a logout has just revoked.
         request.scope["session"][APART_IN_SESSION] = secrets.token_urlsafe(9)
     return await _issuing(ledger, request, verdict, issued, start, deadline) if sets_session else start
+
+
+def _is_of_several(verdict: Verdict) -> bool:
+    """Tell whether a request brings the logins of several users: whose session its answer goes on with is unknown.
+
+    Else a companion of one's own would cover what is issued for a stolen cookie, which would outlive its logout.
+    """
+    handle = verdict.handle
+    return handle is not None and any(tie.sub_key != handle.sub_key for tie in verdict.ties.values())
 
 
 async def _issuing(
