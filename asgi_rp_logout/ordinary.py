@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 
 from . import journal
 from ._asgi import Message, logger
@@ -11,7 +12,18 @@ from .context import Context
 from .later import cancel
 from .ledger import Deadline, Ledger
 from .login import Login
-from .logins import forget, is_emptied, judge_again, keep_handle, lift_reissued, remember, renew_session, writes_session
+from .logins import (
+    forget,
+    hides_session,
+    is_emptied,
+    judge_again,
+    keep_handle,
+    lift_reissued,
+    note_session_begun,
+    remember,
+    renew_session,
+    writes_session,
+)
 from .messages import (
     HEADERS_AT_MOST,
     clears_cookies,
@@ -21,6 +33,7 @@ from .messages import (
     with_cookies,
     without_cookies,
 )
+from .protocol.cookie_values import Secret
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings
@@ -36,20 +49,25 @@ async def ordinary(
     start: Message,
     deadline: Deadline,
 ) -> Message:
-    """Give the start message as it goes out, for an answer that is no logout."""
+    """Return the start message as it goes out, for an answer that is no logout."""
     if context.remembered is not None and is_accepted(settings, request, verdict, start):
         return await _remembering(settings, ledger, request, verdict, context.remembered, start, deadline)
     if context.remembered is not None:
         journal.not_remembered(int(start["status"]))
+    issued = settings.session_cookies.issued(set_cookies_of(start))
     if context.forgotten:
+        ledger.note_issued(issued)
         return with_cookies(start, await forget(ledger, request, verdict, deadline))
     if verdict.hides:
+        ledger.note_issued(issued)
         return _dead(settings, request, verdict, start)
+    note_session_begun(ledger, request)
     sets_session = any(settings.session_cookies.sets(line) for line in set_cookies_of(start))
     writes = verdict.claim.keys and not ledger.idle and (sets_session or writes_session(request))
-    if writes and (await judge_again(ledger, verdict, deadline)).ended is not None:
+    if writes and (now := await judge_again(ledger, verdict, deadline)).hides:
         # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
-        renew_session(request)
+        if hides_session(request, now):
+            renew_session(request)
         return without_cookies(start, settings.session_cookies.sets)
     if not context.handled and deletes_session(settings, request, start):
         journal.deletes_session(ledger.advised, request, verdict)
@@ -58,30 +76,30 @@ async def ordinary(
         # A signed cookie is the same to the letter if the same is signed within the same second, and would be as dead
         # as the one that a logout has just revoked.
         request.scope["session"][APART_IN_SESSION] = secrets.token_urlsafe(9)
-    return await _issuing(settings, ledger, request, verdict, start, deadline) if sets_session else start
+    return await _issuing(ledger, request, verdict, issued, start, deadline) if sets_session else start
 
 
 async def _issuing(
-    settings: Settings, ledger: Ledger, request: Request, verdict: Verdict, start: Message, deadline: Deadline
+    ledger: Ledger, request: Request, verdict: Verdict, issued: Sequence[Secret], start: Message, deadline: Deadline
 ) -> Message:
     """Note the session cookies that an answer sets: of whose login they are, or that nobody has invented them."""
     claim, handle = verdict.claim, verdict.handle
-    secrets_set = settings.session_cookies.issued(set_cookies_of(start))
-    digests = [one.digest for one in secrets_set if one.digest]
-    await lift_reissued(ledger, claim, digests, deadline)
+    # What the request has brought itself may be somebody else's, and dead by now: its answer says nothing new of it.
+    new = [one.digest for one in issued if one.digest and one.digest not in claim.digests]
+    await lift_reissued(ledger, claim, new, deadline)
     if not verdict.live or handle is None:
-        ledger.note_issued(secrets_set)
+        ledger.note_issued(issued)
         return start
-    await ledger.tie(handle, digests, deadline)
-    if set(digests) - set(claim.digests) and request.session is None:
-        journal.changes_value(ledger.advised, secrets_set, claim)
+    await ledger.tie(handle, new, deadline)
+    if new and request.session is None:
+        journal.changes_value(ledger.advised, issued, claim)
     if claim.carried and claim.handle is not None and not verdict.by_cookie:
         return with_cookies(start, [request.own.setting(request.own.login, claim.handle.text, ledger.lifetime)])
     return start
 
 
 def is_accepted(settings: Settings, request: Request, verdict: Verdict, start: Message) -> bool:
-    """Tell whether the application has let in whom it remembers: no error, and a session to be signed in by.
+    """Return whether the application has let in whom it remembers: no error, and a session to be signed in by.
 
     The session is the one around us, or a session cookie that the answer sets or the request has brought. Where the
     cookie's name was never declared, its absence tells nothing.
@@ -98,12 +116,12 @@ def is_accepted(settings: Settings, request: Request, verdict: Verdict, start: M
 
 
 def has_just_ended(ledger: Ledger) -> bool:
-    """Tell whether some login has ended in this process within the last second."""
+    """Return whether some login has ended in this process within the last second."""
     return time.monotonic() - ledger.ended_at < 1
 
 
 def _begins(request: Request) -> bool:
-    """Tell whether a session without a login of ours is about to be written around us."""
+    """Return whether a session without a login of ours is about to be written around us."""
     session = request.live_session()
     return bool(session and HANDLE_IN_SESSION not in session) and writes_session(request)
 
@@ -150,8 +168,10 @@ def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message
     living = {name for secret in verdict.claim.cookies if secret not in verdict.dead for name, _ in secret.parts}
     anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}
     gone = dead - living - anew
-    lines = settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host)
-    lines = [line for line in lines if name_set_by(line) in gone]
+    found = (
+        settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host) if gone else []
+    )
+    lines = [line for line in found if name_set_by(line) in gone]
     if verdict.claim.carried and verdict.ended is not None:
         lines.append(request.own.deletion(request.own.login))
     return with_cookies(start, lines)

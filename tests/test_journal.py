@@ -10,8 +10,9 @@ import anyio
 import pytest
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
-from asgi_rp_logout import MemoryStore, remember_login
+from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, remember_login
 from tests.apps import COOKIE, FETCH, guarded, log_out, page, signs_out
 from tests.asgi import call, http_scope
 from tests.places import OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
@@ -30,7 +31,7 @@ HINT = id_token(pad="")
             signs_out(),
             {},
             {},
-            "logged out here, and the browser (navigation) goes on to 'idp'; no ID Token is remembered",
+            "logged out here, and the browser (navigation) goes on to 'idp'; no ID Token is known",
         ),
         (
             signs_out(),
@@ -47,19 +48,19 @@ HINT = id_token(pad="")
         (signs_out(), {"for_fetch": "local"}, {"headers": FETCH}, f"{HERE}as the application said"),
         (signs_out("/", ("x-rp-logout", "local")), {}, {}, f"{HERE}as the application said"),
         (signs_out(), {}, {"headers": FORGED}, f"{HERE}another site made this request"),
-        (page(401), {}, {}, "POST '/logout', answered 401, was no logout"),
+        (page(401), {}, {}, "POST '/logout', answered 401, was not a logout"),
         (signs_out(), {}, {"method": "GET", "headers": GUESS}, "GET '/logout' is a prefetch, answered 503"),
         (
             signs_out(),
             {"session_cookie": ["sid", "sid2"]},
             {},
-            "logged out here, and not at the provider: no login is remembered that lives, and the request has no",
+            "logged out here only: no live login is remembered, and the request has no",
         ),
         (
             signs_out(),
             {"require_login": True},
             {},
-            "logged out here, and not at the provider: no login is remembered that",
+            "logged out here only: no live login is remembered",
         ),
         (
             page(),
@@ -91,7 +92,7 @@ async def test_a_logout_with_a_hint_lacks_nothing_and_what_is_dead_is_said_to_be
     await copy.get("/")
     assert log(logging.DEBUG) == [
         "logged out here, and the browser (navigation) goes on to 'a'",
-        "'/': login already ended (logout); handled as anonymous",
+        "'/': login already ended (logout), handled as anonymous",
     ]
 
 
@@ -102,7 +103,7 @@ async def test_a_dead_cookie_beside_a_living_one_is_said_to_be_kept_back(log: Lo
     await browser.post("/logout")
     lines = len(log(logging.DEBUG))
     await call(site.app, http_scope("/", headers={"cookie": f"session={dead}; session={other.cookies['session']}"}))
-    assert log(logging.DEBUG)[lines:] == ["'/': a dead session cookie is kept from the application"]
+    assert log(logging.DEBUG)[lines:] == ["'/': a session cookie of an ended login was removed from the request"]
 
 
 @in_both_places
@@ -110,10 +111,10 @@ async def test_a_logout_at_a_path_that_nobody_named_is_noticed(log: Log, place: 
     """By the cookie that it expires, or by the session around us that it empties."""
     browser = await Site(place, freshness=0, logout_path=()).signed_in()
     await browser.post("/logout")
-    line = "POST '/logout' expires the session, but nothing says that it is a logout"
+    line = "POST '/logout' deletes the session, but is not configured as a logout"
     assert [one for one in log(logging.DEBUG) if one not in log()] == [line]
     (warning,) = log()
-    assert "a live login has lost its session" in warning
+    assert "deleted the session of a live login" in warning
     assert "logout_path" in warning
     assert "/logout" not in warning
 
@@ -141,7 +142,7 @@ async def test_a_session_without_its_user_is_a_lost_one(log: Log, how: str) -> N
     before = browser.copy()
     await browser.get("/sign-out")
     (warning,) = log()
-    assert warning.startswith("a live login has lost its session")
+    assert warning.startswith("an answer deleted the session of a live login")
     assert destination(await before.get("/logout"))[0] == "a.example"  # a GET that deletes the session and answers 200
 
 
@@ -157,7 +158,7 @@ async def test_what_an_inner_middleware_ended_is_no_lost_session(log: Log) -> No
 
 @in_both_places
 @pytest.mark.parametrize(
-    ("store", "remedy"), [(MemoryStore, "MemoryStore is of one process"), (ForeignStore, "was the store emptied")]
+    ("store", "remedy"), [(MemoryStore, "MemoryStore is for one process"), (ForeignStore, "was the store emptied")]
 )
 async def test_a_login_that_the_store_has_lost_is_warned_of_once(log: Log, place: str, store: Any, remedy: str) -> None:
     """After a restart with MemoryStore, or at another worker with a store of its own. It is the first request there."""
@@ -166,7 +167,7 @@ async def test_a_login_that_the_store_has_lost_is_warned_of_once(log: Log, place
     for _ in range(2):
         await Browser(after.app, browser.cookies).post("/logout")
     (warning,) = log()
-    assert warning.startswith("a session names a login that the store does not know")
+    assert warning.startswith("a session belongs to a login that the store does not have")
     assert remedy in warning
 
 
@@ -245,3 +246,52 @@ async def test_nothing_that_is_said_holds_a_secret(log: Log) -> None:
         await copy.get("/")
     assert len(log(logging.DEBUG)) == 5
     assert not any(secret in line for line in log(logging.DEBUG) for secret in secrets)
+
+
+@in_both_places
+@pytest.mark.parametrize(("store", "remedy"), [(MemoryStore, "such as RedisStore"), (ForeignStore, "different stores")])
+async def test_a_login_that_the_store_has_lost_is_warned_of_once_at_its_logout(
+    log: Log, place: str, store: Any, remedy: str
+) -> None:
+    """After a restart, or at a worker with another store; nobody has signed in there yet."""
+    before, after = Site(place), Site(place, store=store(), freshness=0, providers=providers()[:1])
+    after.kept = before.kept
+    for _ in range(2):
+        browser = await before.signed_in()
+        browser.app = after.app
+        await browser.post("/logout")
+        (line,) = log()
+        assert line.startswith("a session belongs to a login that the store does not have")
+        assert remedy in line
+
+
+def signs_in(**claims: Any) -> RPLogoutMiddleware:
+    """An application that signs everybody in as one user, with one session cookie for all."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        remember_login(scope, {"id_token": id_token(**claims)})
+        await PlainTextResponse("hello", headers={"set-cookie": f"session={'x' * 32}"})(scope, receive, send)
+
+    return RPLogoutMiddleware(app, providers=providers(), store=MemoryStore())
+
+
+@pytest.mark.parametrize(
+    ("audience", "warns"), [("rp-b", True), (["rp-b"], True), ("rp-a", False), (["x", "rp-a"], False)]
+)
+async def test_an_id_token_of_another_client_is_warned_of_once(log: Log, audience: Any, warns: bool) -> None:
+    app = signs_in(aud=audience)
+    for _ in range(2):
+        await call(app, http_scope("/login", headers={"cookie": f"session={'y' * 32}"}))
+    lines = [line for line in log() if "client_id='rp-a'" in line]
+    assert len(lines) == warns
+    assert all("'rp-b'" in line for line in lines)
+
+
+async def test_a_session_cookie_that_two_logins_share_is_warned_of_once(log: Log) -> None:
+    app = signs_in()
+    await call(app, http_scope("/login"))
+    assert log() == []
+    for _ in range(2):
+        await call(app, http_scope("/login"))
+    (line,) = log()
+    assert line.startswith("a session cookie has the same value in two logins")
