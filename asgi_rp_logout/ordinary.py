@@ -15,6 +15,7 @@ from .login import Login
 from .logins import (
     forget,
     hides_session,
+    is_emptied,
     judge_again,
     keep_handle,
     lift_reissued,
@@ -23,7 +24,15 @@ from .logins import (
     renew_session,
     writes_session,
 )
-from .messages import HEADERS_AT_MOST, headers_of, may_be_shared, set_cookies_of, with_cookies, without_cookies
+from .messages import (
+    HEADERS_AT_MOST,
+    clears_cookies,
+    headers_of,
+    may_be_shared,
+    set_cookies_of,
+    with_cookies,
+    without_cookies,
+)
 from .protocol.cookie_values import Secret
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
@@ -40,7 +49,7 @@ async def ordinary(
     start: Message,
     deadline: Deadline,
 ) -> Message:
-    """Give the start message as it goes out, for an answer that is no logout."""
+    """Return the start message as it goes out, for an answer that is no logout."""
     if context.remembered is not None and is_accepted(settings, request, verdict, start):
         return await _remembering(settings, ledger, request, verdict, context.remembered, start, deadline)
     if context.remembered is not None:
@@ -58,7 +67,7 @@ async def ordinary(
     if writes and await _withholds(ledger, request, verdict, deadline):
         # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
         return without_cookies(start, settings.session_cookies.sets)
-    if deletes_session(settings, request, start):
+    if not context.handled and deletes_session(settings, request, start):
         journal.deletes_session(ledger.advised, request, verdict)
     keep_handle(request, verdict)
     if has_just_ended(ledger) and _begins(request):
@@ -71,7 +80,7 @@ async def ordinary(
 
 
 async def _withholds(ledger: Ledger, request: Request, verdict: Verdict, deadline: Deadline) -> bool:
-    """Tell whether an answer must not set a session cookie.
+    """Return whether an answer must not set a session cookie.
 
     Something of the request may have died meanwhile. Or it brings the logins of several users, and nobody can tell
     whose session goes on: a companion of one's own must not cover what is issued for a stolen cookie.
@@ -104,7 +113,7 @@ async def _issuing(
 
 
 def is_accepted(settings: Settings, request: Request, verdict: Verdict, start: Message) -> bool:
-    """Tell whether the application has let in whom it remembers: no error, and a session to be signed in by.
+    """Return whether the application has let in whom it remembers: no error, and a session to be signed in by.
 
     The session is the one around us, or a session cookie that the answer sets or the request has brought. Where the
     cookie's name was never declared, its absence tells nothing.
@@ -121,20 +130,21 @@ def is_accepted(settings: Settings, request: Request, verdict: Verdict, start: M
 
 
 def has_just_ended(ledger: Ledger) -> bool:
-    """Tell whether some login has ended in this process within the last second."""
+    """Return whether some login has ended in this process within the last second."""
     return time.monotonic() - ledger.ended_at < 1
 
 
 def _begins(request: Request) -> bool:
-    """Tell whether a session without a login of ours is about to be written around us."""
+    """Return whether a session without a login of ours is about to be written around us."""
     session = request.live_session()
     return bool(session and HANDLE_IN_SESSION not in session) and writes_session(request)
 
 
 def deletes_session(settings: Settings, request: Request, start: Message) -> bool:
-    """Return whether an answer deletes a session cookie and sets none, or leaves the session around us empty."""
+    """Return whether an answer deletes a session cookie and sets none, or empties the session around us."""
     lines = [line for line in set_cookies_of(start) if settings.session_cookies.has(name_set_by(line))]
-    return bool(lines and all(map(is_deletion, lines))) or bool(request.session and not request.live_session())
+    deleted = all(map(is_deletion, lines)) if lines else clears_cookies(start)
+    return deleted or is_emptied(request.session, request.live_session())
 
 
 async def _remembering(
@@ -172,8 +182,10 @@ def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message
     living = {name for secret in verdict.claim.cookies if secret not in verdict.dead for name, _ in secret.parts}
     anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}
     gone = dead - living - anew
-    lines = settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host)
-    lines = [line for line in lines if name_set_by(line) in gone]
+    found = (
+        settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host) if gone else []
+    )
+    lines = [line for line in found if name_set_by(line) in gone]
     if verdict.claim.carried and verdict.ended is not None:
         lines.append(request.own.deletion(request.own.login))
     return with_cookies(start, lines)
