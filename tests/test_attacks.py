@@ -663,3 +663,32 @@ async def test_a_dead_cookie_of_ones_own_gets_no_answer_past_the_end_of_a_stolen
         await victim.post("/logout")
     if slow or remembered:
         assert await site.who(session=answers[0].cookies().get("session", "")) == "nobody"
+
+
+async def test_a_second_login_keeps_the_session_cookie_that_it_does_not_set_again() -> None:
+    """Of two that are declared, an application may keep the one and set the other."""
+    seen: list[dict[str, str]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope)
+        seen.append(dict(request.cookies))
+        answer: Response = RedirectResponse("/bye", 303) if scope["path"] == "/logout" else PlainTextResponse("")
+        if scope["path"] == "/login":
+            remember_login(scope, id_token=id_token(request.query_params["user"]), provider="a")
+            answer.set_cookie("auth", secrets.token_hex(16))
+            if "session" not in request.cookies:
+                answer.set_cookie("session", secrets.token_hex(16))
+        await answer(scope, receive, send)
+
+    names = ("session", "auth")
+    browser = Browser(RPLogoutMiddleware(app, providers=providers(), freshness=0, session_cookie=names))
+    await browser.get("/login?user=alice")
+    first = browser.cookies["auth"]
+    await browser.get("/login?user=bob")
+    await browser.get("/")
+    assert set(names) <= seen[-1].keys()
+    copies = [{name: browser.cookies[name]} for name in names]
+    await browser.post("/logout")
+    for cookies in (*copies, {"auth": first}):
+        await Browser(browser.app, cookies).get("/")
+        assert seen[-1] == {}
