@@ -229,9 +229,9 @@ async def test_inside_a_second_login_of_the_same_user_leaves_nothing_to_a_copy()
     assert await site.who(thief) == "anonymous"
 
 
-@pytest.mark.parametrize("anonymous_first", [True, False])
-async def test_inside_what_was_noted_before_the_login_is_not_everybodys(anonymous_first: bool) -> None:
-    """By password first, and by the provider in another request. What a middleware puts into every session stays."""
+@pytest.mark.parametrize(("by", "others_first"), [("password", False), ("password", True), ("proxy", True)])
+async def test_inside_what_was_noted_before_the_login_is_not_everybodys(by: str, others_first: bool) -> None:
+    """By a password in an earlier request, or by a middleware. What that puts into every session stays."""
 
     class Tracking:
         def __init__(self, app: Any) -> None:
@@ -240,6 +240,8 @@ async def test_inside_what_was_noted_before_the_login_is_not_everybodys(anonymou
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":
                 scope["session"].setdefault("id", secrets.token_hex(8))
+                if "x-user" in Request(scope).headers:
+                    scope["session"]["user"] = "alice"
             await self.app(scope, receive, send)
 
     async def password(request: Request) -> Response:
@@ -263,11 +265,13 @@ async def test_inside_what_was_noted_before_the_login_is_not_everybodys(anonymou
         routes=[Route(path, one, methods=["GET", "POST"]) for path, one in paths], middleware=[*outer, inner]
     )
     browser = Browser(app)
-    if anonymous_first:
+    if others_first:
         await Browser(app).get("/")
-        await Browser(app).get("/password")
-    await browser.get("/password")
-    await browser.get("/link")
+    if by == "password":
+        await browser.get("/password")
+        await browser.get("/link")
+    else:
+        await browser.get("/link", x_user="alice")
     thief = browser.copy()
     assert (await thief.copy().get("/")).body == b"alice16"
     await browser.post("/logout")
