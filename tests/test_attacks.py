@@ -229,20 +229,23 @@ async def test_inside_a_second_login_of_the_same_user_leaves_nothing_to_a_copy()
     assert await site.who(thief) == "anonymous"
 
 
+class Tracking:
+    """A middleware that keeps an id in every session, and signs in whom a proxy names."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            scope["session"].setdefault("id", secrets.token_hex(8))
+            if "x-user" in Request(scope).headers:
+                scope["session"]["user"] = "alice"
+        await self.app(scope, receive, send)
+
+
 @pytest.mark.parametrize(("by", "others_first"), [("password", False), ("password", True), ("proxy", True)])
 async def test_inside_what_was_noted_before_the_login_is_not_everybodys(by: str, others_first: bool) -> None:
     """By a password in an earlier request, or by a middleware. What that puts into every session stays."""
-
-    class Tracking:
-        def __init__(self, app: Any) -> None:
-            self.app = app
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] == "http":
-                scope["session"].setdefault("id", secrets.token_hex(8))
-                if "x-user" in Request(scope).headers:
-                    scope["session"]["user"] = "alice"
-            await self.app(scope, receive, send)
 
     async def password(request: Request) -> Response:
         request.session["user"] = "alice"
@@ -556,7 +559,11 @@ async def test_a_value_that_another_worker_has_issued_anew_lives_at_all_of_them(
         for one, other in ((here, there), (there, here)):
             again = await one.signed_in("alice", value="derived-id-of-alice", sid=f"s{turn}" if remembered else "")
             assert [await site.who(**again.cookies) for site in (one, other)] == ["alice", "alice"]
+            before = {name: OrderedDict(shelf) for name, shelf in foreign.inner.entries.items()}
             await again.post("/logout")
+            before, foreign.inner.entries = foreign.inner.entries, before  # a replica that lags behind
+            assert await one.who(session="derived-id-of-alice") == "nobody"
+            foreign.inner.entries = before
             assert [await site.who(session="derived-id-of-alice") for site in (one, other)] == ["nobody", "nobody"]
 
 
