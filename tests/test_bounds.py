@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import inspect
 import json
@@ -276,6 +277,7 @@ async def test_nothing_that_is_kept_beside_the_store_grows_with_requests() -> No
     """Names of our own cookies, configurations, what was advised and said, questions on their way."""
     site = Site(OUTSIDE, store=ForeignStore(), freshness=1)
     await site.signed_in()
+    gc.collect()  # of what earlier tests have left
     made = len(settings._CONFIGURED), len(ledger._SHARED)
     for number in range(600):
         headers = {"cookie": invented(1), "host": f"{number}.example.com"}
