@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from . import journal
-from ._asgi import ASGIApp, Message, Receive, Scope, Send, respond, route_path
+from ._asgi import ASGIApp, Message, Receive, Scope, Send, respond, route_path, without_header
 from .arrival import Arrivals, is_recognisable, make_anonymous, refuse_for_now
 from .client import Client, client_of, comes_from_own_page, is_prefetch, plays_deferred
 from .context import SCOPE_KEY, Context, current
@@ -144,17 +144,19 @@ class Attendant:
         if await self._play(exchange) or (exchange.is_second_click() and await exchange.second_click()):
             return
         await exchange.recall()
+        if self._settings.defers(client_of(request.method, request.headers)):
+            # What is compressed cannot be looked into: see peek.py.
+            request.scope["headers"] = without_header(request.scope["headers"], b"accept-encoding")
         await self.app(request.scope, receive, exchange.send)
 
     async def _hand_on(
         self, request: Request, receive: Receive, send: Send, context: Context, verdict: Verdict, deadline: Deadline
     ) -> None:
         """Hand on a request of which something is known: its login is dead or alive, or a logout waits for it."""
-        if verdict.hides or verdict.claim.later is not None:
+        make_anonymous(self._settings, request, verdict)
+        if verdict.has_dead or verdict.claim.later is not None:
             parts = (self._settings, self._ledger, request, context, send, verdict, deadline)
-            exchange = Exchange(*parts)
-            make_anonymous(self._settings, request, verdict)
-            if await self._play(exchange):
+            if await self._play(Exchange(*parts)):
                 return
         if context.exchange is None:
             await self._pass_on(request, receive, send, context, verdict)

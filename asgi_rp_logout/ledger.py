@@ -58,6 +58,9 @@ VERDICT_BYTES = 4 * 1024 * 1024
 TIES = 8192
 """Session cookies whose login is known without a look at the store."""
 
+FRESH = 65_536
+"""Ends that are compared with verdicts one by one; with more within ``freshness``, older verdicts do not hold."""
+
 AT_ONCE = 20
 """Ends that are written after an outage in one go."""
 
@@ -116,6 +119,7 @@ class _Shared:
         self.count = 0
         self.fresh_for = 0.0
         self.fresh: OrderedDict[str, float] = OrderedDict()
+        self.stale_at = float("-inf")  # no verdict from before holds, whatever it is about
         self.ended_at = float("-inf")  # by the monotonic clock
         self.writer: asyncio.Task[None] | None = None
 
@@ -172,7 +176,8 @@ class Ledger:
         self.is_local = self._local is not None  # nobody outside of this process can end a login
         self._shared = _shared_by(store)
         self._shared.fresh_for = max(self._shared.fresh_for, self.freshness)
-        self._in_turn = not self.is_local and _asks_in_turn(store)
+        self._in_turn = not self.is_local and _does_in_turn(store, "_get_managed_entries")
+        self._writes_in_turn = self._in_turn or (not self.is_local and _does_in_turn(store, "_put_managed_entries"))
         self._asking: dict[Any, anyio.Event] = {}
 
     @property
@@ -198,8 +203,10 @@ class Ledger:
         if verdict is None or verdict.until < time.monotonic():
             return None
         asked, shared = verdict.until - self.freshness, self._shared
-        if shared.ended_at > asked and any(shared.fresh.get(name, asked) > asked for name in verdict.keys):
-            return None
+        if shared.ended_at > asked:
+            fresh = shared.fresh
+            if shared.stale_at >= asked or any(fresh.get(name, asked) > asked for name in verdict.keys):
+                return None
         return verdict
 
     def last_known(self, key: object) -> Verdict | None:
@@ -305,8 +312,6 @@ class Ledger:
     async def remember(self, handle: Handle, login: Login, digests: Iterable[str], deadline: Deadline) -> bool:
         """Write a login, and tie session cookies to it by their digests; return whether the store took it."""
         ties = dict.fromkeys(digests, handle)
-        if any((known := self._shared.ties.get(one)) is not None and known.key != handle.key for one in ties):
-            journal.same_value(self.advised)
         self._tie(ties)
         key = f"login:{handle.key}"
         records: dict[str, Record] = {key: login_record(login, handle, time.time())}
@@ -327,10 +332,9 @@ class Ledger:
             self._tie(new)
             await self._write({cookie_key(one): handle.tie for one in new}, self._kept, deadline)
 
-    def is_tied(self, verdict: Verdict) -> bool:
-        """Return whether this process knows a session cookie of a request as that of a login, without the store."""
-        living = [cookie.digest for cookie in verdict.claim.cookies if cookie not in verdict.dead]
-        return any(one in self._shared.ties for one in (*living, *verdict.claim.bearers))
+    def is_tied(self, digests: Iterable[str]) -> bool:
+        """Return whether this process knows a session cookie as that of a login, by its digest, without the store."""
+        return any(one in self._shared.ties for one in digests)
 
     def note_issued(self, cookies: Iterable[Secret]) -> None:
         """Note that the application has issued session cookies: their end is nobody's invention."""
@@ -386,7 +390,7 @@ class Ledger:
         if ending.handle is not None:
             ends[f"ended:{ending.handle.key}"] = {"by": ending.by, **word}
         for one, cause in ending.digests.items():
-            ends[cookie_key(one)] = {"by": "blocked", **word, "of": cause}
+            ends[cookie_key(one)] = {"by": "buried", **word, "of": cause}
         if not ends and not ending.shortly:
             return
         if self.is_local:  # nothing waits here, and so nothing can be cancelled
@@ -567,7 +571,7 @@ class Ledger:
     async def _write(self, records: Mapping[str, Record], ttl: float, deadline: Deadline) -> set[str]:
         """Write records that live equally long, in one batch; return the keys that the store took. Never raises."""
         put_many = getattr(self.store, "put_many", None)
-        if len(records) > 1 and callable(put_many) and not self._in_turn:
+        if len(records) > 1 and callable(put_many) and not self._writes_in_turn:
             keys, values = list(records), list(records.values())
             batch = lambda: put_many(keys, values, collection=COLLECTION, ttl=ttl)  # noqa: E731
             return set(keys) if await self._try(keys, batch, deadline) else set()
@@ -621,7 +625,9 @@ class Ledger:
         shared.fresh.move_to_end(key)
         # No verdict is older than ``freshness``. Two that are go for each one that comes, so they cannot pile up.
         for oldest in tuple(itertools.islice(shared.fresh, 2)):
-            if shared.fresh[oldest] < now - shared.fresh_for:
+            if len(shared.fresh) > FRESH:
+                shared.stale_at = shared.fresh.pop(oldest)
+            elif shared.fresh[oldest] < now - shared.fresh_for:
                 del shared.fresh[oldest]
 
     async def _write_owed(self, deadline: Deadline) -> bool:
@@ -700,8 +706,13 @@ async def _awaiting(work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
-def _asks_in_turn(store: Store) -> bool:
-    """Return whether a store of py-key-value asks for several keys one after the other, as its base class does."""
+def _does_in_turn(store: object, method: str) -> bool:
+    """Return whether a store of py-key-value has one key after the other behind ``method``, as its base class does.
+
+    Of a wrapper, such as the one that encrypts, the store in it counts.
+    """
+    for _ in range(10):
+        store = getattr(store, "key_value", store)
     base = sys.modules.get("key_value.aio.stores.base")
-    inherited = getattr(getattr(base, "BaseStore", None), "_get_managed_entries", None)
-    return inherited is not None and getattr(type(store), "_get_managed_entries", None) is inherited
+    inherited = getattr(getattr(base, "BaseStore", None), method, None)
+    return inherited is not None and getattr(type(store), method, None) is inherited

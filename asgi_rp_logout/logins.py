@@ -21,7 +21,7 @@ from .login import Login, unverified_claims
 from .messages import headers_of, room_in, set_cookies_of, with_cookies, without_cookies
 from .protocol.cookies import deletions, name_set_by
 from .providers.base import issuer_of, name_of, run
-from .request import HANDLE_IN_SESSION, Request
+from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings
 from .store import ISSUED, LOGIN, UNKNOWN, Record
 from .verdict import Claim, Handle, Verdict, cookie_key, login_from, without_tokens
@@ -30,6 +30,7 @@ from .verdict import digest as digest_of
 SetCookies = list[bytes]
 
 ANONYMOUS_IN_SESSION = "_rp_anonymous"
+_OWN_KEYS = frozenset((HANDLE_IN_SESSION, ANONYMOUS_IN_SESSION, APART_IN_SESSION))
 MOST_ANONYMOUS_KEYS = 8
 """Keys of a session that are noted as everybody's; what stands in every session is not much."""
 
@@ -112,7 +113,8 @@ async def end_login(
 def cause_of(ledger: Ledger, request: Request, verdict: Verdict, login: Login | None) -> str:
     """Return who could have made a request that ends something: the more can, the less it may cost the others."""
     known = verdict.live or login is not None or HANDLE_IN_SESSION in (request.session or ())
-    if known or (not verdict.known and ledger.is_tied(verdict)):
+    living = [cookie.digest for cookie in verdict.claim.cookies if cookie.digest and cookie not in verdict.dead]
+    if known or (not verdict.known and ledger.is_tied([*living, *verdict.claim.bearers])):
         return LOGIN
     return ISSUED if request.session else UNKNOWN
 
@@ -205,12 +207,24 @@ def empty_session(request: Request) -> None:
 def anonymous_part(session: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a session of a login holds unchanged from before the login, as every session does.
 
-    Middlewares around us put such keys into every session, and the application may count on them.
+    Middlewares around us put them there, and the application may count on them.
     """
     noted = session.get(ANONYMOUS_IN_SESSION)
     if not isinstance(noted, dict):
         return {}
     return {key: session[key] for key, mark in noted.items() if key in session and _mark(session[key]) == mark}
+
+
+def is_emptied(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
+    """Return whether a session has lost all that was its user's: the middleware's keys and everybody's do not count."""
+    if not before or not now:
+        return bool(before)
+    everybodys = anonymous_part(before)
+    users = [
+        {key for key, value in session.items() if key not in _OWN_KEYS and everybodys.get(key) != value}
+        for session in (before, now)
+    ]
+    return bool(users[0] and not users[1])
 
 
 def note_session_begun(ledger: Ledger, request: Request) -> None:
@@ -266,6 +280,8 @@ async def remember(
     else:
         login = _completed(settings, login)
         _check_audience(settings, ledger, login)
+        if ledger.is_tied(set(new).difference(verdict.claim.digests)):
+            journal.same_value(ledger.advised)  # unless this very browser has kept its session, and signs in once more
         handle = Handle.new(login, time.time())
         whose = _login_beside(verdict, handle)
     if whose is not None:
@@ -312,8 +328,10 @@ def is_renewal(old: Login, new: Login) -> bool:
 
     The answer to a refresh may lack the ID Token, and with it whose it is (OpenID Connect Core 1.0, section 12.2).
     """
-    names = ("provider", "iss", "sub", "sid")
-    return all(getattr(new, name) in (None, getattr(old, name)) for name in names)
+    names = ("iss", "sub", "sid")
+    # The issuer tells as much as the provider's name, which may be given at the refresh for the first time.
+    same_provider = new.provider in (None, old.provider) or (old.provider is None and old.iss == new.iss is not None)
+    return same_provider and all(getattr(new, name) in (None, getattr(old, name)) for name in names)
 
 
 def renewed(old: Login, new: Login) -> Login:

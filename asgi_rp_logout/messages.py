@@ -56,6 +56,12 @@ def set_cookies_of(start: Message) -> list[bytes]:
     return [value for name, value in headers_of(start) if name.lower() == b"set-cookie"]
 
 
+def clears_cookies(start: Message) -> bool:
+    """Return whether Clear-Site-Data deletes all cookies of the browser (Clear Site Data, section 3.1)."""
+    values = [value for name, value in headers_of(start) if name.lower() == b"clear-site-data"]
+    return any(word.strip() in (b'"cookies"', b'"*"') for value in values for word in value.split(b","))
+
+
 def room_in(start: Message) -> int:
     """Return how many bytes of ``HEADERS_AT_MOST`` are left; below 0 if it is exceeded.
 

@@ -15,6 +15,7 @@ from .login import Login
 from .logins import (
     forget,
     hides_session,
+    is_emptied,
     judge_again,
     keep_handle,
     lift_reissued,
@@ -23,7 +24,15 @@ from .logins import (
     renew_session,
     writes_session,
 )
-from .messages import HEADERS_AT_MOST, headers_of, may_be_shared, set_cookies_of, with_cookies, without_cookies
+from .messages import (
+    HEADERS_AT_MOST,
+    clears_cookies,
+    headers_of,
+    may_be_shared,
+    set_cookies_of,
+    with_cookies,
+    without_cookies,
+)
 from .protocol.cookie_values import Secret
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
@@ -60,7 +69,9 @@ async def ordinary(
         if hides_session(request, now):
             renew_session(request)
         return without_cookies(start, settings.session_cookies.sets)
-    if deletes_session(settings, request, start):
+    if sets_session and _is_of_several(verdict):
+        return without_cookies(start, settings.session_cookies.sets)
+    if not context.handled and deletes_session(settings, request, start):
         journal.deletes_session(ledger.advised, request, verdict)
     keep_handle(request, verdict)
     if has_just_ended(ledger) and _begins(request):
@@ -68,6 +79,15 @@ async def ordinary(
         # as the one that a logout has just revoked.
         request.scope["session"][APART_IN_SESSION] = secrets.token_urlsafe(9)
     return await _issuing(ledger, request, verdict, issued, start, deadline) if sets_session else start
+
+
+def _is_of_several(verdict: Verdict) -> bool:
+    """Tell whether a request brings the logins of several users: whose session its answer goes on with is unknown.
+
+    Else a companion of one's own would cover what is issued for a stolen cookie, which would outlive its logout.
+    """
+    handle = verdict.handle
+    return handle is not None and any(tie.sub_key != handle.sub_key for tie in verdict.ties.values())
 
 
 async def _issuing(
@@ -118,9 +138,10 @@ def _begins(request: Request) -> bool:
 
 
 def deletes_session(settings: Settings, request: Request, start: Message) -> bool:
-    """Return whether an answer deletes a session cookie and sets none, or leaves the session around us empty."""
+    """Return whether an answer deletes a session cookie and sets none, or empties the session around us."""
     lines = [line for line in set_cookies_of(start) if settings.session_cookies.has(name_set_by(line))]
-    return bool(lines and all(map(is_deletion, lines))) or bool(request.session and not request.live_session())
+    deleted = all(map(is_deletion, lines)) if lines else clears_cookies(start)
+    return deleted or is_emptied(request.session, request.live_session())
 
 
 async def _remembering(
@@ -158,8 +179,10 @@ def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message
     living = {name for secret in verdict.claim.cookies if secret not in verdict.dead for name, _ in secret.parts}
     anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}
     gone = dead - living - anew
-    lines = settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host)
-    lines = [line for line in lines if name_set_by(line) in gone]
+    found = (
+        settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host) if gone else []
+    )
+    lines = [line for line in found if name_set_by(line) in gone]
     if verdict.claim.carried and verdict.ended is not None:
         lines.append(request.own.deletion(request.own.login))
     return with_cookies(start, lines)

@@ -11,13 +11,19 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ._asgi import Headers, Scope, header_values
-from .protocol.cookies import CookieSet, parse_cookies
+from .protocol.cookies import MOST_SECRETS, CookieSet, parse_cookies
 from .protocol.return_to import origin_of, public_base
 from .verdict import Claim, Handle
+
+_OWN = "rp_l"
+"""What the names of the cookies have in common that are looked for in every request."""
+
+_LONGEST_HOST = 253 + len(":65535")
 
 HANDLE_IN_SESSION = "_rp_login"
 APART_IN_SESSION = "_rp_apart"
@@ -115,10 +121,10 @@ class Request:
 
     @property
     def host(self) -> str | None:
-        """The Host header, unless there are several."""
+        """The Host header, unless there are several or it is longer than any name of a host with its port."""
         if self._hosts is None:
             self._hosts = header_values(self.headers, b"host")
-        return self._hosts[0] if len(self._hosts) == 1 else None
+        return self._hosts[0] if len(self._hosts) == 1 and len(self._hosts[0]) <= _LONGEST_HOST else None
 
     def base(self, public_url: str | None) -> str | None:
         """Return the address of the application as browsers know it, without a trailing slash; None if unknown."""
@@ -155,10 +161,11 @@ class Request:
         """Gather everything in the request that says who it is."""
         in_session = Handle.parse(self.session.get(HANDLE_IN_SESSION)) if self.session else None
         cookies = session_cookies.secrets(header := self.cookie_header)
-        companions = (handle for value in _values_of(self.own.login, header) if (handle := Handle.parse(value)))
-        handle = in_session or next(companions, None)
-        later = next(_values_of(self.own.later, header), None)
-        carried = next(_values_of(self.own.login, header), None) is not None
+        own = header if _OWN in header else ""
+        companions = list(islice(_values_of(self.own.login, own), MOST_SECRETS))
+        handle = in_session or next((one for value in companions if (one := Handle.parse(value))), None)
+        later = next(_values_of(self.own.later, own), None)
+        carried = bool(companions)
         if cookies is None:
             return Claim(handle, later=later, carried=carried, excess=True)
         said = [one for one in header_values(self.headers, b"authorization") if one.lstrip()[:6].lower() == "bearer"]

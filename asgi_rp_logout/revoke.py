@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,17 +41,15 @@ class LogoutEvent:
     ended_until: float | None = None
 
 
-async def tell(on_logout: Callable[..., Any] | None, event: LogoutEvent) -> None:
+async def tell(settings: Settings, event: LogoutEvent) -> None:
     """Call the application's hook, async or in a thread; what it raises is logged."""
-    if on_logout is None:
+    if settings.on_logout is None:
         return
     try:
-        await run(on_logout, event)
+        await run(settings.on_logout, event)
     except Exception as error:
-        logger.warning(
-            "on_logout raised %s, so it may have done only a part of its work; the logout is complete",
-            type(error).__name__,
-        )
+        sentence = "so it may have done only a part of its work; the logout is complete"
+        settings.flood.warning("hook", f"on_logout raised {type(error).__name__}, {sentence}")
 
 
 async def after_logout(settings: Settings, login: Login, asked: Provider | None) -> None:
@@ -67,14 +64,15 @@ async def after_logout(settings: Settings, login: Login, asked: Provider | None)
     with anyio.move_on_after(AFTER_DEADLINE, shield=True) as scope:
         its_own = asked is not None and (login.iss is None or issuer_of(asked) in (login.iss, None))
         name = login.provider or (name_of(asked) if its_own else None)
-        await tell(settings.on_logout, LogoutEvent("logout", name, login.iss, login.sub, login.sid, time.time()))
+        await tell(settings, LogoutEvent("logout", name, login.iss, login.sub, login.sid, time.time()))
         if revokes:
             await _revoke(settings, login, asked)
         refresh = getattr(asked, "refresh", None)
         if inspect.iscoroutinefunction(refresh):
             await refresh()
     if scope.cancelled_caught:
-        logger.warning("post-logout tasks (on_logout, revocation) exceeded %g s and were cancelled", AFTER_DEADLINE)
+        sentence = f"post-logout tasks (on_logout, revocation) exceeded {AFTER_DEADLINE:g} s and were cancelled"
+        settings.flood.warning("after", sentence)
 
 
 async def _revoke(settings: Settings, login: Login, asked: Provider | None) -> None:

@@ -177,7 +177,7 @@ class MemoryStore:
                 shelf.move_to_end(key)
             return entry[1]
         if kind == "cookie" and any(key in fingerprints for fingerprints in self._dead.values()):
-            return {"by": "blocked", "at": 0.0}
+            return {"by": "buried", "at": 0.0}
         return None
 
     def _drop(self, name: str, key: str) -> None:

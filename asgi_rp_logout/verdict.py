@@ -180,7 +180,12 @@ class Verdict:
     @property
     def hides(self) -> bool:
         """Return whether something of the request has to be kept from the application."""
-        return self.ended is not None or bool(self.dead) or self.dead_bearer or self.claim.excess
+        return self.has_dead or self.claim.excess
+
+    @property
+    def has_dead(self) -> bool:
+        """Return whether something of the request has ended."""
+        return self.ended is not None or bool(self.dead) or self.dead_bearer
 
     def just_ended(self, now: float) -> bool:
         """Return whether this is the moment of a second click."""
@@ -201,6 +206,9 @@ def judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
 
 def _judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
     verdict = Verdict(claim)
+    if not any(records.values()):
+        verdict.handle = claim.handle
+        return verdict
     if claim.handle is not None:
         _judge_handle(verdict, claim.handle, records)
     # Each cookie by its own word: it is dead itself, or tied to a login that lives or has ended, or unknown.

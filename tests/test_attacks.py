@@ -605,3 +605,26 @@ async def test_requests_with_the_same_cookies_do_not_wait_for_each_other_in_a_ro
         for _ in range(10):
             tasks.start_soon(send_cookies, site, header)
     assert anyio.current_time() - began < 1.5
+
+
+@pytest.mark.parametrize("reads", ["the first", "the last", "the only"])
+@pytest.mark.parametrize("companion", [True, False])
+@pytest.mark.parametrize("how", ["logout", "token"])
+async def test_a_cookie_that_changes_does_not_get_away_under_a_login_of_the_thiefs(
+    reads: str, companion: bool, how: str
+) -> None:
+    """The answer that goes on with a stolen session would tie its new cookie to the login beside it."""
+    site = Opaque()
+    victim, thief = await site.signed_in("alice"), await site.signed_in("mallory")
+    stolen, own = victim.cookies["session"], thief.cookies["session"]
+    values = {"the first": (stolen, own), "the last": (own, stolen), "the only": (stolen,)}[reads]
+    header = "; ".join(f"session={value}" for value in values)
+    header += f"; rp_login={thief.cookies['rp_login']}" if companion else ""
+    if reads == "the first":
+        site.kept[own] = "alice"  # as if the application had read the first
+    new = (await call(site.app, http_scope("/other", headers={"cookie": header}))).cookies().get("session", "")
+    if how == "logout":
+        await victim.post("/logout")
+    else:
+        await site.end("alice")
+    assert await site.who(session=new) == "nobody"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -472,6 +473,23 @@ async def test_middleware_that_streams_an_answer_changes_nothing() -> None:
     app = Starlette(routes=[Route("/logout", endpoint, methods=["POST"])])
     app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)
     assert "rp_later" not in (await fetch(app)).cookies()
+
+
+async def test_an_application_that_compresses_its_answers_is_asked_for_a_plain_one() -> None:
+    """Only there: a page is compressed as ever."""
+    seen: list[str | None] = []
+
+    async def endpoint(request: Request) -> Response:
+        seen.append(request.headers.get("accept-encoding"))
+        return JSONResponse({"redirect_url": OWN})
+
+    compressed = GZipMiddleware(Starlette(routes=[Route("/{path}", endpoint, methods=["POST"])]), minimum_size=10)
+    browser = Browser(guarded(compressed), {"session": SECRET})
+    answer = await browser.post("/logout", **FETCH, accept_encoding="gzip")
+    assert (answer.header("content-encoding"), "rp_later" in answer.cookies()) == (None, False)
+    assert (await browser.post("/other", **FETCH, accept_encoding="gzip")).header("content-encoding") == "gzip"
+    await browser.post("/logout", **CLICK, accept_encoding="gzip")
+    assert seen == [None, "gzip", "gzip"]
 
 
 async def test_a_stream_of_json_waits_for_its_first_message_and_no_longer() -> None:

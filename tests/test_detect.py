@@ -213,6 +213,18 @@ async def test_a_get_whose_answer_deletes_the_session_cookie_is_a_logout(status:
 
 
 @pytest.mark.parametrize(
+    ("value", "is_one"),
+    [('"cookies"', True), ('"*"', True), ('"cache" , "cookies"', True), ('"storage"', False), ("cookies", False)],
+)
+async def test_a_get_whose_answer_clears_all_cookies_is_a_logout(value: str, is_one: bool) -> None:
+    """One that sets the session cookie all the same has its word (Clear Site Data, section 3.1)."""
+    header = ("clear-site-data", value)
+    assert went_to_provider(await log_out(guarded(page(200, [header])), method="GET")) is is_one
+    sets = ("set-cookie", "session=another-session-0123")
+    assert not went_to_provider(await log_out(guarded(page(200, [header, sets])), method="GET"))
+
+
+@pytest.mark.parametrize(
     ("method", "status", "lines", "more"),
     [
         *[(method, 200, ["session=; Max-Age=0"], {}) for method in ("HEAD", "OPTIONS", "TRACE", "CONNECT")],

@@ -92,7 +92,7 @@ class Owned:
             name = names[0] if names else None
             # The provider has its answer by now: an application's slow hook must not turn a logout into a failed one.
             with anyio.move_on_after(AFTER_DEADLINE, shield=True):
-                await tell(self._settings.on_logout, LogoutEvent(how, name, one.iss, one.sub, one.sid, until))
+                await tell(self._settings, LogoutEvent(how, name, one.iss, one.sub, one.sid, until))
 
 
 async def end_by_token(ledger: Ledger, token: LogoutToken, received: float) -> bool:
