@@ -82,7 +82,7 @@ async def ordinary(
 
 
 def _is_of_several(verdict: Verdict) -> bool:
-    """Tell whether a request brings the logins of several users: whose session its answer goes on with is unknown.
+    """Return whether a request brings the logins of several users: whose session its answer goes on with is unknown.
 
     Else a companion of one's own would cover what is issued for a stolen cookie, which would outlive its logout.
     """
