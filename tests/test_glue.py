@@ -211,6 +211,20 @@ async def test_a_session_around_us_is_a_session_whatever_the_answer_sets() -> No
     assert "login" in store.entries
 
 
+async def test_a_login_is_remembered_beside_values_that_are_no_json() -> None:
+    """A session on the server may hold anything, itself too."""
+    session: dict[str, Any] = {"set": {1, 2}}
+    session["itself"] = session
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        remember_login(scope, id_token=id_token(), provider="a")
+        await PlainTextResponse("")(scope, receive, send)
+
+    answer = await call(RPLogoutMiddleware(app, providers=providers()), {**http_scope("/login"), "session": session})
+    assert answer.status == 200
+    assert "_rp_login" in session
+
+
 # A logout that waits for a page
 
 
