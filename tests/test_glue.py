@@ -71,12 +71,15 @@ async def test_of_two_tokens_that_the_store_did_not_take_the_later_one_counts() 
 
 @pytest.mark.parametrize("steps", range(12))
 async def test_a_logout_token_that_is_cancelled_is_taken_or_not_begun(steps: int) -> None:
+    """And the cancellation is passed on afterwards."""
     site = Site(OUTSIDE, store=Stepping())
     task = asyncio.create_task(end_subject(site, at=300, received=1000))
     for _ in range(steps):
         await asyncio.sleep(0)
+    done = task.done()
     task.cancel()
     await asyncio.wait([task])
+    assert task.cancelled() is not done
     assert bool(site.store.names("before:")) is (steps > 0)
 
 
