@@ -155,7 +155,7 @@ class Request:
         """Gather everything in the request that says who it is."""
         in_session = Handle.parse(self.session.get(HANDLE_IN_SESSION)) if self.session else None
         cookies = session_cookies.secrets(header := self.cookie_header)
-        own = header if _OWN in header else ""
+        own = header if header.find(_OWN, 0, header.rfind("=") + 1) >= 0 else ""
         companions = list(islice(_values_of(self.own.login, own), MOST_SECRETS))
         handles = (handle for value in companions if (handle := Handle.parse(value)))
         later = next(_values_of(self.own.later, own), None)
