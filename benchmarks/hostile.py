@@ -115,7 +115,7 @@ async def _measure(name: str, app: App, cookies: dict[str, list[bytes]], number:
             "bare": partial(_timed, _asking(app, lines)),
             "ours": partial(_timed, _asking(guarded, lines)),
         }
-        taken = await interleaved(cases, rounds=20, number=number)
+        taken = await interleaved(cases, rounds=10, number=number)
         bare, mine = min(taken["bare"]), min(taken["ours"])
         middle = statistics.median(taken["ours"]) / statistics.median(taken["bare"])
         ratio = mine / bare
@@ -126,7 +126,7 @@ async def _measure(name: str, app: App, cookies: dict[str, list[bytes]], number:
 
 async def _measure_all(size: str) -> None:
     cookies = _headers(SIZES[size])
-    number = 40 if SIZES[size] < 10_000 else 10
+    number = 30 if SIZES[size] < 10_000 else 10
     rows = []
     for name, app in (("request.cookies", by_cookies), ("SessionMiddleware", by_session)):
         rows += await _measure(name, app, cookies, number)

@@ -32,7 +32,7 @@ ROOM = 2048
 """Bytes that all deletions of one answer may take, whatever the request names."""
 MOST_SECRETS = 16
 """Session cookies that a request may bring, one in chunks counted as one."""
-_MOST_MENTIONS = 64
+_MOST_MENTIONS = 32
 """Places that name one, chunks included. Libraries make a chunk of two kilobytes at least."""
 _LONGEST = 8000
 """Characters of a session cookie. Browsers keep 4096, with its name, and few servers take a line longer than this."""
@@ -285,7 +285,7 @@ class CookieSet:
 
     def _read(self, header: str) -> list[_Mention] | None:
         mentions: list[_Mention] = []
-        whole, room = MOST_SECRETS, len(header) + 4 * _LONGEST
+        whole, room = MOST_SECRETS, len(header) + 2 * _LONGEST
         for name, begin in self._named(header):
             end = header.find(";", begin)
             whole -= name in self._names
