@@ -36,8 +36,13 @@ class Flood:
         logger.warning("%s%s", sentence, more)
 
 
+def without_header(headers: Headers, name: bytes) -> Headers:
+    """Return headers without those of one name, given in lower case."""
+    return [pair for pair in headers if pair[0].lower() != name]
+
+
 def header_values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
-    """Give the values of every header called ``name`` (lower case), in order, decoded as latin-1."""
+    """Return the values of every header called ``name`` (lower case), in order, decoded as latin-1."""
     return [value.decode("latin-1") for key, value in headers if key.lower() == name]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from . import journal
 from ._asgi import Headers, Scope, Send, respond
 from .ledger import Deadline, Ledger
-from .logins import anonymous_part, renew_session
+from .logins import anonymous_part, hides_session, renew_session
 from .request import HANDLE_IN_SESSION, OwnCookies, Request
 from .settings import Settings
 from .verdict import Claim, Handle, Verdict
@@ -25,7 +25,7 @@ class Arrivals:
         self._public_https = (settings.public_url or "").startswith("https")
 
     def own_cookies(self, scope: Scope, root_path: str) -> OwnCookies:
-        """Give the names of our own cookies at this mount; ``__Host-`` ones where the browser sees https."""
+        """Return the names of our own cookies at this mount; ``__Host-`` ones where the browser sees https."""
         key = (root_path, self._public_https or scope.get("scheme") in ("https", "wss"))
         own = self._own.get(key)
         if own is None:
@@ -36,7 +36,7 @@ class Arrivals:
         return own
 
     def key(self, scope: Scope, session: dict[str, Any] | None) -> object | None:
-        """Give what the verdict about a request without a ``root_path`` is kept under; None if it has none.
+        """Return what the verdict about a request without a ``root_path`` is kept under; None if it has none.
 
         A glance has no time for the digest of a long one: it gets ``LONG``, under which nothing is kept.
         """
@@ -50,7 +50,7 @@ class Arrivals:
         return (said, "", scope.get("scheme")) if said else None
 
     async def verdict(self, request: Request, deadline: Deadline) -> Verdict | None:
-        """Give the verdict about a request, at most ``freshness`` old; None if there is nothing to judge."""
+        """Return the verdict about a request, at most ``freshness`` old; None if there is nothing to judge."""
         text = request.session.get(HANDLE_IN_SESSION) if request.session else None
         if isinstance(text, str):
             verdict = self._ledger.cached(text)
@@ -73,15 +73,16 @@ class Arrivals:
         claim = request.claim(self._settings.session_cookies)
         text = (request.session or {}).get(HANDLE_IN_SESSION)
         said = secrets_said(request.headers)
-        verdict = await self._ledger.look_up(("logout", text, said), claim, deadline)
+        key = _cookie_key(request, said)
+        verdict = await self._ledger.look_up(("logout", text, *key), claim, deadline)
         if verdict.known:
             return verdict
         # The store is down, but an earlier request may have learned whose login this is, and where it has to end.
-        last = self._ledger.last_known(text) or self._ledger.last_known(_cookie_key(request, said))
+        last = self._ledger.last_known(text) or self._ledger.last_known(key)
         return replace(last, claim=claim, known=False) if last is not None else verdict
 
 
-def _cookie_key(request: Request, said: bytes) -> object:
+def _cookie_key(request: Request, said: bytes) -> tuple[object, ...]:
     return said, request.root_path, request.scope.get("scheme")
 
 
@@ -92,7 +93,7 @@ LONG = object()
 
 
 def secrets_said(headers: Headers, *, whole: bool = False) -> bytes:
-    """Give what all Cookie headers and a bearer token say, as one, and nothing if there are none.
+    """Return what all Cookie headers and a bearer token say, as one, and nothing if there are none.
 
     A digest of it, if it is long and not wanted ``whole``.
     """
@@ -104,12 +105,11 @@ def secrets_said(headers: Headers, *, whole: bool = False) -> bytes:
                 more = more or [found]
                 more.append(value)
             found = value
-        elif name == b"authorization" and value[:7].lower() == b"bearer ":
-            bearer = value
+        elif name == b"authorization" and value.lstrip()[:6].lower() == b"bearer":
+            bearer += b"\n" + value
     if more is not None:
         found = b"; ".join(more)
-    if bearer:
-        found += b"\n" + bearer
+    found += bearer
     return found if whole or len(found) <= WHOLE else hashlib.sha256(found).digest()
 
 
@@ -118,10 +118,10 @@ def make_anonymous(settings: Settings, request: Request, verdict: Verdict) -> No
     if not verdict.hides:
         return
     journal.is_anonymous(request, verdict)
-    session = request.live_session() if verdict.ended is not None else None
+    session = request.live_session() if hides_session(request, verdict) else None
     if session is not None:
-        if verdict.ended == "replaced":
-            renew_session(request)  # a session that was cleared would be expired, and the newer one with it
+        if verdict.ended in ("replaced", None):
+            renew_session(request)  # a session that was cleared would be expired, and a living one with it
         else:
             kept = anonymous_part(session)
             session.clear()
@@ -138,7 +138,7 @@ def make_anonymous(settings: Settings, request: Request, verdict: Verdict) -> No
 
 
 def is_recognisable(verdict: Verdict) -> bool:
-    """Tell whether a request carries anything that could be a login."""
+    """Return whether a request carries anything that could be a login."""
     claim = verdict.claim
     return bool(claim.handle or claim.cookies or claim.carried or claim.bearers)
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from . import journal
-from ._asgi import ASGIApp, Message, Receive, Scope, Send, respond, route_path
+from ._asgi import ASGIApp, Message, Receive, Scope, Send, respond, route_path, without_header
 from .arrival import Arrivals, is_recognisable, make_anonymous, refuse_for_now
 from .client import Client, client_of, comes_from_own_page, is_prefetch, plays_deferred
 from .context import SCOPE_KEY, Context, current
@@ -44,7 +44,7 @@ class Attendant:
         self.entries: Any = store.entries if isinstance(store, MemoryStore) else (True,)
 
     def glance(self, scope: Scope, send: Send, context: Context) -> Send | None:
-        """Give the ``send`` with which a request can be handed on as it is; None if there is more to do.
+        """Return the ``send`` with which a request can be handed on as it is; None if there is more to do.
 
         Nearly every request goes this way, so it is a plain function: it waits for nothing, and makes nothing before
         that is needed.
@@ -59,7 +59,7 @@ class Attendant:
             key = self._arrivals.key(scope, session)
             if key is not None:
                 verdict = self._ledger.cached(key)
-                if verdict is None or verdict.hides or verdict.claim.later is not None:
+                if verdict is None or not verdict.plain:
                     return None
                 context.recalled = verdict.login
         return self.scanning(send, context, (scope, path, session, verdict, None))
@@ -94,12 +94,12 @@ class Attendant:
         return scan
 
     def _is_telling(self, name: bytes, verdict: Verdict | None, value: bytes = b"") -> bool:
-        """Tell whether a header of the response may matter; a cookie does where a login could be behind it."""
+        """Return whether a header of the response may matter; a cookie does where a login could be behind it."""
         if name == self._marker:
             return True
         if name != b"set-cookie":
             return False
-        if self.entries if verdict is None else verdict.claim.keys:
+        if self.entries if verdict is None else verdict.keys:
             return True
         if value:
             self._ledger.note_issued(self._settings.session_cookies.issued([value]))
@@ -137,13 +137,16 @@ class Attendant:
             await respond(send, 503, [(b"cache-control", b"no-store")])
             return
         deadline = Deadline()
-        verdict = await self._arrivals.fresh_verdict(request, deadline) if self.entries else None
+        verdict = await self._arrivals.fresh_verdict(request, deadline)
         exchange = Exchange(self._settings, self._ledger, request, context, send, verdict, deadline)
         show(context, exchange.verdict)
         make_anonymous(self._settings, request, exchange.verdict)
         if await self._play(exchange) or (exchange.is_second_click() and await exchange.second_click()):
             return
         await exchange.recall()
+        if self._settings.defers(client_of(request.method, request.headers)):
+            # What is compressed cannot be looked into: see peek.py.
+            request.scope["headers"] = without_header(request.scope["headers"], b"accept-encoding")
         await self.app(request.scope, receive, exchange.send)
 
     async def _hand_on(

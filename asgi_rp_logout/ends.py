@@ -39,11 +39,11 @@ class EndsHere:
 
     @property
     def owes(self) -> bool:
-        """Tell whether the store has still to take something."""
+        """Return whether the store has still to take something."""
         return any(self._owed.values())
 
     def note(self, key: str, record: Record, until: float, cause: str) -> Record:
-        """Note an end, before the store is told; give the record to write, with what was ended under this key before.
+        """Note an end, before the store is told; return the record to write, with what was ended under this key before.
 
         Takes the record's key, ``until`` in seconds since the epoch, and who could have caused it.
         """
@@ -69,7 +69,7 @@ class EndsHere:
                     self._taken[cause][key] = end
 
     def get(self, key: str) -> Record | None:
-        """Give the record of an end, or None."""
+        """Return the record of an end, or None."""
         for ends in (*self._owed.values(), *self._taken.values()):
             end = ends.get(key)
             if end is not None:
@@ -77,13 +77,8 @@ class EndsHere:
         return None
 
     def among(self, keys: Iterable[str]) -> dict[str, Record]:
-        """Give the ends among ``keys``."""
+        """Return the ends among ``keys``."""
         return {key: record for key in keys if (record := self.get(key)) is not None} if len(self) else {}
-
-    def owed(self, keys: Iterable[str]) -> dict[str, Record]:
-        """Give the ends among ``keys`` that the store has still to take."""
-        owed = [ends for ends in self._owed.values() if ends]
-        return {key: ends[key].record for key in keys for ends in owed if key in ends} if owed else {}
 
     def drop(self, key: str) -> None:
         """Forget an end: what it was about lives again."""
@@ -91,7 +86,7 @@ class EndsHere:
             ends.pop(key, None)
 
     def to_write(self, now: float, most: int) -> list[tuple[str, End]]:
-        """Give what the store has still to take, the ends of logins first; drop what is over."""
+        """Return what the store has still to take, the ends of logins first; drop what is over."""
         for ends in (*self._owed.values(), *self._taken.values()):
             # Two of the oldest for each look: what is over cannot pile up.
             for key in tuple(itertools.islice(ends, 2)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 
 import anyio
@@ -13,7 +14,7 @@ from .client import Client, client_of, comes_from_own_page, is_unasked
 from .context import Context, Mark
 from .detect import CHANGING, detect
 from .errors import ProviderError, RPLogoutError
-from .later import REPLAYED_FOR, SHORT, Deferred, cancel, defer, play
+from .later import REPLAYED_FOR, SHORT, Deferred, cancel, defer, later_key, later_record, play
 from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import (
@@ -31,7 +32,7 @@ from .ordinary import deletes_session, ordinary
 from .peek import Peek, is_worth_a_look
 from .protocol.cookie_values import Secret
 from .protocol.end_session import same_endpoint
-from .protocol.return_to import without_query
+from .protocol.return_to import origin_of, without_query
 from .providers.base import Provider
 from .request import Request
 from .resolve import resolve
@@ -76,6 +77,7 @@ class Exchange:
         self._asked: Provider | None = None
         self._sent_to: str | None = None
         self._is_replay = False
+        self._click: str | None = None
         self._failed = False
         self._own_start: Message = {}
         self._kept_target = self.verdict.wanted
@@ -101,8 +103,11 @@ class Exchange:
     async def fail(self) -> None:
         """Answer for an application that raised: its error page passes the session middleware, and what is dead stays.
 
-        So it would raise again at every request of a browser whose session it finds emptied.
+        So it would raise again at every request of a browser whose session it finds emptied. And what it has said of a
+        logout is not held back any longer.
         """
+        if self._held is not None:
+            await self._let_go(*self._held)
         if self.context.started or not self.verdict.hides:
             return
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
@@ -111,6 +116,8 @@ class Exchange:
 
     async def finish(self) -> None:
         """Step 6, once the response has gone."""
+        if self._held is not None:  # the application has left without a body
+            await self._let_go(*self._held)
         if self._ended is not None:
             await after_logout(self.settings, self._ended, self._asked)
 
@@ -137,7 +144,7 @@ class Exchange:
             await self._send(await ordinary(*parts, start, self.deadline))
 
     async def _overtaken(self, status: int) -> bool:
-        """Answer a second click that came in before the first one had ended the login; tell whether it was one."""
+        """Answer a second click that came in before the first one had ended the login; return whether it was one."""
         journal.no_logout(self.request, status)
         if self.verdict.ended is None and not self.ledger.idle:
             self.verdict = await judge_again(self.ledger, self.verdict, self.deadline)
@@ -159,7 +166,11 @@ class Exchange:
             self._kept_target = target if len(target or "") <= SHORT else None
             via = [self.request.method, self.request.path] if len(self.request.path) <= SHORT else None
             word |= {"to": self._kept_target, "via": via}
-        await end_login(self.ledger, self.request, self.verdict, login, word, self.deadline)
+        shortly: dict[str, Record] = {}
+        if login is not None and self._is_played_at_once(client):  # in the same batch as the end
+            self._click = secrets.token_urlsafe(32)
+            shortly[later_key(self._click)] = later_record(self.request, mark, login, target, played=True)
+        await end_login(self.ledger, self.request, self.verdict, login, word, self.deadline, shortly=shortly)
         empty_session(self.request)
         self._own_start = start
         waits = self.settings.defers(client)
@@ -203,12 +214,12 @@ class Exchange:
         return self._ended is not None
 
     def is_second_click(self) -> bool:
-        """Tell whether the first click has just ended this login, at its provider as well."""
+        """Return whether the first click has just ended this login, at its provider as well."""
         verdict, unsafe = self.verdict, self.request.method not in ("GET", "HEAD", "OPTIONS", "TRACE", "CONNECT")
         return unsafe and verdict.just_ended(time.time()) and not verdict.local
 
     async def second_click(self) -> bool:
-        """Take a browser to the provider whose first click has just ended the login; tell whether it was answered.
+        """Take a browser to the provider whose first click has just ended the login; return whether it was answered.
 
         The application is not asked: a guard of its own would refuse somebody who is no longer signed in, and the
         browser shows the answer to the last click only.
@@ -225,7 +236,7 @@ class Exchange:
     async def try_to_go(
         self, mark: Mark, login: Login | None, client: Client, start: Message, target: str | None
     ) -> bool:
-        """Answer without the application, by taking the browser to the provider; tell whether that could be done."""
+        """Answer without the application, by taking the browser to the provider; return whether that could be done."""
         try:
             _, answer = await self.go(mark, login, client, start, target)
         except RPLogoutError as error:
@@ -256,7 +267,8 @@ class Exchange:
 
     def _is_at_ours(self, url: str | None) -> bool:
         """Return whether a provider is on this very origin: a browser comes back from it as from a page of ours."""
-        return own_target(self.settings, self.request, url) is not None
+        origin = origin_of(url) if url else None
+        return origin is not None and str(origin).encode("ascii") in self._origins()
 
     def through(self, send: Send) -> None:
         """Send through ``send`` from now on."""
@@ -379,18 +391,22 @@ class Exchange:
             return self._with_new_session(start), None  # the application goes there by itself
         if way_back.state is not None:
             start = await self._keep_trip(start, way_back, login, target)
-        if self._is_played_at_once(client, destination.url):
-            parts = (self.ledger, self.request, mark, login, target, self.deadline)
-            start = with_cookies(start, await defer(*parts, end=self._end_of(login), played=True))
+        if self._is_played_at_once(client) and not self._is_at_ours(destination.url):
+            start = with_cookies(start, await self._cookie_of_click(mark, login, target))
         answer = answer_for(client, start, destination, room, as_json=self.settings.for_fetch == "json")
         if answer is not None and is_too_long(answer[0], start):
             raise _no_room()
         return start, answer
 
-    def _is_played_at_once(self, client: Client, url: str) -> bool:
+    def _is_played_at_once(self, client: Client) -> bool:
         """Return whether this answer is the redirect that a second click may need once more."""
-        clicks = client is Client.NAVIGATION and not self._is_replay and comes_from_own_page(self.request.headers)
-        return clicks and not self._is_at_ours(url)
+        return client is Client.NAVIGATION and not self._is_replay and comes_from_own_page(self.request.headers)
+
+    async def _cookie_of_click(self, mark: Mark, login: Login | None, target: str | None) -> list[bytes]:
+        if self._click is not None:
+            return [self.request.own.setting(self.request.own.later, self._click, REPLAYED_FOR)]
+        parts = (self.ledger, self.request, mark, login, target, self.deadline)
+        return await defer(*parts, end=self._end_of(login), played=True)
 
     def _origins(self) -> frozenset[bytes]:
         return self.request.origins(self.settings.public_url)
@@ -398,7 +414,7 @@ class Exchange:
     def _cookies_to_come(self, client: Client, way_back: Return) -> list[bytes]:
         """Return cookies as long as those that may still be added to this answer."""
         own = self.request.own
-        later = [own.setting(own.later, "x" * 43, REPLAYED_FOR)] if self._is_played_at_once(client, "") else []
+        later = [own.setting(own.later, "x" * 43, REPLAYED_FOR)] if self._is_played_at_once(client) else []
         return [*self._trip(way_back), *later]
 
     def _trip(self, way_back: Return) -> list[bytes]:
@@ -422,12 +438,12 @@ class Exchange:
 
     def _end_of(self, login: Login | None) -> str | None:
         """Return the digest of the session cookie whose tombstone says all that is known of an anonymous logout."""
-        if login is not None or (self._ended is None and self.verdict.ended is None):
+        if login is not None or self._ended is None or self.verdict.ended is not None:
             return None
-        return next(iter(self.ledger.revocable(self.verdict.claim, UNKNOWN)), None)
+        return next(iter(self.ledger.revocable(self.verdict, UNKNOWN)), None)
 
     async def _who(self) -> Login | None:
-        """Give the login that this logout is about: the remembered one, a second click's, or the application's."""
+        """Return the login that this logout is about: the remembered one, a second click's, or the application's."""
         if self.verdict.live:
             return self.verdict.login
         echo = await echo_of(self.ledger, self.verdict, self.deadline)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qs
 
 from ._asgi import Scope
@@ -26,7 +26,7 @@ from .ledger import Deadline, Ledger
 from .login import Login
 from .request import Request
 from .store import UNKNOWN, Record
-from .verdict import Handle, cookie_key, digest, login_from, login_record
+from .verdict import cookie_key, digest, login_from, login_parts
 
 LATER_LIFETIME = 600.0
 """Seconds for which a logout waits. Later than that a click is about something else."""
@@ -67,7 +67,7 @@ def is_login_response(scope: Scope) -> bool:
 
 
 def later_key(value: str) -> str:
-    """Give the store's key for the value of the cookie."""
+    """Return the store's key for the value of the cookie."""
     return f"later:{digest(value)}"
 
 
@@ -95,18 +95,23 @@ async def defer(
     if login is None and played:
         return []
     value = secrets.token_urlsafe(32)
+    record = later_record(request, mark, login, target, played=played)
+    if not await ledger.put(later_key(value), record, lifetime, deadline):
+        return []
+    return [request.own.setting(request.own.later, value, lifetime)]
+
+
+def later_record(request: Request, mark: Mark, login: Login | None, target: str | None, *, played: bool) -> Record:
+    """Return what is kept of a logout for later."""
     record: Record = {"provider": mark.provider, "to": target, "login": None}
     if played:
         record |= {"plays": 1, "played": time.time(), "via": [request.method, request.path]}
     if login is None:
+        # Anybody can send this: it stays small, and pushes out none of somebody's.
         record |= {"of": UNKNOWN, "to": target if len(target or "") <= SHORT else None}
     else:
-        kept = login_record(login, Handle.new(login, time.time()), time.time())
-        kept.pop("refresh_token", None)
-        record["login"] = kept
-    if not await ledger.put(later_key(value), record, lifetime, deadline):
-        return []
-    return [request.own.setting(request.own.later, value, lifetime)]
+        record["login"] = login_parts(replace(login, refresh_token=None))
+    return record
 
 
 async def _read(ledger: Ledger, value: str, deadline: Deadline) -> Record | None:

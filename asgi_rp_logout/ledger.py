@@ -38,6 +38,7 @@ from .verdict import (
     before_key,
     cookie_key,
     digest,
+    end_of,
     judge,
     later_of,
     login_record,
@@ -68,25 +69,36 @@ WRITE_AGAIN = 1.0
 
 
 class Verdicts:
-    """Keep verdicts by what their requests brought; the oldest goes when there are too many, or too large ones."""
+    """Bound a part of the verdicts that are kept: the oldest goes when there are too many, or too large ones.
 
-    def __init__(self) -> None:
-        self.entries: dict[object, Verdict] = {}
+    The verdicts themselves stand in ``kept``, one dict for all parts, so that finding one takes one look.
+    """
+
+    def __init__(self, kept: dict[object, Verdict]) -> None:
+        self._kept = kept
+        self._sizes: dict[object, int] = {}
         self._bytes = 0
+
+    @property
+    def entries(self) -> dict[object, Verdict]:
+        """The verdicts of this part."""
+        return {key: self._kept[key] for key in self._sizes}
 
     def put(self, key: object, verdict: Verdict) -> None:
         """Keep a verdict."""
         self.drop(key)
-        self.entries[key] = verdict
-        self._bytes += _size(key, verdict)
-        while len(self.entries) > VERDICTS or self._bytes > VERDICT_BYTES:
-            self.drop(next(iter(self.entries)))
+        self._kept[key] = verdict
+        self._sizes[key] = size = _size(key, verdict)
+        self._bytes += size
+        while len(self._sizes) > VERDICTS or self._bytes > VERDICT_BYTES:
+            self.drop(next(iter(self._sizes)))
 
     def drop(self, key: object) -> None:
-        """Forget a verdict, if there is one."""
-        verdict = self.entries.pop(key, None)
-        if verdict is not None:
-            self._bytes -= _size(key, verdict)
+        """Forget a verdict, if there is one in this part."""
+        size = self._sizes.pop(key, None)
+        if size is not None:
+            self._bytes -= size
+            del self._kept[key]
 
 
 def _size(key: object, verdict: Verdict) -> int:
@@ -129,14 +141,14 @@ def _shared_by(store: Store) -> _Shared:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Say what ends: the login of ``handle``, the session cookies by their digests, ``by`` what, and the rest.
+    """Hold what ends: the login of ``handle``, the session cookies by their digests, ``by`` what, and the rest.
 
     ``word`` is what a second click needs to know, ``shortly`` are records to keep for two minutes. ``cause`` is who
-    could have made such a request.
+    could have made such a request, and so is what stands behind each digest.
     """
 
     handle: Handle | None
-    digests: tuple[str, ...]
+    digests: Mapping[str, str]
     cause: str
     by: str
     word: Mapping[str, Any]
@@ -151,7 +163,10 @@ class Ledger:
         self.lifetime = float(settings.session_lifetime)
         self.freshness = settings.freshness
         self.advised: set[str] = set()
-        self._known, self._strangers = Verdicts(), Verdicts()
+        self.in_every_session: frozenset[str] | None = None
+        self._verdicts: dict[object, Verdict] = {}
+        self._known, self._strangers = Verdicts(self._verdicts), Verdicts(self._verdicts)
+        self._cookies = settings.session_cookies
         self._knows_sids = settings.frontchannel_path is not None
         # A login's record must outlive every cookie that was renewed while it was in use, so it is kept a tenth longer
         # than a session lives, and written again after a tenth. What ends a login must outlive that record.
@@ -167,7 +182,7 @@ class Ledger:
 
     @property
     def idle(self) -> bool:
-        """Tell whether nothing can be known of any request."""
+        """Return whether nothing can be known of any request."""
         return self._local is not None and self._local.empty
 
     @property
@@ -183,8 +198,8 @@ class Ledger:
     # -- looking up ----------------------------------------------------------------------------------------------
 
     def cached(self, key: object) -> Verdict | None:
-        """Give the verdict of an earlier request with the same cookies, if it still holds."""
-        verdict = self._known.entries.get(key) or self._strangers.entries.get(key)
+        """Return the verdict of an earlier request with the same cookies, if it still holds."""
+        verdict = self._verdicts.get(key)
         if verdict is None or verdict.until < time.monotonic():
             return None
         asked, shared = verdict.until - self.freshness, self._shared
@@ -195,9 +210,13 @@ class Ledger:
         return verdict
 
     def last_known(self, key: object) -> Verdict | None:
-        """Give the last verdict, however old, about a login that this process has not ended since."""
-        verdict = self._known.entries.get(key)
-        return verdict if verdict is not None and not self._shared.ends.among(verdict.keys) else None
+        """Return the last verdict, however old, about a login that this process has not ended since."""
+        verdict = self._verdicts.get(key)
+        return (
+            verdict
+            if verdict is not None and verdict.login is not None and not self._shared.ends.among(verdict.keys)
+            else None
+        )
 
     async def look_up(self, key: object, claim: Claim, deadline: Deadline) -> Verdict:
         """Read the store about a claim, and keep the verdict under ``key`` for ``freshness``.
@@ -209,7 +228,7 @@ class Ledger:
         if self.is_local:
             return await self._ask(key, claim, deadline)
         # A page asks for its twenty pictures at once: one of them asks the store, the others wait for its answer.
-        while self.freshness and (asking := self._asking.get(key)) is not None:
+        if self.freshness and (asking := self._asking.get(key)) is not None:
             await asking.wait()
             verdict = self.cached(key)
             if verdict is not None:
@@ -226,9 +245,12 @@ class Ledger:
         try:
             verdict = await self.judge(claim, deadline)
         except StoreError as error:
-            self._shared.guard.complain("a login could not be looked up", error)
+            self._shared.guard.complain(
+                "a login could not be looked up, so on_store_error decides about its request", error
+            )
             verdict = self.judge_here(claim)
-            return verdict if verdict.hides else replace(self.last_known(key) or verdict, known=False)
+            verdict.keys = claim.keys
+            return verdict if verdict.ended else replace(self.last_known(key) or verdict, known=False)
         verdict.until = asked + self.freshness
         self._notice_lost(verdict)
         if verdict.live and verdict.handle is not None and not verdict.by_cookie:
@@ -255,12 +277,12 @@ class Ledger:
         return verdict
 
     def judge_here(self, claim: Claim) -> Verdict:
-        """Give the verdict by what this process has ended itself, without the store."""
+        """Return the verdict by what this process has ended itself, without the store."""
         ties = {cookie_key(one): tie.tie for one in claim.digests if (tie := self._shared.ties.get(one)) is not None}
         return judge(claim, {**ties, **self._shared.ends.among(self._keys_of(claim))})
 
     def _keys_of(self, claim: Claim) -> list[str]:
-        """Give the keys to read, those of the logins among them to which session cookies are known to be tied."""
+        """Return the keys to read, those of the logins among them to which session cookies are known to be tied."""
         tied = [tie for one in claim.digests if (tie := self._shared.ties.get(one)) is not None]
         return [*claim.keys, *(name for tie in tied for name in tie.record_keys())]
 
@@ -271,27 +293,25 @@ class Ledger:
             known.popitem(last=False)
 
     def _keep(self, key: object, verdict: Verdict) -> Verdict:
-        of_login = verdict.login is not None
-        (self._known if of_login else self._strangers).put(key, verdict)
-        (self._strangers if of_login else self._known).drop(key)
+        parts = (self._known, self._strangers) if verdict.login is not None else (self._strangers, self._known)
+        parts[1].drop(key)
+        parts[0].put(key, verdict)
+        verdict.plain = not verdict.hides and verdict.claim.later is None
         return verdict
 
     async def _renew(self, verdict: Verdict, deadline: Deadline) -> None:
         now, handle, record = time.time(), verdict.handle, verdict.record
         if handle is None or record is None or now - float(record.get("kept", now)) <= self._slack:
             return
-        ties = self._shared.ties
-        tied = [one for one in verdict.claim.digests if one in ties and ties[one].key == handle.key]
+        tied = [one for one, tie in verdict.ties.items() if tie.key == handle.key]
         records = {f"login:{handle.key}": {**record, "kept": now}, **{cookie_key(one): handle.tie for one in tied}}
         await self._write({**records, **self._sid_of(handle)}, self._kept, deadline)
 
     # -- remembering ---------------------------------------------------------------------------------------------
 
     async def remember(self, handle: Handle, login: Login, digests: Iterable[str], deadline: Deadline) -> bool:
-        """Write a login, and tie session cookies to it by their digests; tell whether the store took it."""
+        """Write a login, and tie session cookies to it by their digests; return whether the store took it."""
         ties = dict.fromkeys(digests, handle)
-        if any((known := self._shared.ties.get(one)) is not None and known.key != handle.key for one in ties):
-            journal.same_value(self.advised)
         self._tie(ties)
         key = f"login:{handle.key}"
         records: dict[str, Record] = {key: login_record(login, handle, time.time())}
@@ -312,9 +332,9 @@ class Ledger:
             self._tie(new)
             await self._write({cookie_key(one): handle.tie for one in new}, self._kept, deadline)
 
-    def is_tied(self, claim: Claim) -> bool:
-        """Tell whether this process knows a session cookie of a request as that of a login, without the store."""
-        return any(one in self._shared.ties for one in claim.digests)
+    def is_tied(self, digests: Iterable[str]) -> bool:
+        """Return whether this process knows a session cookie as that of a login, by its digest, without the store."""
+        return any(one in self._shared.ties for one in digests)
 
     def note_issued(self, cookies: Iterable[Secret]) -> None:
         """Note that the application has issued session cookies: their end is nobody's invention."""
@@ -328,7 +348,7 @@ class Ledger:
         try:
             await self.claim(f"login:{handle.key}", deadline)
         except StoreError as error:
-            self._shared.guard.complain("a login could not be forgotten", error)
+            self._shared.guard.complain("a login could not be forgotten, so the next logout still uses it", error)
 
     async def lift(self, keys: Iterable[str], deadline: Deadline) -> None:
         """Take back the tombstones under ``keys``, if there are any. Raises ``StoreError``."""
@@ -336,22 +356,28 @@ class Ledger:
             if record is not None and "by" in record:
                 self._shared.ends.drop(key)
                 self._note(key)  # no verdict from before this moment holds
-                await self._delete(key, deadline)
+                if self.is_local:
+                    await self._delete(key, deadline)
+                else:  # other workers may know of the end: they need to be told that it is over
+                    await self._write({key: {"issued": time.time()}}, self._kept, deadline)
 
     # -- ending --------------------------------------------------------------------------------------------------
 
-    def revocable(self, claim: Claim, cause: str) -> tuple[str, ...]:
-        """Give the digests of the session cookies that a logout revokes.
+    def revocable(self, verdict: Verdict, cause: str) -> dict[str, str]:
+        """Return the digests of the session cookies that a logout revokes, each with who could have caused that.
 
-        Those that the application has issued here, or to a login, all; of others the last one only, which most
-        applications read: an invented one must not cost more than a record.
+        Those that the application has issued here, or to a login, all; of others the one that it most likely reads, for
+        each cookie that is declared: invented ones must not cost more, nor take the room of a login's. What is dead
+        beside others stays as it is.
         """
-        own = tuple(dict.fromkeys(cookie.digest for cookie in claim.cookies if cookie.digest))
+        dead = verdict.dead if verdict.ended is None else ()
+        cookies = [cookie for cookie in verdict.claim.cookies if cookie.digest and cookie not in dead]
+        likely = [cookie.digest for cookie in self._cookies.likely(cookies) if cookie.digest]
+        own = list(dict.fromkeys(cookie.digest for cookie in cookies if cookie.digest))
+        given = [one for one in own if one in self._shared.issued or one in self._shared.ties]
         if cause == LOGIN:
-            return own
-        issued = tuple(one for one in own if one in self._shared.issued)
-        parts = claim.cookies[-1].parts if claim.cookies else ()
-        return issued or tuple(cookie.digest for cookie in claim.cookies if cookie.digest and cookie.parts == parts)[:1]
+            return {one: LOGIN if one in given or one in likely else UNKNOWN for one in own}
+        return dict.fromkeys(given, ISSUED) or dict.fromkeys(likely, cause)
 
     async def end(self, ending: Ending, deadline: Deadline) -> None:
         """End a login and its session cookies, tell the other workers, and keep for two minutes what a click needs.
@@ -363,8 +389,7 @@ class Ledger:
         ends: dict[str, Record] = {}
         if ending.handle is not None:
             ends[f"ended:{ending.handle.key}"] = {"by": ending.by, **word}
-        for one in ending.digests:
-            cause = ISSUED if ending.cause == UNKNOWN and one in self._shared.issued else ending.cause
+        for one, cause in ending.digests.items():
             ends[cookie_key(one)] = {"by": "buried", **word, "of": cause}
         if not ends and not ending.shortly:
             return
@@ -389,7 +414,7 @@ class Ledger:
         self._taken(ends, taken)
 
     def _news(self) -> dict[str, Record]:
-        """Give what tells every worker that some login has ended: none need ask for each."""
+        """Return what tells every worker that some login has ended: none need ask for each."""
         return {} if self.is_local else {NEWS: {"id": secrets.token_urlsafe(9)}}
 
     def _taken(self, ends: Iterable[str], taken: set[str]) -> None:
@@ -417,7 +442,7 @@ class Ledger:
 
         Takes the issuer with the ``sid``, the ``sub`` or both; ``at`` by the provider's clock and ``received`` by ours,
         in seconds since the epoch; and the ``slot`` of the record, if it is not the subject's. With both, the logins of
-        the subject whose sid nobody knows end too: one of them may be that session. Tells whether anything has ended
+        the subject whose sid nobody knows end too: one of them may be that session. Returns whether anything has ended
         that had not before, so that a token that is sent again counts once. Raises ``StoreError`` if only this process
         knows of it so far.
         """
@@ -473,7 +498,7 @@ class Ledger:
                 return None
             # Two workers that were told at once have read the same record: who wrote last must not lose the other's.
             try:
-                stored = await self.read(records, deadline, vital=True)
+                stored = await self._stored(records, deadline)
             except StoreError:
                 return None
             lost = {key: merged for key in records if (merged := later_of(stored[key], records[key])) != stored[key]}
@@ -483,7 +508,7 @@ class Ledger:
         return None
 
     def ended_here(self, keys: Iterable[str]) -> dict[str, Record]:
-        """Give the records among ``keys`` of what this process has ended."""
+        """Return the records among ``keys`` of what this process has ended."""
         return self._shared.ends.among(keys)
 
     def complain(self, what: str, error: StoreError) -> None:
@@ -497,7 +522,7 @@ class Ledger:
     # -- one-time things -----------------------------------------------------------------------------------------
 
     async def put(self, key: str, record: Mapping[str, Any], ttl: float, deadline: Deadline) -> bool:
-        """Write a record that only helps; tell whether it was taken."""
+        """Write a record that only helps; return whether it was taken."""
         return bool(await self._write({key: dict(record)}, ttl, deadline))
 
     async def claim(self, key: str, deadline: Deadline) -> Record | None:
@@ -510,17 +535,23 @@ class Ledger:
     # -- the store, guarded --------------------------------------------------------------------------------------
 
     async def read(self, keys: Iterable[str], deadline: Deadline, *, vital: bool = False) -> dict[str, Record | None]:
-        """Give the records of ``keys``, in one batch. Raises ``StoreError``."""
+        """Return the records of ``keys``, in one batch. Raises ``StoreError``."""
         keys, ends = list(dict.fromkeys(keys)), self._shared.ends
-        owed = ends.owed(keys)  # the store may take them while it answers
         records: dict[str, Record | None] = await self._guarded(
             lambda: self._get_many(keys), deadline, vital=vital, keys=len(keys)
         )
         if ends.owes:
             await self._write_owed(deadline)
-        for key, record in (owed | ends.owed(keys)).items():
-            records[key] = later_of(records[key], record) if key.startswith("before:") else record
+        # A replica may lag behind, and a store may lose what it has taken: what has ended here is ended here.
+        for key, record in ends.among(keys).items():
+            records[key] = later_of(records[key], record) if key.startswith("before:") else end_of(records[key], record)
         return records
+
+    async def _stored(self, keys: Iterable[str], deadline: Deadline) -> dict[str, Record | None]:
+        """Return the records of ``keys`` as the store has them, whatever is known here. Raises ``StoreError``."""
+        keys = list(keys)
+        found: dict[str, Record | None] = await self._guarded(lambda: self._get_many(keys), deadline, vital=True)
+        return found
 
     async def _get_many(self, keys: list[str]) -> dict[str, Record | None]:
         if not self._in_turn:
@@ -538,7 +569,7 @@ class Ledger:
         return bool(await self._guarded(call, deadline, vital=True))
 
     async def _write(self, records: Mapping[str, Record], ttl: float, deadline: Deadline) -> set[str]:
-        """Write records that live equally long, in one batch; give the keys that the store took. Never raises."""
+        """Write records that live equally long, in one batch; return the keys that the store took. Never raises."""
         put_many = getattr(self.store, "put_many", None)
         if len(records) > 1 and callable(put_many) and not self._writes_in_turn:
             keys, values = list(records), list(records.values())
@@ -547,7 +578,7 @@ class Ledger:
         return await self._put_each([(key, record, ttl) for key, record in records.items()], deadline)
 
     async def _put_each(self, items: Sequence[tuple[str, Record, float]], deadline: Deadline) -> set[str]:
-        """Write records one by one and at once; give the keys that the store took. Never raises."""
+        """Write records one by one and at once; return the keys that the store took. Never raises."""
         taken: set[str] = set()
         failures: list[Exception] = []
 
@@ -600,9 +631,16 @@ class Ledger:
                 del shared.fresh[oldest]
 
     async def _write_owed(self, deadline: Deadline) -> bool:
-        """Write some of what the store has still to take; tell whether it took them."""
+        """Write some of what the store has still to take; return whether it took them."""
         ends, now = self._shared.ends, time.time()
-        some = [(key, end.record, max(end.until - now, 1.0)) for key, end in ends.to_write(now, AT_ONCE)]
+        owed = dict(ends.to_write(now, AT_ONCE))
+        befores = [key for key in owed if key.startswith("before:")]
+        try:  # another worker may have heard of a later end in the meantime
+            stored = await self._stored(befores, deadline) if befores else {}
+        except StoreError:
+            return False
+        merged = {key: later_of(stored[key], end.record) if key in stored else end.record for key, end in owed.items()}
+        some = [(key, merged[key], max(end.until - now, 1.0)) for key, end in owed.items()]
         taken = await self._put_each(some, deadline) if some else set()
         ends.take(taken)
         return len(taken) == len(some)
@@ -669,7 +707,7 @@ async def _awaiting(work: Callable[[], Awaitable[None]]) -> None:
 
 
 def _does_in_turn(store: object, method: str) -> bool:
-    """Tell whether a store of py-key-value has one key after the other behind ``method``, as its base class does.
+    """Return whether a store of py-key-value has one key after the other behind ``method``, as its base class does.
 
     Of a wrapper, such as the one that encrypts, the store in it counts.
     """

@@ -275,8 +275,8 @@ def logins_behind(verdict: Verdict) -> tuple[Handle, ...]:
         return ()
     own = verdict.handle or verdict.claim.handle
     if own is None:
-        return verdict.others
-    return (own, *(other for other in verdict.others if other.sub_key != own.sub_key))
+        return tuple(verdict.ties.values())
+    return (own, *(other for other in verdict.ties.values() if other.sub_key != own.sub_key))
 
 
 def is_stream(method: str, start: Message) -> bool:

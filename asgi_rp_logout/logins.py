@@ -21,7 +21,7 @@ from .login import Login, unverified_claims
 from .messages import headers_of, room_in, set_cookies_of, with_cookies, without_cookies
 from .protocol.cookies import deletions, name_set_by
 from .providers.base import issuer_of, name_of, run
-from .request import HANDLE_IN_SESSION, Request
+from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings
 from .store import ISSUED, LOGIN, UNKNOWN, Record
 from .verdict import Claim, Handle, Verdict, cookie_key, login_from, without_tokens
@@ -30,6 +30,7 @@ from .verdict import digest as digest_of
 SetCookies = list[bytes]
 
 ANONYMOUS_IN_SESSION = "_rp_anonymous"
+_OWN_KEYS = frozenset((HANDLE_IN_SESSION, ANONYMOUS_IN_SESSION, APART_IN_SESSION))
 MOST_ANONYMOUS_KEYS = 8
 """Keys of a session that are noted as everybody's; what stands in every session is not much."""
 
@@ -51,9 +52,12 @@ async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
             login = await run(settings.login_source, HTTPConnection(scope))
         if login is None or isinstance(login, Login):
             return login
-        settings.flood.warning("type", f"login_source gave a {type(login).__name__}: expected a Login or None")
+        settings.flood.warning(
+            "type",
+            f"login_source returned a {type(login).__name__}, so this logout stays local: expected a Login or None",
+        )
     except Exception as error:
-        sentence = f"login_source raised {type(error).__name__}: nobody is known, this logout stays here"
+        sentence = f"login_source raised {type(error).__name__}, so this logout stays local"
         settings.flood.warning("source", sentence)
     return None
 
@@ -69,7 +73,7 @@ def keep_handle(request: Request, verdict: Verdict) -> None:
 
 
 def has_evidence(settings: Settings, request: Request, verdict: Verdict, login: Login | None) -> bool:
-    """Tell whether there is a session to end at the provider; without evidence nobody is sent there."""
+    """Return whether there is a session to end at the provider; without evidence nobody is sent there."""
     if verdict.ended is not None and not verdict.live:
         return verdict.just_ended(time.time()) and not verdict.local
     if verdict.live or login is not None:
@@ -86,35 +90,37 @@ async def end_login(
     deadline: Deadline,
     *,
     by: str = "logout",
+    shortly: Mapping[str, Record] | None = None,
 ) -> None:
     """End what the request's login was. Nothing after this can undo it, not even a browser that goes away.
 
     ``word`` is what a second click needs to know: ``local``, the ``provider`` named, and where ``to`` afterwards.
-    ``by`` says how it ended, as in ``Login.ended``.
+    ``by`` says how it ended, as in ``Login.ended``, and ``shortly`` are records to keep for two minutes more.
     """
     if verdict.ended is not None:
         return
     cause = cause_of(ledger, request, verdict, login)
     handle = ending_handle(request, verdict)
-    digests = ledger.revocable(verdict.claim, cause)
-    shortly: dict[str, Record] = {}
+    digests = ledger.revocable(verdict, cause)
+    shortly = dict(shortly or {})
     if handle is not None and verdict.record is not None:
-        shortly = {f"login:{handle.key}": verdict.record}
+        shortly[f"login:{handle.key}"] = verdict.record
     elif handle is None and login is not None and digests:
-        shortly = {f"echo:{digests[0]}": {"provider": login.provider, "iss": login.iss}}
+        shortly[f"echo:{next(iter(digests))}"] = {"provider": login.provider, "iss": login.iss}
     await ledger.end(Ending(handle, digests, cause, by, word, shortly), deadline)
 
 
 def cause_of(ledger: Ledger, request: Request, verdict: Verdict, login: Login | None) -> str:
-    """Say who could have made a request that ends something: the more can, the less it may cost the others."""
+    """Return who could have made a request that ends something: the more can, the less it may cost the others."""
     known = verdict.live or login is not None or HANDLE_IN_SESSION in (request.session or ())
-    if known or (not verdict.known and ledger.is_tied(verdict.claim)):
+    living = [cookie.digest for cookie in verdict.claim.cookies if cookie.digest and cookie not in verdict.dead]
+    if known or (not verdict.known and ledger.is_tied([*living, *verdict.claim.bearers])):
         return LOGIN
     return ISSUED if request.session else UNKNOWN
 
 
 def ending_handle(request: Request, verdict: Verdict) -> Handle | None:
-    """Give the handle of the login that a request ends.
+    """Return the handle of the login that a request ends.
 
     One that the store knows nothing of may be invented, unless a session vouches for it. Tombstones for invented ones
     would push out real ones.
@@ -199,9 +205,9 @@ def empty_session(request: Request) -> None:
 
 
 def anonymous_part(session: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what a session of a login holds unchanged from before the login: it is there for anybody.
+    """Return what a session of a login holds unchanged from before the login, as every session does.
 
-    Middlewares around us put such keys into every session, and the application may count on them.
+    Middlewares around us put them there, and the application may count on them.
     """
     noted = session.get(ANONYMOUS_IN_SESSION)
     if not isinstance(noted, dict):
@@ -209,9 +215,33 @@ def anonymous_part(session: Mapping[str, Any]) -> dict[str, Any]:
     return {key: session[key] for key, mark in noted.items() if key in session and _mark(session[key]) == mark}
 
 
-def _note_anonymous_part(request: Request, session: MutableMapping[str, Any]) -> None:
+def is_emptied(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
+    """Return whether a session has lost all that was its user's: the middleware's keys and everybody's do not count."""
+    if not before or not now:
+        return bool(before)
+    everybodys = anonymous_part(before)
+    users = [
+        {key for key, value in session.items() if key not in _OWN_KEYS and everybodys.get(key) != value}
+        for session in (before, now)
+    ]
+    return bool(users[0] and not users[1])
+
+
+def note_session_begun(ledger: Ledger, request: Request) -> None:
+    """Note what stands in a session that has just begun, if it has: middlewares around us put that into every one."""
+    if request.session is not None and not any(name in (b"cookie", b"authorization") for name, _ in request.headers):
+        names = frozenset(request.session)
+        ledger.in_every_session = names if ledger.in_every_session is None else ledger.in_every_session & names
+
+
+def _note_anonymous_part(ledger: Ledger, request: Request, session: MutableMapping[str, Any]) -> None:
+    """Note what stands in every session, and is as it was before the login.
+
+    Other keys may say who is signed in: the application may have noted that some requests ago.
+    """
+    note_session_begun(ledger, request)
     before = request.session or {}
-    names = [key for key in before if key in session and key not in (HANDLE_IN_SESSION, ANONYMOUS_IN_SESSION)]
+    names = [key for key in before if key in session and key in (ledger.in_every_session or ())]
     same = {key: mark for key in names if (mark := _mark(before[key])) == _mark(session[key]) is not None}
     if same and len(same) <= MOST_ANONYMOUS_KEYS:
         session[ANONYMOUS_IN_SESSION] = same
@@ -237,44 +267,75 @@ async def remember(
 ) -> SetCookies:
     """Write a new login under a new handle, and end the one before it; renew one that is the same.
 
-    Gives the cookies to set: none if the handle went into the session.
+    Returns the cookies to set: none if the handle went into the session.
     """
     session = request.live_session()
     old = verdict.login if verdict.live else None
     new = [one.digest for one in settings.session_cookies.issued(set_cookies_of(start)) if one.digest]
-    # Known by a session cookie alone and given another one: a login, which brings a companion and ends the one before.
-    renews = old is not None and is_renewal(old, login) and not (verdict.by_cookie and new)
-    if renews and old is not None and verdict.handle is not None:
+    now = await judge_again(ledger, verdict, deadline)
+    renews = old is not None and is_renewal(old, login)
+    if renews and verdict.handle is not None:
         handle, login = verdict.handle, renewed(login_from(verdict.record or {}), login)
+        whose = handle if now.ended is not None else None  # ended meanwhile, and so is what its answer sets
     else:
         login = _completed(settings, login)
         _check_audience(settings, ledger, login)
+        if ledger.is_tied(set(new).difference(verdict.claim.digests)):
+            journal.same_value(ledger.advised)  # unless this very browser has kept its session, and signs in once more
         handle = Handle.new(login, time.time())
+        whose = _login_beside(verdict, handle)
+    if whose is not None:
+        await ledger.tie(whose, new, deadline)
+        return []
+    if not renews:
         await _replace(ledger, request, verdict, new, deadline)
-    # A dead cookie beside a new login stays dead: only what the application issues itself is tied to it.
-    kept = [cookie.digest for cookie in verdict.claim.cookies if cookie.digest and cookie not in verdict.dead]
-    await ledger.remember(handle, login, new or kept, deadline)
+    await ledger.remember(handle, login, _own_digests(verdict, now, handle, new), deadline)
     if not handle.text:  # renewed by a request that only the session cookie tells of: it gets no companion
         return []
     if session is not None:
         if session.get(HANDLE_IN_SESSION) != handle.text:
-            _note_anonymous_part(request, session)
+            _note_anonymous_part(ledger, request, session)
         session[HANDLE_IN_SESSION] = handle.text
         return []
     return [request.own.setting(request.own.login, handle.text, ledger.lifetime)]
 
 
+def _login_beside(verdict: Verdict, new: Handle) -> Handle | None:
+    """Return the login of a session cookie that came beside another user's companion, if it is the one remembered anew.
+
+    Whoever stole the cookie must not get a companion, and with it the tokens, by adding a companion of their own.
+    """
+    if not verdict.live or verdict.by_cookie or verdict.handle is None:
+        return None
+    others = (tie for tie in verdict.ties.values() if tie.sub_key not in ("", verdict.handle.sub_key))
+    return next((tie for tie in others if tie.sub_key == new.sub_key), None)
+
+
+def _own_digests(verdict: Verdict, now: Verdict, handle: Handle, new: list[str]) -> list[str]:
+    """Return the digests of the session cookies that are a login's own from now on: new ones, or else those it keeps.
+
+    What the request has brought and is dead stays dead, and what is another login's stays that.
+    """
+    own = (handle.key, verdict.handle.key if verdict.handle is not None else "")
+    brought = [cookie.digest for cookie in verdict.claim.cookies if cookie.digest]
+    taken = {cookie.digest for cookie in (*verdict.dead, *now.dead)}
+    taken |= {digest for digest, tie in verdict.ties.items() if tie.key not in own}
+    return [digest for digest in new or brought if digest not in taken]
+
+
 def is_renewal(old: Login, new: Login) -> bool:
-    """Tell whether two logins are of one session at the provider: nothing that is known of both differs.
+    """Return whether two logins are of one session at the provider: nothing that is known of both differs.
 
     The answer to a refresh may lack the ID Token, and with it whose it is (OpenID Connect Core 1.0, section 12.2).
     """
-    names = ("provider", "iss", "sub", "sid")
-    return all(getattr(new, name) in (None, getattr(old, name)) for name in names)
+    names = ("iss", "sub", "sid")
+    # The issuer tells as much as the provider's name, which may be given at the refresh for the first time.
+    same_provider = new.provider in (None, old.provider) or (old.provider is None and old.iss == new.iss is not None)
+    return same_provider and all(getattr(new, name) in (None, getattr(old, name)) for name in names)
 
 
 def renewed(old: Login, new: Login) -> Login:
-    """Give a login with what is new in it, and what the new one lacks."""
+    """Return a login with what is new in it, and what the new one lacks."""
     names = ("provider", "id_token", "sub", "sid", "iss", "refresh_token", "logout_hint")
     return Login(**{name: getattr(new, name) or getattr(old, name) for name in names})
 
@@ -284,8 +345,8 @@ async def _replace(ledger: Ledger, request: Request, verdict: Verdict, new: list
     handle = ending_handle(request, verdict) if verdict.ended is None else None
     if handle is None:
         return
-    cookies = verdict.claim.cookies if new and request.session is None else ()
-    gone = tuple(cookie.digest for cookie in cookies if cookie.digest and cookie.digest not in new)
+    cookies = ledger.revocable(verdict, LOGIN) if new and request.session is None else {}
+    gone = {digest: cause for digest, cause in cookies.items() if digest not in new}
     await ledger.end(Ending(handle, gone, LOGIN, "replaced", {"local": True}, {}), deadline)
 
 
@@ -334,14 +395,14 @@ async def forget(ledger: Ledger, request: Request, verdict: Verdict, deadline: D
 
 
 async def judge_again(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Verdict:
-    """Give the verdict of this moment: a login may have ended while the application was at work on the request."""
+    """Return the verdict of this moment: a login may have ended while the application was at work on the request."""
     if verdict.ended is not None or not verdict.claim.keys:
         return verdict
     try:
         now = await ledger.judge(verdict.claim, deadline)
     except StoreError:
         now = ledger.judge_here(verdict.claim)
-    return now if now.ended is not None else verdict
+    return now if now.hides else verdict
 
 
 async def lift_reissued(ledger: Ledger, claim: Claim, issued: Iterable[str], deadline: Deadline) -> None:
@@ -357,7 +418,16 @@ async def lift_reissued(ledger: Ledger, claim: Claim, issued: Iterable[str], dea
     try:
         await ledger.lift(map(cookie_key, digests), deadline)
     except StoreError as error:
-        ledger.complain("whether a session cookie was revoked before cannot be told", error)
+        ledger.complain("a session cookie that was blocked and is issued again may stay blocked", error)
+
+
+def hides_session(request: Request, verdict: Verdict) -> bool:
+    """Return whether the session around us must be kept from the application.
+
+    Without a handle in it nobody can tell from which of the request's cookies it was read, and one of them is dead.
+    """
+    unsure = bool(verdict.dead) or verdict.claim.excess
+    return verdict.ended is not None or (unsure and HANDLE_IN_SESSION not in (request.session or ()))
 
 
 def renew_session(request: Request) -> None:
@@ -372,7 +442,7 @@ def renew_session(request: Request) -> None:
 
 
 def writes_session(request: Request) -> bool:
-    """Tell whether a session middleware around us is about to set its cookie."""
+    """Return whether a session middleware around us is about to set its cookie."""
     session: MutableMapping[str, Any] | None = request.live_session()
     # Starlette says so since 1.0; of any other session it has to be assumed.
     return session is not None and bool(getattr(session, "modified", True))

@@ -34,26 +34,32 @@ _TARGETS = frozenset((b"location", b"hx-redirect", b"hx-location", b"x-inertia-l
 
 
 def headers_of(start: Message) -> Headers:
-    """Give the headers; an empty list if the message has none."""
+    """Return the headers; an empty list if the message has none."""
     headers: Headers = start.get("headers", [])
     return headers
 
 
 def status_of(start: Message) -> int:
-    """Give the status in HTTP's words: Inertia says 303 by a 409 with the target in a header of its own."""
+    """Return the status in HTTP's words: Inertia says 303 by a 409 with the target in a header of its own."""
     status = int(start["status"])
     inertia = status == 409 and any(name.lower() == b"x-inertia-location" for name, _ in headers_of(start))
     return 303 if inertia else status
 
 
 def target_of(start: Message) -> str | None:
-    """Give the redirect target, HTTP's or that of a library in the page, decoded as latin-1."""
+    """Return the redirect target, HTTP's or that of a library in the page, decoded as latin-1."""
     return next((value.decode("latin-1") for name, value in headers_of(start) if name.lower() in _TARGETS), None)
 
 
 def set_cookies_of(start: Message) -> list[bytes]:
-    """Give the values of the Set-Cookie headers."""
+    """Return the values of the Set-Cookie headers."""
     return [value for name, value in headers_of(start) if name.lower() == b"set-cookie"]
+
+
+def clears_cookies(start: Message) -> bool:
+    """Return whether Clear-Site-Data deletes all cookies of the browser (Clear Site Data, section 3.1)."""
+    values = [value for name, value in headers_of(start) if name.lower() == b"clear-site-data"]
+    return any(word.strip() in (b'"cookies"', b'"*"') for value in values for word in value.split(b","))
 
 
 def room_in(start: Message) -> int:
@@ -72,7 +78,10 @@ def is_too_long(rewritten: Message, start: Message) -> bool:
 
 
 def _size_of(start: Message) -> int:
-    return _STATUS_LINE + sum(len(name) + len(value) + 4 for name, value in headers_of(start))
+    size = _STATUS_LINE
+    for name, value in headers_of(start):
+        size += len(name) + len(value) + 4
+    return size
 
 
 def with_cookies(start: Message, lines: Iterable[bytes], *, keeping: int = 0) -> Message:
@@ -97,7 +106,7 @@ def may_be_shared(headers: Headers) -> bool:
 
     An answer that says neither how long, nor how to ask again, is kept by no cache that is careful.
     """
-    if any(is_for_shared_caches(name) for name, _ in headers):
+    if any(is_for_shared_caches(name.lower()) for name, _ in headers):
         return True  # such a header outranks Cache-Control (RFC 9213, section 2.2)
     words = _words(b",".join(value for name, value in headers if name.lower() == b"cache-control"))
     lasting = any(name.lower() in (b"etag", b"last-modified", b"expires") for name, _ in headers)
@@ -105,23 +114,31 @@ def may_be_shared(headers: Headers) -> bool:
 
 
 def is_for_shared_caches(name: bytes) -> bool:
-    """Return whether a header is a Cache-Control of some shared caches' own (RFC 9213)."""
-    name = name.lower()
+    """Return whether a header, in lower case, is a Cache-Control of some shared caches' own (RFC 9213)."""
     return name.endswith(b"cdn-cache-control") or name in (b"surrogate-control", b"edge-control", b"x-accel-expires")
+
+
+_PRIVATE = (b"cache-control", b"private")
+
+
+def _is_about_caching(name: bytes) -> bool:
+    return name in (b"cache-control", b"expires", b"age") or is_for_shared_caches(name)
 
 
 def _private(start: Message) -> Message:
     """Keep an answer out of every shared cache; the browser's own may still keep it."""
-    said = [value for name, value in headers_of(start) if name.lower() == b"cache-control"]
+    headers = headers_of(start)
+    caching = [pair for pair in headers if _is_about_caching(pair[0].lower())]
+    if not caching:
+        return {**start, "headers": [*headers, _PRIVATE]}
+    if caching == [_PRIVATE]:
+        return start
+    said = [value for name, value in caching if name.lower() == b"cache-control"]
     directives = [one.strip() for one in b",".join(said).split(b",") if one.strip()]
     kept = [one for one in directives if _words(one).isdisjoint(_PUBLIC)]
     if _words(b",".join(kept)).isdisjoint(_NOT_SHARED):
         kept.append(b"private")
-    others = [
-        (name, value)
-        for name, value in headers_of(start)
-        if name.lower() not in (b"cache-control", b"expires", b"age") and not is_for_shared_caches(name)
-    ]
+    others = [pair for pair in headers if pair not in caching]
     return {**start, "headers": [*others, (b"cache-control", b", ".join(kept))]}
 
 
@@ -137,7 +154,7 @@ def without_cookies(start: Message, dropped: Callable[[bytes], bool]) -> Message
 
 
 def take_header(start: Message, name: bytes | None) -> tuple[str | None, Message]:
-    """Take every header called ``name`` out; give the first one's value, decoded as latin-1, and the rest."""
+    """Take every header called ``name`` out; return the first one's value, decoded as latin-1, and the rest."""
     if "headers" not in start:
         return None, start
     headers = [(bytes(key), bytes(value)) for key, value in start["headers"]]  # an iterable that is read once, maybe

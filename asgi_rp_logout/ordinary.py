@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 
 from . import journal
 from ._asgi import Message, logger
@@ -11,8 +12,28 @@ from .context import Context
 from .later import cancel
 from .ledger import Deadline, Ledger
 from .login import Login
-from .logins import forget, judge_again, keep_handle, lift_reissued, remember, renew_session, writes_session
-from .messages import HEADERS_AT_MOST, headers_of, may_be_shared, set_cookies_of, with_cookies, without_cookies
+from .logins import (
+    forget,
+    hides_session,
+    is_emptied,
+    judge_again,
+    keep_handle,
+    lift_reissued,
+    note_session_begun,
+    remember,
+    renew_session,
+    writes_session,
+)
+from .messages import (
+    HEADERS_AT_MOST,
+    clears_cookies,
+    headers_of,
+    may_be_shared,
+    set_cookies_of,
+    with_cookies,
+    without_cookies,
+)
+from .protocol.cookie_values import Secret
 from .protocol.cookies import is_deletion, name_set_by
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings
@@ -28,52 +49,68 @@ async def ordinary(
     start: Message,
     deadline: Deadline,
 ) -> Message:
-    """Give the start message as it goes out, for an answer that is no logout."""
+    """Return the start message as it goes out, for an answer that is no logout."""
     if context.remembered is not None and is_accepted(settings, request, verdict, start):
         return await _remembering(settings, ledger, request, verdict, context.remembered, start, deadline)
     if context.remembered is not None:
         journal.not_remembered(int(start["status"]))
+    issued = settings.session_cookies.issued(set_cookies_of(start))
     if context.forgotten:
+        ledger.note_issued(issued)
         return with_cookies(start, await forget(ledger, request, verdict, deadline))
     if verdict.hides:
+        ledger.note_issued(issued)
         return _dead(settings, request, verdict, start)
+    note_session_begun(ledger, request)
     sets_session = any(settings.session_cookies.sets(line) for line in set_cookies_of(start))
     writes = verdict.claim.keys and not ledger.idle and (sets_session or writes_session(request))
-    if writes and (await judge_again(ledger, verdict, deadline)).ended is not None:
+    if writes and (now := await judge_again(ledger, verdict, deadline)).hides:
         # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
-        renew_session(request)
+        if hides_session(request, now):
+            renew_session(request)
         return without_cookies(start, settings.session_cookies.sets)
-    if deletes_session(settings, request, start):
+    if sets_session and _is_of_several(verdict):
+        return without_cookies(start, settings.session_cookies.sets)
+    if not context.handled and deletes_session(settings, request, start):
         journal.deletes_session(ledger.advised, request, verdict)
     keep_handle(request, verdict)
     if has_just_ended(ledger) and _begins(request):
         # A signed cookie is the same to the letter if the same is signed within the same second, and would be as dead
         # as the one that a logout has just revoked.
         request.scope["session"][APART_IN_SESSION] = secrets.token_urlsafe(9)
-    return await _issuing(settings, ledger, request, verdict, start, deadline) if sets_session else start
+    return await _issuing(ledger, request, verdict, issued, start, deadline) if sets_session else start
+
+
+def _is_of_several(verdict: Verdict) -> bool:
+    """Tell whether a request brings the logins of several users: whose session its answer goes on with is unknown.
+
+    Else a companion of one's own would cover what is issued for a stolen cookie, which would outlive its logout.
+    """
+    handle = verdict.handle
+    return handle is not None and any(tie.sub_key != handle.sub_key for tie in verdict.ties.values())
 
 
 async def _issuing(
-    settings: Settings, ledger: Ledger, request: Request, verdict: Verdict, start: Message, deadline: Deadline
+    ledger: Ledger, request: Request, verdict: Verdict, issued: Sequence[Secret], start: Message, deadline: Deadline
 ) -> Message:
     """Note the session cookies that an answer sets: of whose login they are, or that nobody has invented them."""
     claim, handle = verdict.claim, verdict.handle
-    secrets_set = settings.session_cookies.issued(set_cookies_of(start))
-    digests = [one.digest for one in secrets_set if one.digest]
-    await lift_reissued(ledger, claim, digests, deadline)
+    # What the request has brought itself may be somebody else's, and dead by now: its answer says nothing new of it.
+    new = [one.digest for one in issued if one.digest and one.digest not in claim.digests]
+    await lift_reissued(ledger, claim, new, deadline)
     if not verdict.live or handle is None:
-        ledger.note_issued(secrets_set)
+        ledger.note_issued(issued)
         return start
-    await ledger.tie(handle, digests, deadline)
-    if set(digests) - set(claim.digests) and request.session is None:
-        journal.changes_value(ledger.advised, secrets_set, claim)
+    await ledger.tie(handle, new, deadline)
+    if new and request.session is None:
+        journal.changes_value(ledger.advised, issued, claim)
     if claim.carried and claim.handle is not None and not verdict.by_cookie:
         return with_cookies(start, [request.own.setting(request.own.login, claim.handle.text, ledger.lifetime)])
     return start
 
 
 def is_accepted(settings: Settings, request: Request, verdict: Verdict, start: Message) -> bool:
-    """Tell whether the application has let in whom it remembers: no error, and a session to be signed in by.
+    """Return whether the application has let in whom it remembers: no error, and a session to be signed in by.
 
     The session is the one around us, or a session cookie that the answer sets or the request has brought. Where the
     cookie's name was never declared, its absence tells nothing.
@@ -90,20 +127,21 @@ def is_accepted(settings: Settings, request: Request, verdict: Verdict, start: M
 
 
 def has_just_ended(ledger: Ledger) -> bool:
-    """Tell whether some login has ended in this process within the last second."""
+    """Return whether some login has ended in this process within the last second."""
     return time.monotonic() - ledger.ended_at < 1
 
 
 def _begins(request: Request) -> bool:
-    """Tell whether a session without a login of ours is about to be written around us."""
+    """Return whether a session without a login of ours is about to be written around us."""
     session = request.live_session()
     return bool(session and HANDLE_IN_SESSION not in session) and writes_session(request)
 
 
 def deletes_session(settings: Settings, request: Request, start: Message) -> bool:
-    """Return whether an answer deletes a session cookie and sets none, or leaves the session around us empty."""
+    """Return whether an answer deletes a session cookie and sets none, or empties the session around us."""
     lines = [line for line in set_cookies_of(start) if settings.session_cookies.has(name_set_by(line))]
-    return bool(lines and all(map(is_deletion, lines))) or bool(request.session and not request.live_session())
+    deleted = all(map(is_deletion, lines)) if lines else clears_cookies(start)
+    return deleted or is_emptied(request.session, request.live_session())
 
 
 async def _remembering(

@@ -25,11 +25,12 @@ How = Literal["logout", "back-channel", "front-channel"]
 
 @dataclass(frozen=True, slots=True)
 class LogoutEvent:
-    """Tell the application's ``on_logout`` that a login has ended here.
+    """Describe a logout, for the application's ``on_logout``.
 
-    ``how`` it started; ``provider``, ``iss``, ``sub`` and ``sid`` as far as they are known. ``ended_until``: the logins
-    that it means and that began up to then have ended, in seconds since 1970, by the provider's clock if it sent a
-    logout token. No token is in it. A logout token that is sent again is told of once.
+    ``how``: ``"logout"`` (the application's own), ``"back-channel"`` or ``"front-channel"``. ``provider``, ``iss``,
+    ``sub`` and ``sid``: whose login ended, as far as it is known. ``ended_until``: the logins that it means and that
+    began up to then have ended, in seconds since 1970, by the provider's clock if it sent a logout token. It holds no
+    token. ``on_logout`` can run twice for one logout, for the click here and for the provider's logout token.
     """
 
     how: How
@@ -47,7 +48,8 @@ async def tell(settings: Settings, event: LogoutEvent) -> None:
     try:
         await run(settings.on_logout, event)
     except Exception as error:
-        settings.flood.warning("hook", f"on_logout raised {type(error).__name__}")
+        sentence = "so it may have done only a part of its work; the logout is complete"
+        settings.flood.warning("hook", f"on_logout raised {type(error).__name__}, {sentence}")
 
 
 async def after_logout(settings: Settings, login: Login, asked: Provider | None) -> None:
@@ -69,7 +71,8 @@ async def after_logout(settings: Settings, login: Login, asked: Provider | None)
         if inspect.iscoroutinefunction(refresh):
             await refresh()
     if scope.cancelled_caught:
-        settings.flood.warning("after", f"what follows a logout took longer than {AFTER_DEADLINE:g} s and was left")
+        sentence = f"post-logout tasks (on_logout, revocation) exceeded {AFTER_DEADLINE:g} s and were cancelled"
+        settings.flood.warning("after", sentence)
 
 
 async def _revoke(settings: Settings, login: Login, asked: Provider | None) -> None:
@@ -84,11 +87,11 @@ async def _revoke(settings: Settings, login: Login, asked: Provider | None) -> N
                 await call(how.revoke_session, offered)
     except Exception as error:
         reason = str(error) if isinstance(error, ProviderError) else type(error).__name__
-        logger.warning("a token was not revoked: %s", reason)
+        logger.warning("a token was not revoked, and stays valid at the provider until it expires: %s", reason)
 
 
 async def _home_of(settings: Settings, login: Login, asked: Provider | None) -> Provider | None:
-    """Give the login's own provider: most often the one that was asked, so that the list is not made twice."""
+    """Return the login's own provider: most often the one that was asked, so that the list is not made twice."""
     for candidates in ([asked] if asked is not None else [], None):
         try:
             with anyio.fail_after(settings.provider_timeout):

@@ -104,7 +104,7 @@ def amended(start: Message, status: int, added: Headers, body: bytes = b"") -> A
     kept = [
         (name, value)
         for name, value in start.get("headers", ())
-        if name.lower() not in _REPLACED and not is_for_shared_caches(name)
+        if (lower := name.lower()) not in _REPLACED and not is_for_shared_caches(lower)
     ]
     headers = [
         *kept,

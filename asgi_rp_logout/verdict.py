@@ -43,13 +43,13 @@ _HANDLE = re.compile(r"[\w-]{43}\.([0-9]{1,11})\.([0-9]{1,14})\.([\w-]{0,22})\.(
 
 
 def digest(*parts: str) -> str:
-    """Give a short digest of ``parts``, told apart from every other sequence of parts."""
+    """Return a short digest of ``parts``, told apart from every other sequence of parts."""
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()).decode()[:22]
 
 
 def before_key(iss: str, *, sid: str | None = None, sub: str | None = None) -> str:
-    """Give the key of the not-before time of a session, or of a subject."""
+    """Return the key of the not-before time of a session, or of a subject."""
     return f"before:{digest(iss, 'sid', sid) if sid is not None else digest(iss, 'sub', sub or '')}"
 
 
@@ -86,12 +86,15 @@ class Handle:
 
     @classmethod
     def tied(cls, record: Record | None) -> Handle | None:
-        """Read the handle that a session cookie is tied to; its text is not in the store."""
+        """Read the handle that a session cookie is tied to; its text is not in the store. Raises ``StoreError``."""
         parts = record.get("login") if record is not None else None
         if not parts:
             return None
-        key, at, made, sid, sub = parts
-        return cls("", float(at), float(made), str(sid), str(sub), str(key))
+        try:
+            key, at, made, sid, sub = parts
+            return cls("", float(at), float(made), str(sid), str(sub), str(key))
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"a record is malformed: {type(error).__name__}", code="record") from error
 
     @property
     def tie(self) -> Record:
@@ -99,7 +102,7 @@ class Handle:
         return {"login": [self.key, self.at, self.made, self.sid_key, self.sub_key]}
 
     def record_keys(self) -> list[str]:
-        """Give the keys to read: the record, the tombstone, the not-before times."""
+        """Return the keys to read: the record, the tombstone, the not-before times."""
         befores = [f"before:{key}" for key in (self.sid_key, self.sub_key) if key]
         return [f"login:{self.key}", f"ended:{self.key}", *befores]
 
@@ -133,21 +136,22 @@ class Claim:
 
 
 def cookie_key(digest: str) -> str:
-    """Give the key of what is known about a session cookie's value."""
+    """Return the key of what is known about a session cookie's value."""
     return f"cookie:{digest}"
 
 
 @dataclass(slots=True)
 class Verdict:
-    """Say what is known of a request's login.
+    """Hold what is known of a request's login.
 
     ``login`` is None for a stranger, and ``handle`` what it lives under; ``by_cookie`` says that only a session cookie
     tells of it. ``ended`` names what ended it, ``ended_at`` when (seconds since the epoch). ``local`` says that the end
     was a logout of this application only, ``named`` which provider the application named for it, ``wanted`` the page
     that was to come after it. ``dead`` are the session cookies not to be believed, ``dead_bearer`` says so of the
     bearer token. ``known`` is False if the store did not answer. ``until`` is when to ask again, by the monotonic
-    clock, and ``keys`` are those that were read. ``others`` are the logins that the session cookies of the request are
-    tied to, beside its own.
+    clock, and ``keys`` are those that were read. ``plain`` says of a verdict that is kept that the request can be
+    handed on as it is. ``ties`` are the living logins that the session cookies of the request are tied to, by their
+    digests.
     """
 
     claim: Claim
@@ -165,30 +169,31 @@ class Verdict:
     known: bool = True
     until: float = field(default=float("inf"))
     keys: tuple[str, ...] = ()
-    others: tuple[Handle, ...] = ()
+    ties: Mapping[str, Handle] = field(default_factory=dict)
+    plain: bool = False
 
     @property
     def live(self) -> bool:
-        """Tell whether a remembered login is behind the request, and has not ended."""
+        """Return whether a remembered login is behind the request, and has not ended."""
         return self.login is not None and self.ended is None
 
     @property
     def hides(self) -> bool:
-        """Tell whether something of the request has to be kept from the application."""
+        """Return whether something of the request has to be kept from the application."""
         return self.has_dead or self.claim.excess
 
     @property
     def has_dead(self) -> bool:
-        """Tell whether something of the request has ended."""
+        """Return whether something of the request has ended."""
         return self.ended is not None or bool(self.dead) or self.dead_bearer
 
     def just_ended(self, now: float) -> bool:
-        """Tell whether this is the moment of a second click."""
+        """Return whether this is the moment of a second click."""
         return self.ended is not None and now - self.ended_at < SECOND_CLICK
 
 
 def judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
-    """Say what the records mean for a request.
+    """Return what the records mean for a request.
 
     Takes the claim and the records by key. Raises ``StoreError`` for a record of another shape than ours, such as
     another version of this package may have written.
@@ -217,7 +222,7 @@ def _judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
         if own.ended is not None or unknown_beside_the_end:
             dead.append(cookie)
     verdict.dead = tuple(dead)
-    verdict.others = tuple(one.handle for one in said.values() if one.live and one.handle is not None)
+    verdict.ties = {digest: one.handle for digest, one in said.items() if one.live and one.handle is not None}
     if not verdict.live:
         _known_by_cookie(verdict, [said[cookie.digest] for cookie in claim.cookies if cookie.digest], said)
     return verdict
@@ -245,7 +250,7 @@ def _known_by_cookie(verdict: Verdict, own: list[Verdict], said: Mapping[str, Ve
 
 
 def _of_cookie(digest: str, claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
-    """Say what is known by the value of one session cookie alone."""
+    """Return what is known by the value of one session cookie alone."""
     verdict = Verdict(claim)
     record = records.get(cookie_key(digest))
     handle = Handle.tied(record)
@@ -253,7 +258,7 @@ def _of_cookie(digest: str, claim: Claim, records: Mapping[str, Record | None]) 
         _judge_handle(verdict, handle, records)
         if verdict.login is not None:
             verdict.login = without_tokens(verdict.login)
-    elif record is not None:
+    elif record is not None and "issued" not in record:
         _read_tombstone(verdict, record)
     return verdict
 
@@ -282,7 +287,7 @@ def _judge_handle(verdict: Verdict, handle: Handle, records: Mapping[str, Record
 
 
 def covering(record: Record | None, handle: Handle) -> list[Any] | None:
-    """Give the not-before entry that ends a login, or None.
+    """Return the not-before entry that ends a login, or None.
 
     A record maps the digest of the subject that a logout token named beside the sid, or an empty string where it named
     none, to ``[the token's iat, its receipt, what brought it]``. A login of another subject is not meant. A
@@ -298,8 +303,20 @@ def covering(record: Record | None, handle: Handle) -> list[Any] | None:
     return None
 
 
+def end_of(stored: Record | None, end: Record) -> Record:
+    """Return what holds of a login or session cookie whose ``end`` is known here, and that a store tells something of.
+
+    A value lives again if it was issued anew since, to a login or to somebody unknown.
+    """
+    if stored is None or "by" in stored:
+        return stored or end
+    tie = Handle.tied(stored)
+    since = tie.made if tie is not None else float(stored.get("issued", 0))
+    return stored if since >= float(end["at"]) else end
+
+
 def later_of(record: Record | None, other: Record | None) -> Record:
-    """Give the not-before record that ends what either of two records ends."""
+    """Return the not-before record that ends what either of two records ends."""
     merged = dict(record or {})
     for slot, entry in (other or {}).items():
         if slot not in merged or _time_of(merged[slot]) < _time_of(entry):
@@ -321,10 +338,14 @@ def _was_made_before(handle: Handle, iat: float | None, received: float) -> bool
 
 
 def login_record(login: Login, handle: Handle, now: float) -> Record:
-    """Give the store's record of a login; ``now`` is when it is written, in seconds since the epoch."""
+    """Return the store's record of a login; ``now`` is when it is written, in seconds since the epoch."""
+    return {**login_parts(login), "at": handle.at, "kept": now}
+
+
+def login_parts(login: Login) -> Record:
+    """Return what is known of a login, as ``login_from`` reads it."""
     fields = ("provider", "iss", "sub", "sid", "id_token", "refresh_token", "logout_hint")
-    record: Record = {name: value for name in fields if (value := getattr(login, name)) is not None}
-    return {**record, "at": handle.at, "kept": now}
+    return {name: value for name in fields if (value := getattr(login, name)) is not None}
 
 
 def login_from(record: Record, ended: str | None = None) -> Login:
@@ -334,5 +355,5 @@ def login_from(record: Record, ended: str | None = None) -> Login:
 
 
 def without_tokens(login: Login) -> Login:
-    """Give a login without what only its own browser may use."""
+    """Return a login without what only its own browser may use."""
     return replace(login, id_token=None, refresh_token=None, logout_hint=None)

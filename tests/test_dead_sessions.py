@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +11,14 @@ from urllib.parse import quote
 import anyio
 import pytest
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, StaticProvider
+from asgi_rp_logout.ledger import Deadline
 from tests.asgi import Answer, call, http_scope
 from tests.places import (
     INSIDE,
@@ -456,3 +461,96 @@ async def test_who_signs_in_again_within_the_same_second_is_signed_in() -> None:
         assert (await browser.post("/logout")).status == 303
         assert await site.who(copy) == "anonymous"
     assert len(sessions) == 5
+
+
+# A session that is not the application's alone
+
+
+class Tracking:
+    """A middleware that keeps an id in every session, as NiceGUI's does."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["session"].setdefault("id", "of the browser")
+        await self.app(scope, receive, send)
+
+
+class Tracked(Site):
+    """A site inside of such a middleware, whose front page needs the id."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(INSIDE, **options)
+        self.middleware = RPLogoutMiddleware(
+            Starlette(routes=self.app.routes),  # type: ignore[attr-defined]
+            providers=providers(),
+            freshness=0,
+            store=self.store,
+        )
+        self.sessions = SessionMiddleware(Tracking(self.middleware), secret_key="secret")
+        self.app = self.serve
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Be a server to whom an application may raise."""
+        with contextlib.suppress(KeyError):
+            await self.sessions(scope, receive, send)
+
+    async def home(self, request: Request) -> Response:
+        return await super().home(request) if request.session["id"] else Response()
+
+
+async def end_elsewhere(how: str, browser: Browser, site: Tracked) -> None:
+    """End a browser's login without its doing."""
+    if how == "logout":
+        await browser.copy().post("/logout")
+        return
+    parts = {"sid": "s1", "sub": "alice", "at": None, "received": time.time(), "by": how}
+    await site.middleware._attendant._ledger.end_sessions("https://a.example", deadline=Deadline(), **parts)
+
+
+BOTH_WAYS = pytest.mark.parametrize("how", ["logout", "back-channel"])
+
+
+@BOTH_WAYS
+async def test_a_dead_session_keeps_what_a_middleware_puts_into_every_session(how: str) -> None:
+    """An application that counts on it would raise at every request of that browser."""
+    site = Tracked()
+    await site.browser().get("/")
+    browser = await site.signed_in()
+    await end_elsewhere(how, browser, site)
+    for _ in range(2):
+        assert await site.who(browser) == "anonymous"
+
+
+@BOTH_WAYS
+async def test_a_dead_session_that_makes_the_application_raise_is_expired_by_the_error(how: str) -> None:
+    """So it does not raise for ever. No visitor without a session has shown yet what is in every session."""
+    site = Tracked()
+    browser = Browser(site.app, {"theme": "dark"})
+    await site.sign_in(browser)
+    await end_elsewhere(how, browser, site)
+    answer = await browser.get("/")
+    assert (answer.status, browser.cookies) == (500, {"theme": "dark"})
+    assert await site.who(browser) == "anonymous"
+
+
+@pytest.mark.parametrize(
+    "earlier", ["a login with another sid", "a session from before the middleware", "a forgotten login"]
+)
+async def test_what_a_user_had_in_the_session_before_a_login_dies_with_it(earlier: str) -> None:
+    """A second login leaves the user as it was, and that is not everybody's for it."""
+    site = Site(INSIDE, freshness=0)
+    if earlier == "a session from before the middleware":
+        browser = Browser(site.app, (await Site(INSIDE, remembers=False).signed_in()).cookies)
+    else:
+        browser = await site.signed_in(user="password-user", sid="s0")
+    if earlier == "a forgotten login":
+        await browser.get("/forget")
+        await site.sign_in(browser, user="password-user", sid="s2")
+    else:
+        await site.sign_in(browser, user=await site.who(browser), sid="s2")
+    copy = browser.copy()
+    assert await site.who(copy) in ("alice", "password-user")
+    await browser.post("/logout")
+    assert await site.who(copy) == "anonymous"

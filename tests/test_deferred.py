@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -419,6 +420,31 @@ async def test_any_other_answer_to_a_fetch_leaves_the_logout_waiting(app: ASGIAp
     assert len(alone.messages) > 1
 
 
+@pytest.mark.parametrize("raises", [True, False])
+async def test_an_application_that_leaves_before_its_body_has_logged_out_all_the_same(raises: bool) -> None:
+    """What was held back of its answer goes out, with the cookies that it expires."""
+    sent: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        if raises:
+            raise ZeroDivisionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = {name.replace("_", "-"): value for name, value in FETCH.items()}
+    scope = http_scope("/logout", "POST", {"cookie": f"session={SECRET}", **headers})
+    if raises:
+        with pytest.raises(ZeroDivisionError):
+            await guarded(app)(scope, lambda: None, send)
+    else:
+        await guarded(app)(scope, lambda: None, send)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert {"session"} <= Answer(sent).expired()
+    assert "rp_later" in Answer(sent).cookies()
+
+
 async def test_a_provider_that_fails_leaves_the_logout_waiting() -> None:
     class Failing:
         def get_end_session_url(self) -> str:
@@ -447,6 +473,23 @@ async def test_middleware_that_streams_an_answer_changes_nothing() -> None:
     app = Starlette(routes=[Route("/logout", endpoint, methods=["POST"])])
     app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)
     assert "rp_later" not in (await fetch(app)).cookies()
+
+
+async def test_an_application_that_compresses_its_answers_is_asked_for_a_plain_one() -> None:
+    """Only there: a page is compressed as ever."""
+    seen: list[str | None] = []
+
+    async def endpoint(request: Request) -> Response:
+        seen.append(request.headers.get("accept-encoding"))
+        return JSONResponse({"redirect_url": OWN})
+
+    compressed = GZipMiddleware(Starlette(routes=[Route("/{path}", endpoint, methods=["POST"])]), minimum_size=10)
+    browser = Browser(guarded(compressed), {"session": SECRET})
+    answer = await browser.post("/logout", **FETCH, accept_encoding="gzip")
+    assert (answer.header("content-encoding"), "rp_later" in answer.cookies()) == (None, False)
+    assert (await browser.post("/other", **FETCH, accept_encoding="gzip")).header("content-encoding") == "gzip"
+    await browser.post("/logout", **CLICK, accept_encoding="gzip")
+    assert seen == [None, "gzip", "gzip"]
 
 
 async def test_a_stream_of_json_waits_for_its_first_message_and_no_longer() -> None:

@@ -136,7 +136,7 @@ async def test_a_move_is_known_below_a_prefix_too(path: str, location: str, opti
 
 async def test_a_move_off_the_logout_paths_is_warned_of(log) -> None:
     await log_out(guarded(signs_out("/logout/", status=307)))
-    assert log()[0].startswith("a logout path is redirected to itself with or without its last slash")
+    assert log()[0].startswith("a logout path redirects to itself with or without the trailing slash")
     await log_out(guarded(signs_out("/logout/", status=307), logout_path=("/logout", "/logout/")))
     await log_out(guarded(signs_out("https://127.0.0.1/logout", status=307)))
     assert len(log()) == 1
@@ -210,6 +210,18 @@ async def test_a_convertor_of_starlette_narrows_a_pattern() -> None:
 async def test_a_get_whose_answer_deletes_the_session_cookie_is_a_logout(status: int, line: str) -> None:
     """A page says "you are signed out", as in Django's admin up to 4.2. A page that asks first deletes nothing."""
     assert went_to_provider(await log_out(guarded(page(status, [("set-cookie", line)])), method="GET"))
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [('"cookies"', True), ('"*"', True), ('"cache" , "cookies"', True), ('"storage"', False), ("cookies", False)],
+)
+async def test_a_get_whose_answer_clears_all_cookies_is_a_logout(value: str, is_one: bool) -> None:
+    """One that sets the session cookie all the same has its word (Clear Site Data, section 3.1)."""
+    header = ("clear-site-data", value)
+    assert went_to_provider(await log_out(guarded(page(200, [header])), method="GET")) is is_one
+    sets = ("set-cookie", "session=another-session-0123")
+    assert not went_to_provider(await log_out(guarded(page(200, [header, sets])), method="GET"))
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,16 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
+from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, remember_login
 from tests.apps import COOKIE, FETCH, guarded, log_out, page, signs_out
 from tests.asgi import call, http_scope
-from tests.places import OUTSIDE, Site, id_token, in_both_places
+from tests.places import OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
 
 Log = Callable[[int], list[str]]
 FORGED = {"cookie": COOKIE, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "cross-site"}
@@ -26,7 +31,7 @@ HINT = id_token(pad="")
             signs_out(),
             {},
             {},
-            "logged out here, and the browser (navigation) goes on to 'idp'; no ID Token is remembered",
+            "logged out here, and the browser (navigation) goes on to 'idp'; no ID Token is known",
         ),
         (
             signs_out(),
@@ -43,19 +48,19 @@ HINT = id_token(pad="")
         (signs_out(), {"for_fetch": "local"}, {"headers": FETCH}, f"{HERE}as the application said"),
         (signs_out("/", ("x-rp-logout", "local")), {}, {}, f"{HERE}as the application said"),
         (signs_out(), {}, {"headers": FORGED}, f"{HERE}another site made this request"),
-        (page(401), {}, {}, "POST '/logout', answered 401, was no logout"),
+        (page(401), {}, {}, "POST '/logout', answered 401, was not a logout"),
         (signs_out(), {}, {"method": "GET", "headers": GUESS}, "GET '/logout' is a prefetch, answered 503"),
         (
             signs_out(),
             {"session_cookie": ["sid", "sid2"]},
             {},
-            "logged out here, and not at the provider: no login is remembered that lives, and the request has no",
+            "logged out here only: no live login is remembered, and the request has no",
         ),
         (
             signs_out(),
             {"require_login": True},
             {},
-            "logged out here, and not at the provider: no login is remembered that",
+            "logged out here only: no live login is remembered",
         ),
         (
             page(),
@@ -87,7 +92,7 @@ async def test_a_logout_with_a_hint_lacks_nothing_and_what_is_dead_is_said_to_be
     await copy.get("/")
     assert log(logging.DEBUG) == [
         "logged out here, and the browser (navigation) goes on to 'a'",
-        "'/': login already ended (logout); handled as anonymous",
+        "'/': login already ended (logout), handled as anonymous",
     ]
 
 
@@ -98,7 +103,7 @@ async def test_a_dead_cookie_beside_a_living_one_is_said_to_be_kept_back(log: Lo
     await browser.post("/logout")
     lines = len(log(logging.DEBUG))
     await call(site.app, http_scope("/", headers={"cookie": f"session={dead}; session={other.cookies['session']}"}))
-    assert log(logging.DEBUG)[lines:] == ["'/': a dead session cookie is kept from the application"]
+    assert log(logging.DEBUG)[lines:] == ["'/': a session cookie of an ended login was removed from the request"]
 
 
 @in_both_places
@@ -106,12 +111,130 @@ async def test_a_logout_at_a_path_that_nobody_named_is_noticed(log: Log, place: 
     """By the cookie that it expires, or by the session around us that it empties."""
     browser = await Site(place, freshness=0, logout_path=()).signed_in()
     await browser.post("/logout")
-    line = "POST '/logout' expires the session, but nothing says that it is a logout"
+    line = "POST '/logout' deletes the session, but is not configured as a logout"
     assert [one for one in log(logging.DEBUG) if one not in log()] == [line]
     (warning,) = log()
-    assert "a live login has lost its session" in warning
+    assert "deleted the session of a live login" in warning
     assert "logout_path" in warning
     assert "/logout" not in warning
+
+
+@pytest.mark.parametrize("how", ["clear", "pop"])
+async def test_a_session_without_its_user_is_a_lost_one(log: Log, how: str) -> None:
+    """The middleware's own keys are still in it, and those that others put into every session."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session, path = scope["session"], scope["path"]
+        if path == "/login":
+            session["user"] = "alice"
+            remember_login(scope, id_token=HINT)
+        elif path != "/":
+            session.clear() if how == "clear" else session.pop("user")
+        await PlainTextResponse("a page")(scope, receive, send)
+
+    async def around(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].setdefault("visitor", "of every session")
+        await wrapped(scope, receive, send)
+
+    wrapped = guarded(app, providers=providers())
+    browser = Browser(SessionMiddleware(around, secret_key="secret"))
+    await browser.get("/login")
+    before = browser.copy()
+    await browser.get("/sign-out")
+    (warning,) = log()
+    assert warning.startswith("an answer deleted the session of a live login")
+    assert destination(await before.get("/logout"))[0] == "a.example"  # a GET that deletes the session and answers 200
+
+
+async def test_what_an_inner_middleware_ended_is_no_lost_session(log: Log) -> None:
+    site = Site(OUTSIDE)
+    outer = guarded(site.app, providers=providers(), store=site.store, logout_path="/elsewhere")
+    browser = Browser(outer)
+    await site.sign_in(browser)
+    await browser.get("/")
+    assert destination(await browser.post("/logout"))[0] == "a.example"
+    assert log() == []
+
+
+@in_both_places
+@pytest.mark.parametrize(
+    ("store", "remedy"), [(MemoryStore, "MemoryStore is for one process"), (ForeignStore, "was the store emptied")]
+)
+async def test_a_login_that_the_store_has_lost_is_warned_of_once(log: Log, place: str, store: Any, remedy: str) -> None:
+    """After a restart with MemoryStore, or at another worker with a store of its own. It is the first request there."""
+    before, after = (Site(place, store=store(), providers=providers()[:1]) for _ in range(2))
+    browser = await before.signed_in()
+    for _ in range(2):
+        await Browser(after.app, browser.cookies).post("/logout")
+    (warning,) = log()
+    assert warning.startswith("a session belongs to a login that the store does not have")
+    assert remedy in warning
+
+
+@pytest.mark.parametrize(
+    ("audience", "warned"), [("rp-a", False), (["other", "rp-a"], False), ("rp-A", True), (["other"], True)]
+)
+async def test_an_id_token_of_another_client_is_warned_of(log: Log, audience: Any, warned: bool) -> None:
+    """A typing error in ``client_id`` is seen at the login, and not by users at their logout."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        remember_login(scope, id_token=id_token(aud=audience))
+        await PlainTextResponse("in")(scope, receive, send)
+
+    for _ in range(2):
+        await Browser(guarded(app, providers=providers())).get("/login")
+    assert [line.startswith("the ID Token of a login was issued to") for line in log()] == [True] * 2 * warned
+    assert all("client_id='rp-a'" in line for line in log())
+
+
+async def test_a_session_cookie_that_two_browsers_get_is_warned_of_once(log: Log) -> None:
+    """A "remember me" cookie is the same on all devices. One browser that signs in again keeps its session."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        remember_login(scope, id_token=id_token(sid=scope["query_string"].decode()))
+        answer = PlainTextResponse("in")
+        answer.set_cookie("session", "alice|0123456789abcdef")
+        await answer(scope, receive, send)
+
+    wrapped = guarded(app, providers=providers())
+    phone = Browser(wrapped)
+    for sid in ("s1", "s2"):
+        await phone.get(f"/login?{sid}")
+    assert log() == []
+    for sid in ("s3", "s4"):
+        await Browser(wrapped).get(f"/login?{sid}")
+    (warning,) = log()
+    assert warning.startswith("a session cookie has the same value in two logins")
+    assert "clear_cookies" in warning
+    assert "0123456789abcdef" not in warning
+
+
+@in_both_places
+@pytest.mark.parametrize("store", [MemoryStore, ForeignStore])
+async def test_in_normal_use_nothing_is_warned_of(log: Log, place: str, store: Any) -> None:
+    """Logins, clicks, a refresh, a login over another, a slow answer, logouts by click and fetch, dead copies."""
+    site = Site(place, store=store(), freshness=0)
+    browser = await site.signed_in()
+    for sid in ("s1", "s2"):
+        copy = browser.copy()
+        await site.sign_in(browser, sid=sid)
+        await browser.get("/touch")
+        await copy.get("/")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(browser.copy().get, "/slow")
+        await site.arrived.wait()
+        copy = browser.copy()
+        assert destination(await browser.post("/logout"))[0] == "a.example"
+        site.go_on.set()
+    for path in ("/", "/touch", "/slow"):
+        await copy.get(path)
+    await site.sign_in(browser, user="bob", sid="s3")
+    await browser.post("/logout", sec_fetch_mode="cors", sec_fetch_dest="empty", sec_fetch_site="same-origin")
+    await browser.get("/", sec_fetch_mode="navigate", sec_fetch_dest="document", sec_fetch_site="same-origin")
+    await site.sign_in(browser)
+    await browser.get("/forget")
+    await browser.post("/local")
+    assert log() == []
 
 
 async def test_nothing_that_is_said_holds_a_secret(log: Log) -> None:
@@ -123,3 +246,52 @@ async def test_nothing_that_is_said_holds_a_secret(log: Log) -> None:
         await copy.get("/")
     assert len(log(logging.DEBUG)) == 5
     assert not any(secret in line for line in log(logging.DEBUG) for secret in secrets)
+
+
+@in_both_places
+@pytest.mark.parametrize(("store", "remedy"), [(MemoryStore, "such as RedisStore"), (ForeignStore, "different stores")])
+async def test_a_login_that_the_store_has_lost_is_warned_of_once_at_its_logout(
+    log: Log, place: str, store: Any, remedy: str
+) -> None:
+    """After a restart, or at a worker with another store; nobody has signed in there yet."""
+    before, after = Site(place), Site(place, store=store(), freshness=0, providers=providers()[:1])
+    after.kept = before.kept
+    for _ in range(2):
+        browser = await before.signed_in()
+        browser.app = after.app
+        await browser.post("/logout")
+        (line,) = log()
+        assert line.startswith("a session belongs to a login that the store does not have")
+        assert remedy in line
+
+
+def signs_in(**claims: Any) -> RPLogoutMiddleware:
+    """An application that signs everybody in as one user, with one session cookie for all."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        remember_login(scope, {"id_token": id_token(**claims)})
+        await PlainTextResponse("hello", headers={"set-cookie": f"session={'x' * 32}"})(scope, receive, send)
+
+    return RPLogoutMiddleware(app, providers=providers(), store=MemoryStore())
+
+
+@pytest.mark.parametrize(
+    ("audience", "warns"), [("rp-b", True), (["rp-b"], True), ("rp-a", False), (["x", "rp-a"], False)]
+)
+async def test_an_id_token_of_another_client_is_warned_of_once(log: Log, audience: Any, warns: bool) -> None:
+    app = signs_in(aud=audience)
+    for _ in range(2):
+        await call(app, http_scope("/login", headers={"cookie": f"session={'y' * 32}"}))
+    lines = [line for line in log() if "client_id='rp-a'" in line]
+    assert len(lines) == warns
+    assert all("'rp-b'" in line for line in lines)
+
+
+async def test_a_session_cookie_that_two_logins_share_is_warned_of_once(log: Log) -> None:
+    app = signs_in()
+    await call(app, http_scope("/login"))
+    assert log() == []
+    for _ in range(2):
+        await call(app, http_scope("/login"))
+    (line,) = log()
+    assert line.startswith("a session cookie has the same value in two logins")

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from asgi_rp_logout import Login, MemoryStore, StaticProvider, current_login, remember_login, rp_logout
+from asgi_rp_logout import (
+    Login,
+    MemoryStore,
+    RPLogoutMiddleware,
+    StaticProvider,
+    current_login,
+    remember_login,
+    rp_logout,
+)
 from tests.apps import COOKIE, guarded, log_out, page, signs_out
 from tests.asgi import call, http_scope
+from tests.places import Browser, destination, id_token, providers
 
 INNER, OUTER = "https://inner.example/end", "https://outer.example/end"
 
@@ -137,3 +149,92 @@ async def test_nested_ones_over_one_store_handle_a_logout_once(log) -> None:
     common: dict[str, Any] = {"store": store, "on_logout": events.append, "login_source": lambda _: Login("in")}
     answer = await log_out(nested(signs_out(), common, common))
     assert (host(answer), len(events), log(logging.INFO)) == ("inner", 1, [])
+
+
+# The default store: one for the process
+
+
+def litestar_app(**options: Any) -> ASGIApp:
+    """Make an application that builds its middlewares once for each route."""
+    from litestar import Litestar, get, post
+    from litestar import Request as LitestarRequest
+    from litestar.middleware import DefineMiddleware
+    from litestar.middleware.session.client_side import CookieBackendConfig
+    from litestar.response import Redirect
+
+    async def login(request: Any) -> Redirect:
+        request.session.update(user="alice")
+        remember_login(id_token=id_token())
+        return Redirect("/")
+
+    async def home(request: Any) -> str:
+        return str(request.session.get("user", "nobody"))
+
+    async def logout(request: Any) -> Redirect:
+        request.clear_session()
+        return Redirect("/", status_code=303)
+
+    for handler, answer in ((login, Redirect), (home, str), (logout, Redirect)):
+        handler.__annotations__ = {"request": LitestarRequest, "return": answer}
+    rp_logout = DefineMiddleware(RPLogoutMiddleware, providers=providers(), freshness=60, **options)
+    handlers = [get("/login")(login), get("/")(home), post("/logout")(logout)]
+    return Litestar(handlers, middleware=[CookieBackendConfig(secret=b"s" * 32).middleware, rp_logout])  # type: ignore[return-value]
+
+
+def starlette_app(**options: Any) -> ASGIApp:
+    """Make an application whose middlewares are built anew for every request."""
+
+    async def login(request: Request) -> Response:
+        request.session["user"] = "alice"
+        remember_login(request, id_token=id_token())
+        return Response()
+
+    async def home(request: Request) -> Response:
+        return Response(request.session.get("user", "nobody"))
+
+    async def logout(request: Request) -> Response:
+        request.session.clear()
+        return RedirectResponse("/", 303)
+
+    routes = [Route("/login", login), Route("/", home), Route("/logout", logout, methods=["POST"])]
+    rp_logout = Middleware(RPLogoutMiddleware, providers=providers(), freshness=60, **options)
+    inner = Starlette(routes=routes, middleware=[Middleware(SessionMiddleware, secret_key="secret"), rp_logout])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await inner.build_middleware_stack()(scope, receive, send)
+
+    return app
+
+
+@pytest.mark.parametrize("make", [litestar_app, starlette_app])
+@pytest.mark.parametrize("options", [{}, {"store": MemoryStore()}], ids=["default", "one given"])
+async def test_the_middlewares_of_one_application_know_each_others_logins(make: Any, options: dict[str, Any]) -> None:
+    """And what one has ended is news to all, long before their ``freshness`` is over."""
+    app = make(**options)
+    browser = Browser(app)
+    await browser.get("/login")
+    copy = browser.copy()
+    assert (await copy.get("/")).body == b"alice"
+    host, query = destination(await browser.post("/logout"))
+    assert (host, query["id_token_hint"]) == ("a.example", id_token())
+    assert (await copy.get("/")).body == b"nobody"
+
+
+async def test_a_session_cookie_counts_within_one_application_where_no_store_is_given() -> None:
+    """One list of providers makes one application; a given store is shared by all to whom it was given."""
+    store, same = MemoryStore(), providers()
+    for one, other, shared in (
+        ({"providers": same}, {"providers": same}, True),
+        ({"providers": same}, {"providers": providers()}, False),
+        ({"store": store}, {"store": store}, True),
+    ):
+        cookie = f"session={secrets.token_hex(16)}"
+        seen: list[str] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send, seen: list[str] = seen) -> None:
+            seen.append(Request(scope).headers.get("cookie", "none"))
+            await signs_out()(scope, receive, send)
+
+        await log_out(guarded(app, **one), headers={"cookie": cookie})
+        await call(guarded(app, **other), http_scope("/", headers={"cookie": cookie}))
+        assert seen == [cookie, "none" if shared else cookie]

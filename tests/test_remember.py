@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -267,6 +268,67 @@ async def test_in_a_websocket_it_raises(place: str) -> None:
 
 
 # New logins, old logins
+
+
+ANSWERS: dict[str, tuple[Any, int, bool, str | None, bool]] = {
+    "an error with a session": ("session", 403, True, "session", False),
+    "an error of the server": ("session", 500, True, "session", False),
+    "an error where no cookie was declared": ("session", 401, True, "token", False),
+    "a redirect without any session": (["session"], 303, False, None, False),
+    "a redirect with another cookie": (["session"], 303, False, "theme", False),
+    "a redirect with the declared cookie": (["session"], 303, False, "session", True),
+    "a page with the declared cookie": ("token", 200, False, "token", True),
+    "a redirect where no cookie was declared": ("session", 303, False, None, True),
+}
+
+
+@in_both_places
+@pytest.mark.parametrize(("declared", "status", "session", "cookie", "accepted"), ANSWERS.values(), ids=ANSWERS.keys())
+async def test_a_user_whom_the_application_refuses_is_not_remembered(
+    place: str, declared: Any, status: int, session: bool, cookie: str | None, accepted: bool, log: Any
+) -> None:
+    """The token came, and then the application said no. Where no cookie is declared, its absence tells nothing."""
+
+    async def callback(request: Request) -> Response:
+        if session and place == INSIDE:
+            request.session["user"] = "alice"
+        remember_login(request, id_token=TOKEN)
+        answer = Response(status_code=status)
+        if cookie is not None:
+            answer.set_cookie(cookie, "0123456789abcdef")
+        return answer
+
+    async def who(request: Request) -> Response:
+        return PlainTextResponse(str(bool(current_login(request))))
+
+    app = Starlette(routes=[Route("/callback", callback), Route("/", who)])
+    name = "starlette" if cookie == "session" else "session"  # the session around us has a cookie of its own
+    wrapped = RPLogoutMiddleware(app, providers=providers(), session_cookie=declared)
+    around = SessionMiddleware(wrapped, secret_key="secret", session_cookie=name) if place == INSIDE else wrapped
+    browser = Browser(around)
+    await browser.get("/callback")
+    assert (await browser.get("/")).body.decode() == str(accepted)
+    assert any("a login was not remembered" in line for line in log(logging.DEBUG)) is not accepted
+
+
+@in_both_places
+async def test_a_provider_that_is_named_at_the_refresh_is_no_other_one(place: str) -> None:
+    """With a function as ``providers`` nothing fills in the name at the login."""
+    names = [None, "b", "a"]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/login":
+            remember_login(scope, id_token=TOKEN, provider=names.pop(0))
+        login = current_login(scope)
+        await PlainTextResponse(f"{login.ended or login.provider}" if login is not None else "")(scope, receive, send)
+
+    browser = Browser(wrap(app, place, providers=providers, freshness=0))
+    await browser.get("/login")
+    before = browser.copy()
+    await browser.get("/login")
+    assert (await before.get("/")).body == b"b"
+    await browser.get("/login")
+    assert (await before.get("/")).body == b"replaced"
 
 
 @in_both_places

@@ -486,7 +486,8 @@ async def test_a_store_that_does_not_take_the_news_takes_the_tombstones_all_the_
     assert await site.who(thief) == "anonymous"
 
 
-async def test_strangers_push_out_no_tombstone_that_waits_for_the_store() -> None:
+async def test_strangers_push_out_no_tombstone_that_waits_for_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_rp_logout.ledger.WRITE_AGAIN", 3600)  # requests alone write here, and nothing at the end
     foreign = ForeignStore()
     site = Site(OUTSIDE, store=foreign, freshness=0)
     browser = await site.signed_in()

@@ -94,7 +94,7 @@ class Scene:
     async def end(self, *handles: Handle) -> None:
         """End logins at the other worker."""
         for handle in handles:
-            await self.there.end(Ending(handle, (), LOGIN, "logout", {}, {}), Deadline())
+            await self.there.end(Ending(handle, {}, LOGIN, "logout", {}, {}), Deadline())
 
     async def end_without_news(self, handle: Handle) -> None:
         """End a login at the other worker, whose news of it gets lost."""

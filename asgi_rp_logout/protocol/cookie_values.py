@@ -34,6 +34,8 @@ _ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))", re.DOTALL)
 _HEX = re.compile(r"[0-9A-Fa-f]{32,}")
 _UUID_DIGITS = 32
 _MAC_LENGTHS = frozenset((16, 20, 28, 32, 48))
+_PAIRS = frozenset((64, 96, 132))
+"""Lengths of ECDSA signatures in a JWT (RFC 7518, section 3.4): of (r, s) anybody can make (r, -s), as valid."""
 _ENCODED = 48
 """Bytes from which a value is certainly encoded: no id that is counted up is that long."""
 
@@ -77,11 +79,10 @@ def bearer_digests(authorization: str) -> list[str]:
 
     An application may take the rest of the header for the token, or its first or last word only.
     """
-    scheme, _, rest = authorization.strip().partition(" ")
-    words = rest.split()
+    scheme, *words = authorization.split() or [""]
     if scheme.lower() != "bearer" or not words:
         return []
-    tokens = (rest.strip(), words[0], words[-1])
+    tokens = (authorization.strip()[len(scheme) :].strip(), words[0], words[-1])
     return list(dict.fromkeys(digest for token in tokens for digest in secret_digests(token)))
 
 
@@ -109,6 +110,8 @@ def _forms(value: str) -> list[str]:
     if is_json and value.count(".") == 4:  # RFC 7516, section 7.1
         return [".".join(_decoded(part).hex() or part for part in value.split("."))]
     found = _decoded(last)
+    if is_json and len(found) in _PAIRS:
+        found = found[: len(found) // 2]
     signed = f"{head}.{found.hex()}" if len(found) in _MAC_LENGTHS or len(found) >= 64 else value
     return [signed, whole] if len(whole) >= 2 * _ENCODED and not is_json else [signed]
 

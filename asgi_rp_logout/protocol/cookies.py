@@ -247,6 +247,21 @@ class CookieSet:
         pairs = [(name_set_by(line), value_set_by(line)) for line in lines if self.sets(line)]
         return self._secrets([(name, (value,)) for name, value in pairs])
 
+    def likely(self, secrets: Iterable[Secret]) -> list[Secret]:
+        """Return, for each declared cookie, the secret that an application most likely reads: the last one.
+
+        One with a prefix goes before one without: no other host, and nobody on the way, can have planted it.
+        """
+        found: dict[str, tuple[int, Secret]] = {}
+        for secret in secrets:
+            name = secret.parts[0][0]
+            whole = (self.chunk_of(name) or (name,))[0]
+            prefix = next((one for one in PREFIXES if whole.startswith(one)), "")
+            rank, other = found.get(whole.removeprefix(prefix), (0, None))
+            if len(prefix) >= rank and (other is None or other.parts != secret.parts):
+                found[whole.removeprefix(prefix)] = (len(prefix), secret)
+        return [secret for _, secret in found.values()]
+
     def without(self, header: str, dead: Collection[Secret]) -> str:
         """Return a Cookie header's value from which no known parser can read one of the dead secrets any more.
 
@@ -411,7 +426,7 @@ def value_set_by(line: bytes) -> str:
 
 
 def is_deletion(line: bytes) -> bool:
-    """Tell whether a Set-Cookie value expires its cookie: Max-Age first, then Expires (section 5.7, steps 3 and 4)."""
+    """Return whether a Set-Cookie value expires its cookie: Max-Age first, then Expires (section 5.7, steps 3, 4)."""
     attributes = {}
     for piece in line.decode("latin-1").split(";")[1:]:
         name, _, value = piece.partition("=")
