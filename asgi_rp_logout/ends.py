@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .store import ISSUED, LOGIN, UNKNOWN, Record
-from .verdict import later_of
 
 LIMITS = {LOGIN: 65_536, ISSUED: 16_384, UNKNOWN: 4_096}
 """Ends that are kept, by who could have caused them. An end takes about half a kilobyte."""
@@ -42,18 +41,14 @@ class EndsHere:
         """Return whether the store has still to take something."""
         return any(self._owed.values())
 
-    def note(self, key: str, record: Record, until: float, cause: str) -> Record:
-        """Note an end, before the store is told; return the record to write, with what was ended under this key before.
+    def note(self, key: str, record: Record, until: float, cause: str) -> None:
+        """Note an end, before the store is told.
 
         Takes the record's key, ``until`` in seconds since the epoch, and who could have caused it.
         """
-        earlier = self.get(key)
-        if earlier is not None and key.startswith("before:"):
-            record = later_of(earlier, record)
         self.drop(key)
         self._owed[cause][key] = End(record, until)
         self._make_room(cause)
-        return record
 
     def _make_room(self, cause: str) -> None:
         taken, owed = self._taken[cause], self._owed[cause]

@@ -480,7 +480,7 @@ class Ledger:
                 records[key] = record
                 self._note(key)
                 if not self.is_local:
-                    records[key] = self._shared.ends.note(key, record, time.time() + self._kept, LOGIN)
+                    self._shared.ends.note(key, record, time.time() + self._kept, LOGIN)
         if failure is None and records:
             failure = await self._write_before(records, deadline)
         if failure is not None:

@@ -271,7 +271,11 @@ async def remember(
     """
     session = request.live_session()
     old = verdict.login if verdict.live else None
-    new = [one.digest for one in settings.session_cookies.issued(set_cookies_of(start)) if one.digest]
+    cookies = settings.session_cookies
+    issued = cookies.issued(set_cookies_of(start))
+    new = [one.digest for one in issued if one.digest]
+    set_anew = {cookies.declared(one) for one in issued}
+    own = [*new, *(one.digest for one in verdict.claim.cookies if one.digest and cookies.declared(one) not in set_anew)]
     now = await judge_again(ledger, verdict, deadline)
     renews = old is not None and is_renewal(old, login)
     if renews and verdict.handle is not None:
@@ -288,8 +292,8 @@ async def remember(
         await ledger.tie(whose, new, deadline)
         return []
     if not renews:
-        await _replace(ledger, request, verdict, new, deadline)
-    await ledger.remember(handle, login, _own_digests(verdict, now, handle, new), deadline)
+        await _replace(ledger, request, verdict, own, deadline)
+    await ledger.remember(handle, login, _own_digests(verdict, now, handle, own), deadline)
     if not handle.text:  # renewed by a request that only the session cookie tells of: it gets no companion
         return []
     if session is not None:
@@ -311,16 +315,15 @@ def _login_beside(verdict: Verdict, new: Handle) -> Handle | None:
     return next((tie for tie in others if tie.sub_key == new.sub_key), None)
 
 
-def _own_digests(verdict: Verdict, now: Verdict, handle: Handle, new: list[str]) -> list[str]:
-    """Return the digests of the session cookies that are a login's own from now on: new ones, or else those it keeps.
+def _own_digests(verdict: Verdict, now: Verdict, handle: Handle, digests: list[str]) -> list[str]:
+    """Return the digests of the session cookies that are a login's own from now on, of those that it may have.
 
     What the request has brought and is dead stays dead, and what is another login's stays that.
     """
     own = (handle.key, verdict.handle.key if verdict.handle is not None else "")
-    brought = [cookie.digest for cookie in verdict.claim.cookies if cookie.digest]
     taken = {cookie.digest for cookie in (*verdict.dead, *now.dead)}
     taken |= {digest for digest, tie in verdict.ties.items() if tie.key not in own}
-    return [digest for digest in new or brought if digest not in taken]
+    return [digest for digest in digests if digest not in taken]
 
 
 def is_renewal(old: Login, new: Login) -> bool:
@@ -340,13 +343,13 @@ def renewed(old: Login, new: Login) -> Login:
     return Login(**{name: getattr(new, name) or getattr(old, name) for name in names})
 
 
-async def _replace(ledger: Ledger, request: Request, verdict: Verdict, new: list[str], deadline: Deadline) -> None:
+async def _replace(ledger: Ledger, request: Request, verdict: Verdict, own: list[str], deadline: Deadline) -> None:
     """End the login before a new one in the same browser, with the session cookies that the new one does not keep."""
     handle = ending_handle(request, verdict) if verdict.ended is None else None
     if handle is None:
         return
-    cookies = ledger.revocable(verdict, LOGIN) if new and request.session is None else {}
-    gone = {digest: cause for digest, cause in cookies.items() if digest not in new}
+    cookies = ledger.revocable(verdict, LOGIN) if request.session is None else {}
+    gone = {digest: cause for digest, cause in cookies.items() if digest not in own}
     await ledger.end(Ending(handle, gone, LOGIN, "replaced", {"local": True}, {}), deadline)
 
 
@@ -395,14 +398,15 @@ async def forget(ledger: Ledger, request: Request, verdict: Verdict, deadline: D
 
 
 async def judge_again(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Verdict:
-    """Return the verdict of this moment: a login may have ended while the application was at work on the request."""
+    """Return the verdict of this moment if something has died while the application was at work, else the same one."""
     if verdict.ended is not None or not verdict.claim.keys:
         return verdict
     try:
         now = await ledger.judge(verdict.claim, deadline)
     except StoreError:
         now = ledger.judge_here(verdict.claim)
-    return now if now.hides else verdict
+    more = not set(now.dead).issubset(verdict.dead) or (now.dead_bearer and not verdict.dead_bearer)
+    return now if now.ended is not None or more else verdict
 
 
 async def lift_reissued(ledger: Ledger, claim: Claim, issued: Iterable[str], deadline: Deadline) -> None:

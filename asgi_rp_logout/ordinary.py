@@ -58,18 +58,14 @@ async def ordinary(
     if context.forgotten:
         ledger.note_issued(issued)
         return with_cookies(start, await forget(ledger, request, verdict, deadline))
-    if verdict.hides:
+    if verdict.ended is not None or verdict.claim.excess:
         ledger.note_issued(issued)
         return _dead(settings, request, verdict, start)
     note_session_begun(ledger, request)
     sets_session = any(settings.session_cookies.sets(line) for line in set_cookies_of(start))
     writes = verdict.claim.keys and not ledger.idle and (sets_session or writes_session(request))
-    if writes and (now := await judge_again(ledger, verdict, deadline)).hides:
+    if writes and await _withholds(ledger, request, verdict, deadline):
         # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
-        if hides_session(request, now):
-            renew_session(request)
-        return without_cookies(start, settings.session_cookies.sets)
-    if sets_session and _is_of_several(verdict):
         return without_cookies(start, settings.session_cookies.sets)
     if not context.handled and deletes_session(settings, request, start):
         journal.deletes_session(ledger.advised, request, verdict)
@@ -78,16 +74,22 @@ async def ordinary(
         # A signed cookie is the same to the letter if the same is signed within the same second, and would be as dead
         # as the one that a logout has just revoked.
         request.scope["session"][APART_IN_SESSION] = secrets.token_urlsafe(9)
-    return await _issuing(ledger, request, verdict, issued, start, deadline) if sets_session else start
+    if sets_session:
+        start = await _issuing(ledger, request, verdict, issued, start, deadline)
+    return _dead(settings, request, verdict, start) if verdict.hides else start
 
 
-def _is_of_several(verdict: Verdict) -> bool:
-    """Tell whether a request brings the logins of several users: whose session its answer goes on with is unknown.
+async def _withholds(ledger: Ledger, request: Request, verdict: Verdict, deadline: Deadline) -> bool:
+    """Return whether an answer must not set a session cookie.
 
-    Else a companion of one's own would cover what is issued for a stolen cookie, which would outlive its logout.
+    Something of the request may have died meanwhile. Or it brings the logins of several users, and nobody can tell
+    whose session goes on: a companion of one's own must not cover what is issued for a stolen cookie.
     """
-    handle = verdict.handle
-    return handle is not None and any(tie.sub_key != handle.sub_key for tie in verdict.ties.values())
+    now, handle = await judge_again(ledger, verdict, deadline), verdict.handle
+    if now is not verdict and hides_session(request, now):
+        renew_session(request)
+    several = handle is not None and any(tie.sub_key != handle.sub_key for tie in verdict.ties.values())
+    return now is not verdict or several
 
 
 async def _issuing(
@@ -97,7 +99,8 @@ async def _issuing(
     claim, handle = verdict.claim, verdict.handle
     # What the request has brought itself may be somebody else's, and dead by now: its answer says nothing new of it.
     new = [one.digest for one in issued if one.digest and one.digest not in claim.digests]
-    await lift_reissued(ledger, claim, new, deadline)
+    if not verdict.hides:
+        await lift_reissued(ledger, claim, new, deadline)
     if not verdict.live or handle is None:
         ledger.note_issued(issued)
         return start

@@ -913,7 +913,10 @@ async def _cancelled_after(place: str, steps: int, native: bool) -> tuple[bool, 
             tasks.cancel_scope.cancel()
     for _ in range(50):
         await anyio.sleep(0)
-    return finished, {await site.who(copy) for copy in copies}
+    written = bool(site.store.names("ended:"))
+    users = {await site.who(copy) for copy in copies}
+    assert written is ("anonymous" in users), f"after {steps} turns only this process knows of the end"
+    return finished, users
 
 
 @in_both_places

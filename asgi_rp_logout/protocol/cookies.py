@@ -245,19 +245,22 @@ class CookieSet:
         return self._secrets([(name, (value,)) for name, value in pairs])
 
     def likely(self, secrets: Iterable[Secret]) -> list[Secret]:
-        """Return, for each declared cookie, the secret that an application most likely reads: the last one.
-
-        One with a prefix goes before one without: no other host, and nobody on the way, can have planted it.
-        """
+        """Return, for each declared cookie, the secret that an application most likely reads: the last one."""
         found: dict[str, tuple[int, Secret]] = {}
         for secret in secrets:
-            name = secret.parts[0][0]
-            whole = (self.chunk_of(name) or (name,))[0]
-            prefix = next((one for one in PREFIXES if whole.startswith(one)), "")
-            rank, other = found.get(whole.removeprefix(prefix), (0, None))
-            if len(prefix) >= rank and (other is None or other.parts != secret.parts):
-                found[whole.removeprefix(prefix)] = (len(prefix), secret)
+            name = self.declared(secret)
+            # One with a prefix goes before one without: no other host, and nobody on the way, can have planted it.
+            prefix = int(secret.parts[0][0].startswith(PREFIXES))
+            rank, other = found.get(name, (0, None))
+            if prefix >= rank and (other is None or other.parts != secret.parts):
+                found[name] = (prefix, secret)
         return [secret for _, secret in found.values()]
+
+    def declared(self, secret: Secret) -> str:
+        """Return the declared name that a secret was found under, without a prefix."""
+        name = secret.parts[0][0]
+        whole = (self.chunk_of(name) or (name,))[0]
+        return whole.removeprefix(next((one for one in PREFIXES if whole.startswith(one)), ""))
 
     def without(self, header: str, dead: Collection[Secret]) -> str:
         """Return a Cookie header's value from which no known parser can read one of the dead secrets any more.

@@ -1,0 +1,372 @@
+"""What needs two events in a row, or two actors: each of these holds one line of the parts between the rules."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider, current_login, remember_login
+from asgi_rp_logout.errors import StoreError
+from tests.asgi import call, http_scope
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, providers
+from tests.test_deferred import CLICK, FETCH
+from tests.test_ledger import ledger_of
+from tests.test_strangers import Batches, Stepping, end_subject
+
+SESSION = "a-session-id-of-the-server"
+
+
+def an_app(*, status: int = 303, sets: str | None = SESSION, marker: str | None = None, seen: Any = None) -> ASGIApp:
+    """Give an application: /login remembers, /logout signs out, and `seen` gets what every other page is shown."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answer: Response = PlainTextResponse(Request(scope).cookies.get("session", "nobody"))
+        if scope["path"] == "/login":
+            remember_login(scope, id_token=id_token(), refresh_token="refresh", provider="a")
+            answer.status_code = status
+            if sets is not None:
+                answer.set_cookie("session", sets)
+        elif scope["path"] == "/logout":
+            answer = RedirectResponse("/bye", 303, {} if marker is None else {"x-rp-logout": marker})
+            answer.delete_cookie("session")
+        elif seen is not None:
+            seen.append(current_login(scope))
+        await answer(scope, receive, send)
+
+    return app
+
+
+# Logout tokens
+
+
+async def test_a_token_that_comes_late_to_another_worker_takes_back_nothing() -> None:
+    here = Site(OUTSIDE, store=ForeignStore())
+    there = Site(OUTSIDE, beside=here)
+    assert await end_subject(here, at=300, received=1000) is True
+    assert [await end_subject(there, at=at, received=1000) for at in (100, 300, 400)] == [False, False, True]
+    (key,) = here.store.names("before:")
+    assert (await here.store.inner.get(key))[""][0] == 400
+
+
+async def test_of_two_tokens_that_the_store_did_not_take_the_later_one_counts() -> None:
+    for order in ((300, 100), (100, 300)):
+        foreign = ForeignStore()
+        site = Site(OUTSIDE, store=foreign)
+        foreign.trouble = "raise"
+        for at in order:
+            with pytest.raises(StoreError):
+                await end_subject(site, at=at, received=1000)
+        foreign.trouble = None
+        ledger_of(site)._shared.guard.close()
+        await end_subject(site, at=50, received=1000)
+        (key,) = foreign.names("before:")
+        assert (await foreign.inner.get(key))[""][0] == 300
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_logout_token_that_is_cancelled_is_taken_or_not_begun(steps: int) -> None:
+    """And the cancellation is passed on afterwards."""
+    site = Site(OUTSIDE, store=Stepping())
+    task = asyncio.create_task(end_subject(site, at=300, received=1000))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    done = task.done()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() is not done
+    assert bool(site.store.names("before:")) is (steps > 0)
+
+
+# An outage
+
+
+async def test_who_is_logged_out_here_is_anonymous_though_nobody_else_can_be_told_apart() -> None:
+    foreign = ForeignStore()
+    site = Site(OUTSIDE, store=foreign, freshness=0, on_store_error="deny")
+    gone, other = await site.signed_in(), await site.signed_in(user="bob", sid="s2")
+    thief = gone.copy()
+    foreign.trouble = "raise"
+    await gone.post("/logout")
+    assert (await other.get("/")).status == 503
+    assert await site.who(thief) == "anonymous"
+
+
+async def test_a_login_that_has_ended_here_is_not_shown_as_living_during_an_outage() -> None:
+    """Not even to a request whose session cookie is all that it brings, and whose tie was pushed out."""
+    foreign, seen = ForeignStore(), []
+    app = RPLogoutMiddleware(an_app(seen=seen), providers=providers(), store=foreign, freshness=0)
+    browser = Browser(app)
+    await browser.get("/login")
+    alone = Browser(app, {"session": SESSION})
+    await alone.get("/")
+    await browser.post("/logout")
+    ledger: Any = app._attendant._ledger
+    ledger._shared.ties.clear()
+    ledger._shared.ends.drop(f"cookie:{alone_digest(ledger)}")
+    foreign.trouble = "raise"
+    await alone.get("/")
+    assert [login and login.sub for login in seen] == ["alice", None]
+
+
+def alone_digest(ledger: Any) -> str:
+    (verdict,) = (one for one in ledger._known.entries.values() if one.by_cookie)
+    return str(verdict.claim.digests[0])
+
+
+# How often the store is asked
+
+
+async def test_the_end_of_one_login_asks_for_no_other_anew() -> None:
+    foreign = ForeignStore()
+    site = Site(OUTSIDE, store=foreign, freshness=3600)
+    alice, bob = await site.signed_in(), await site.signed_in(user="bob", sid="s2")
+    assert [await site.who(one) for one in (alice, bob)] == ["alice", "bob"]
+    await bob.post("/logout")
+    foreign.calls.clear()
+    assert await site.who(alice) == "alice"
+    assert foreign.calls == {}
+
+
+async def test_what_ties_a_session_cookie_to_a_login_is_renewed_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so is the note that somebody signed in with this sid, without which a provider's frame ends nothing."""
+    now = time.time()
+    monkeypatch.setattr("asgi_rp_logout.ledger.time.time", lambda: now)
+    site = Site(OUTSIDE, store=Batches(), freshness=0, session_lifetime=100, frontchannel_path="/frontchannel")
+    browser = await site.signed_in()
+    await site.who(browser)
+    site.store.written.clear()
+    now += 50
+    await site.who(browser)
+    assert [sorted(key.partition(":")[0] for key in keys) for keys, _ in site.store.written] == [
+        ["cookie", "known", "login"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "sid", "count"), [("/frontchannel", "s1", 1), ("/frontchannel", "", 0), (None, "s1", 0)]
+)
+async def test_a_sid_is_noted_where_a_frame_may_ask_for_it(path: str | None, sid: str, count: int) -> None:
+    site = Site(OUTSIDE, store=ForeignStore(), frontchannel_path=path)
+    await site.signed_in(sid=sid)
+    assert len(site.store.names("known:")) == count
+
+
+async def test_session_cookies_whose_login_is_known_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_rp_logout.ledger.TIES", 3)
+    site = Site(OUTSIDE, store=ForeignStore(), freshness=0)
+    browsers = [await site.signed_in(sid=f"s{number}") for number in range(5)]
+    assert len(ledger_of(site)._shared.ties) == 3
+    assert {await site.who(Browser(site.app, {"session": one.cookies["session"]})) for one in browsers} == {"alice"}
+
+
+# What is remembered
+
+
+@pytest.mark.parametrize(
+    ("status", "sets", "declared", "brings", "known"),
+    [
+        (303, SESSION, True, {}, True),
+        (200, SESSION, True, {}, True),
+        (400, SESSION, True, {}, False),
+        (500, SESSION, False, {}, False),
+        (303, None, True, {}, False),
+        (303, None, True, {"session": SESSION}, True),
+        (303, "", True, {"session": SESSION}, False),
+        (303, None, False, {}, True),
+    ],
+)
+async def test_a_login_is_remembered_with_a_session_and_by_no_error(
+    status: int, sets: str | None, declared: bool, brings: dict[str, str], known: bool
+) -> None:
+    """Where the session cookie's name was not declared, its absence tells nothing."""
+    options: dict[str, Any] = {"session_cookie": ("session",)} if declared else {}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        remember_login(scope, id_token=id_token(), provider="a")
+        answer = PlainTextResponse("", status)
+        if sets:
+            answer.set_cookie("session", sets)
+        elif sets is not None:
+            answer.delete_cookie("session")
+        await answer(scope, receive, send)
+
+    store = MemoryStore()
+    browser = Browser(RPLogoutMiddleware(app, providers=providers(), store=store, **options), brings)
+    await browser.get("/login")
+    assert ("rp_login" in browser.cookies, "login" in store.entries) == (known, known)
+
+
+async def test_a_session_around_us_is_a_session_whatever_the_answer_sets() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["session"]["user"] = "alice"
+        remember_login(scope, id_token=id_token(), provider="a")
+        await PlainTextResponse("")(scope, receive, send)
+
+    store = MemoryStore()
+    app = RPLogoutMiddleware(app, providers=providers(), store=store, session_cookie=("session",))
+    await call(app, {**http_scope("/login"), "session": {}})
+    assert "login" in store.entries
+
+
+async def test_a_login_is_remembered_beside_values_that_are_no_json() -> None:
+    """A session on the server may hold anything, itself too."""
+    session: dict[str, Any] = {"set": {1, 2}}
+    session["itself"] = session
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        remember_login(scope, id_token=id_token(), provider="a")
+        await PlainTextResponse("")(scope, receive, send)
+
+    answer = await call(RPLogoutMiddleware(app, providers=providers()), {**http_scope("/login"), "session": session})
+    assert answer.status == 200
+    assert "_rp_login" in session
+
+
+# A logout that waits for a page
+
+
+async def test_a_logout_by_fetch_that_names_a_provider_goes_there_with_the_next_page() -> None:
+    app = RPLogoutMiddleware(an_app(marker="b"), providers=providers())
+    browser = Browser(app, {"session": SESSION})
+    assert (await browser.post("/logout", **FETCH)).header("location") == "/bye"
+    assert destination(await browser.get("/", **CLICK))[0] == "b.example"
+    browser = Browser(app)
+    await browser.get("/login")
+    assert (await browser.post("/logout", **FETCH)).header("location") == "/bye"
+    host, query = destination(await browser.get("/", **CLICK))
+    assert (host, "id_token_hint" in query) == ("b.example", False)
+
+
+async def test_a_logout_by_fetch_without_an_endpoint_leaves_the_next_page_alone() -> None:
+    """Once: the browser is not asked again at the page after that."""
+    nowhere = StaticProvider("https://a.example/logout", name="a")
+    nowhere.get_end_session_url = lambda **parts: None  # type: ignore[method-assign]
+    browser = Browser(RPLogoutMiddleware(an_app(), providers=[nowhere]), {"session": SESSION})
+    await browser.post("/logout", **FETCH)
+    assert set(browser.cookies) == {"rp_later"}
+    answer = await browser.get("/", **CLICK)
+    assert (answer.status, answer.body) == (200, b"nobody")
+    assert browser.cookies == {}
+
+
+async def test_a_second_click_whose_session_is_gone_comes_back_to_the_page_of_the_first() -> None:
+    """With a callback path: to where the application led, and not to the logout itself."""
+    app = RPLogoutMiddleware(an_app(), providers=providers()[:1], callback_path="/back", login_source=known)
+    browser = Browser(app, {"session": SESSION})
+    await browser.post("/logout", **CLICK)
+    assert set(browser.cookies) == {"rp_later", "rp_return"}
+    _, query = destination(await browser.post("/logout", **CLICK))
+    assert (await browser.get(f"/back?state={query['state']}")).header("location") == "/bye"
+
+
+def known(connection: Any) -> Login | None:
+    return Login("a", id_token=id_token()) if "session" in connection.cookies else None
+
+
+@pytest.mark.parametrize("login", [Login("b"), Login(iss="https://b.example", sub="alice")])
+async def test_the_second_click_of_a_user_whom_only_the_application_knows_goes_to_the_same_provider(
+    login: Login,
+) -> None:
+    """By the provider's name, or by its issuer, although the application knows nobody any more."""
+    known = [login]
+    app = RPLogoutMiddleware(an_app(), providers=providers(), login_source=lambda connection: next(iter(known), None))
+    browser = Browser(app, {"session": SESSION})
+    again = browser.copy()
+    assert destination(await browser.post("/logout"))[0] == "b.example"
+    known.clear()
+    assert destination(await again.post("/logout"))[0] == "b.example"
+
+
+async def test_after_a_providers_frame_a_click_on_logout_stays_here() -> None:
+    """The provider has ended its own session already, and told everybody."""
+    site = Site(
+        OUTSIDE, freshness=0, frontchannel_path="/frontchannel", frontchannel_session_required=False, guard=True
+    )
+    browser = await site.signed_in()
+    before = browser.copy()
+    frame = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "iframe"}
+    assert "session" in (await browser.get("/frontchannel", **frame)).expired()
+    assert (await before.post("/logout")).status == 401
+
+
+# Which provider
+
+
+class Slow:
+    """A provider that reads its issuer from a document."""
+
+    issuer = None
+
+    def __init__(self, name: str) -> None:
+        self.name, self.asked = name, 0
+
+    async def learn_issuer(self) -> None:
+        self.asked += 1
+
+    def get_end_session_url(self) -> str:
+        return f"https://{self.name}.example/logout"
+
+
+async def test_a_login_that_names_its_provider_asks_no_other_one_for_its_issuer() -> None:
+    slow = [Slow("a"), Slow("b")]
+    browser = Browser(RPLogoutMiddleware(an_app(), providers=slow))
+    await browser.get("/login")
+    assert destination(await browser.post("/logout"))[0] == "a.example"
+    assert [one.asked for one in slow] == [1, 0]
+
+
+# Warnings, once each
+
+
+@pytest.mark.parametrize(
+    ("audience", "warned"),
+    [
+        ("rp-a", False),
+        (["rp-a"], False),
+        (["api", "rp-a"], False),
+        ("rp-b", True),
+        (["api", "rp-b"], True),
+        ("rp-abc", True),
+    ],
+)
+async def test_an_id_token_for_another_client_is_warned_of(audience: Any, warned: bool, log: Any) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        remember_login(scope, id_token=id_token(aud=audience), provider="a")
+        await PlainTextResponse("")(scope, receive, send)
+
+    wrapped = RPLogoutMiddleware(app, providers=providers())
+    for _ in range(2):
+        await call(wrapped, http_scope("/login"))
+    assert ["was issued to" in line for line in log()] == [True] * warned
+
+
+@pytest.mark.parametrize(("age", "warned"), [(0, True), (90, True), (110, False), (-10, False)])
+async def test_a_lost_login_is_warned_of_while_it_could_live(
+    age: float, warned: bool, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(INSIDE, store=ForeignStore(), freshness=0, session_lifetime=100)
+    browser = await site.signed_in()
+    site.store.inner.entries.clear()
+    now = time.time() + age
+    monkeypatch.setattr("asgi_rp_logout.ledger.time.time", lambda: now)
+    await site.who(browser)
+    assert len(log()) == warned
+
+
+async def test_a_session_cookie_of_two_logins_is_warned_of_and_a_renewal_is_not_two(log: Any) -> None:
+    app = RPLogoutMiddleware(an_app(), providers=providers())
+    browser = Browser(app)
+    await browser.get("/login")
+    del browser.cookies["session"]
+    await browser.get("/login")
+    assert log() == []
+    await Browser(app).get("/login")
+    (line,) = log()
+    assert line.startswith("a session cookie has the same value in two logins")
+    assert SESSION not in line
