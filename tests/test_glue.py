@@ -155,6 +155,8 @@ async def test_what_ties_a_session_cookie_to_a_login_is_renewed_with_it(monkeypa
     await site.who(browser)
     site.store.written.clear()
     now += 50
+    assert await site.who(Browser(site.app, {"session": browser.cookies["session"]})) == "alice"
+    assert site.store.written == []  # a session cookie alone may be a copy, and prolongs nothing
     await site.who(browser)
     assert [sorted(key.partition(":")[0] for key in keys) for keys, _ in site.store.written] == [
         ["cookie", "known", "login"]
