@@ -42,7 +42,7 @@ def without_header(headers: Headers, name: bytes) -> Headers:
 
 
 def header_values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
-    """Give the values of every header called ``name`` (lower case), in order, decoded as latin-1."""
+    """Return the values of every header called ``name`` (lower case), in order, decoded as latin-1."""
     return [value.decode("latin-1") for key, value in headers if key.lower() == name]
 
 

@@ -25,7 +25,7 @@ class Arrivals:
         self._public_https = (settings.public_url or "").startswith("https")
 
     def own_cookies(self, scope: Scope, root_path: str) -> OwnCookies:
-        """Give the names of our own cookies at this mount; ``__Host-`` ones where the browser sees https."""
+        """Return the names of our own cookies at this mount; ``__Host-`` ones where the browser sees https."""
         key = (root_path, self._public_https or scope.get("scheme") in ("https", "wss"))
         own = self._own.get(key)
         if own is None:
@@ -36,16 +36,21 @@ class Arrivals:
         return own
 
     def key(self, scope: Scope, session: dict[str, Any] | None) -> object | None:
-        """Give what the verdict about a request without a ``root_path`` is kept under; None if it has none."""
+        """Return what the verdict about a request without a ``root_path`` is kept under; None if it has none.
+
+        A glance has no time for the digest of a long one: it gets ``LONG``, under which nothing is kept.
+        """
         if session is not None:
             text = session.get(HANDLE_IN_SESSION)
             if isinstance(text, str):
                 return text
-        said = secrets_said(scope["headers"])
+        said = secrets_said(scope["headers"], whole=True)
+        if len(said) > WHOLE:
+            return LONG
         return (said, "", scope.get("scheme")) if said else None
 
     async def verdict(self, request: Request, deadline: Deadline) -> Verdict | None:
-        """Give the verdict about a request, at most ``freshness`` old; None if there is nothing to judge."""
+        """Return the verdict about a request, at most ``freshness`` old; None if there is nothing to judge."""
         text = request.session.get(HANDLE_IN_SESSION) if request.session else None
         if isinstance(text, str):
             verdict = self._ledger.cached(text)
@@ -84,9 +89,14 @@ def _cookie_key(request: Request, said: bytes) -> tuple[object, ...]:
 WHOLE = 4096
 """Bytes up to which a request's cookies stand in memory as they are; of more there is a digest."""
 
+LONG = object()
 
-def secrets_said(headers: Headers) -> bytes:
-    """Give what all Cookie headers and a bearer token say, as one, and nothing if there are none."""
+
+def secrets_said(headers: Headers, *, whole: bool = False) -> bytes:
+    """Return what all Cookie headers and a bearer token say, as one, and nothing if there are none.
+
+    A digest of it, if it is long and not wanted ``whole``.
+    """
     found = bearer = b""
     more: list[bytes] | None = None
     for name, value in headers:
@@ -100,7 +110,7 @@ def secrets_said(headers: Headers) -> bytes:
     if more is not None:
         found = b"; ".join(more)
     found += bearer
-    return found if len(found) <= WHOLE else hashlib.blake2b(found).digest()
+    return found if whole or len(found) <= WHOLE else hashlib.sha256(found).digest()
 
 
 def make_anonymous(settings: Settings, request: Request, verdict: Verdict) -> None:
@@ -128,7 +138,7 @@ def make_anonymous(settings: Settings, request: Request, verdict: Verdict) -> No
 
 
 def is_recognisable(verdict: Verdict) -> bool:
-    """Tell whether a request carries anything that could be a login."""
+    """Return whether a request carries anything that could be a login."""
     claim = verdict.claim
     return bool(claim.handle or claim.cookies or claim.carried or claim.bearers)
 

@@ -44,7 +44,7 @@ class Attendant:
         self.entries: Any = store.entries if isinstance(store, MemoryStore) else (True,)
 
     def glance(self, scope: Scope, send: Send, context: Context) -> Send | None:
-        """Give the ``send`` with which a request can be handed on as it is; None if there is more to do.
+        """Return the ``send`` with which a request can be handed on as it is; None if there is more to do.
 
         Nearly every request goes this way, so it is a plain function: it waits for nothing, and makes nothing before
         that is needed.
@@ -94,7 +94,7 @@ class Attendant:
         return scan
 
     def _is_telling(self, name: bytes, verdict: Verdict | None, value: bytes = b"") -> bool:
-        """Tell whether a header of the response may matter; a cookie does where a login could be behind it."""
+        """Return whether a header of the response may matter; a cookie does where a login could be behind it."""
         if name == self._marker:
             return True
         if name != b"set-cookie":
@@ -153,11 +153,10 @@ class Attendant:
         self, request: Request, receive: Receive, send: Send, context: Context, verdict: Verdict, deadline: Deadline
     ) -> None:
         """Hand on a request of which something is known: its login is dead or alive, or a logout waits for it."""
-        if verdict.hides or verdict.claim.later is not None:
+        make_anonymous(self._settings, request, verdict)
+        if verdict.has_dead or verdict.claim.later is not None:
             parts = (self._settings, self._ledger, request, context, send, verdict, deadline)
-            exchange = Exchange(*parts)
-            make_anonymous(self._settings, request, verdict)
-            if await self._play(exchange):
+            if await self._play(Exchange(*parts)):
                 return
         if context.exchange is None:
             await self._pass_on(request, receive, send, context, verdict)

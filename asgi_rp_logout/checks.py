@@ -78,7 +78,10 @@ def usable_list(providers: Iterable[Any]) -> tuple[Provider, ...]:
             usable.append(_checked_provider(provider, names))
         except Exception as error:  # whatever somebody else's object raises when it is looked at
             why = error if isinstance(error, ConfigurationError) else type(error).__name__
-            logger.debug("a provider counts as one without an end-session endpoint: %s", why)
+            logger.debug(
+                "an entry of the provider list cannot be used, and counts as one without an end-session endpoint: %s",
+                why,
+            )
             usable.append(WithoutEndpoint(provider))
     return tuple(usable)
 
@@ -90,7 +93,9 @@ def _checked_provider(provider: Any, names: set[str]) -> Provider:
         raise ConfigurationError(f"provider {type(provider).__name__}: expected a method get_end_session_url()")
     name = name_of(provider)
     if name is not None and name.lower() in ("local", "1", "true", "0", "false"):
-        raise ConfigurationError(f"provider name {name!r}: expected another one, since the marker header says it")
+        raise ConfigurationError(
+            f"provider name {name!r}: expected another name, because the marker header uses this word"
+        )
     if name in names:
         raise ConfigurationError(f"provider name {name!r} is given twice: expected unique names")
     names |= {name} if name else set()

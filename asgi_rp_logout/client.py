@@ -86,7 +86,7 @@ def _kind_of(method: str, said: _Said) -> Client:
 
 
 def is_prefetch(headers: Headers) -> bool:
-    """Tell whether a request is a prefetch or prerender, by any of the headers that say so."""
+    """Return whether a request is a prefetch or prerender, by any of the headers that say so."""
     return _is_speculative(_hear(headers))
 
 
@@ -116,13 +116,13 @@ def is_unasked(headers: Headers, own_origins: Collection[bytes] = ()) -> bool:
 
 
 def is_in_frame(headers: Headers) -> bool:
-    """Tell whether a browser shows the answer in a frame, as far as it says where: no image and no prefetch is."""
+    """Return whether a browser shows the answer in a frame, as far as it says where: no image and no prefetch is."""
     said = _hear(headers)
     return not _is_speculative(said) and (not _has_fetch_metadata(said) or _one(said, _DEST) in _FRAMES)
 
 
 def plays_deferred(method: str, headers: Headers) -> bool:
-    """Tell whether a request may be answered with the redirect that an earlier fetch left behind.
+    """Return whether a request may be answered with the redirect that an earlier fetch left behind.
 
     Only a GET that puts a document of this site in front of the user: a frame or a prefetch would use up the one
     redirect unseen, and a link on another site must not be what starts it.
@@ -211,7 +211,7 @@ def _is_subresource(mode: bytes, dest: bytes) -> bool:
 
 
 def _is_of_another_site(said: _Said) -> bool:
-    """Tell whether another site sent this: the browser says so, or Origin and Host leave no doubt.
+    """Return whether another site sent this: the browser says so, or Origin and Host leave no doubt.
 
     An Origin of the application's own outranks Sec-Fetch-Site: no page of another origin can send it, while WebKitGTK
     says ``cross-site`` of the application's own form with ``target=_blank``.
@@ -260,6 +260,6 @@ def _hear(headers: Headers, own_origins: Collection[bytes] = ()) -> _Said:
 
 
 def _one(said: _Said, name: bytes) -> bytes:
-    """Give what a header says, and nothing if it is missing or says two things."""
+    """Return what a header says, and nothing if it is missing or says two things."""
     values = set(said.get(name, ()))
     return values.pop() if len(values) == 1 else b""

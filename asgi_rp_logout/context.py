@@ -24,7 +24,7 @@ _NOTHING = (
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Say that the answer is a logout: at which provider, if one was named, and whether of this application only."""
+    """Mark an answer as a logout: at which provider, if one was named, and whether of this application only."""
 
     provider: str | None = None
     local: bool = False
@@ -64,7 +64,7 @@ current: ContextVar[Context | None] = ContextVar("asgi_rp_logout", default=None)
 
 
 def find_context(request_or_scope: object = None) -> Context | None:
-    """Give the context of a request, of a scope, or of whatever is being handled right now."""
+    """Return the context of a request, of a scope, or of whatever is being handled right now."""
     scope = getattr(request_or_scope, "scope", request_or_scope)
     if isinstance(scope, Mapping):
         context = scope.get(SCOPE_KEY)
@@ -91,8 +91,10 @@ def remember_login(
     """Remember that this browser has just signed in; call it where the login is complete, in the callback.
 
     Takes the request or scope, if one is at hand; the token dict that Authlib's ``authorize_access_token()`` gives,
-    or its parts by keyword; and the provider's name. A login that was remembered before for this browser ends. Only
-    what the provider answered at its token endpoint belongs here: the ID Token is read, not verified again.
+    or its parts by keyword; and the provider's name. Call it again after a token refresh: the same iss, sub and sid
+    update the login in place. Any other login that was remembered for this browser ends. A login is not remembered if
+    the answer is an error, or if there is no session. Only what the provider answered at its token endpoint belongs
+    here: the ID Token is read, not verified again.
 
     Raises ``RPLogoutError`` outside of ``RPLogoutMiddleware``, after the response has started, in a WebSocket, and if
     there is nothing to remember. RP-Initiated Logout 1.0, section 2 (``id_token_hint``).
@@ -134,10 +136,10 @@ def forget_login(request_or_scope: Any = None) -> None:
 
 
 def current_login(request_or_scope: Any = None) -> Login | None:
-    """Give the login that is remembered for this request.
+    """Return the login that is remembered for this request.
 
-    Takes the request or scope, if one is at hand. Gives None for a stranger. A login that has ended is given once more
-    with ``ended`` set, and is false in a condition, so that a page can say "you have been signed out".
+    Takes the request or scope, if one is at hand. Returns None for a stranger. A login that has ended is returned with
+    ``ended`` set, and is falsy, so that a page can say "you have been signed out".
     """
     context = find_context(request_or_scope)
     if context is None or context.forgotten:
@@ -148,10 +150,12 @@ def current_login(request_or_scope: Any = None) -> Login | None:
 def _writable_context(request_or_scope: object) -> Context:
     context = find_context(request_or_scope)
     if context is None:
-        raise RPLogoutError("this request did not come through RPLogoutMiddleware", code="no_middleware")
+        raise RPLogoutError(
+            "this request did not come through RPLogoutMiddleware: add it around this application", code="no_middleware"
+        )
     if context.started:
         raise RPLogoutError(
-            "it is too late: the response has started, or this is a WebSocket, and no cookie can be set",
+            "no cookie can be set any more: call this before the response starts, and not in a WebSocket",
             code="too_late",
         )
     return context

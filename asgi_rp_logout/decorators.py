@@ -66,7 +66,10 @@ def _marking(endpoint: Endpoint, *, mark: Mark) -> Endpoint:
 def _set(mark: Mark, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     context = _context_of_call(args, kwargs)
     if context is None:
-        logger.warning("a logout was answered outside of RPLogoutMiddleware: the provider does not hear of it")
+        logger.warning(
+            "a decorated logout was answered outside of RPLogoutMiddleware, so the user stays signed in at the "
+            "provider: add the middleware around this application"
+        )
     else:
         context.mark, context.asked = mark, True
 

@@ -38,7 +38,7 @@ class EndsHere:
 
     @property
     def owes(self) -> bool:
-        """Tell whether the store has still to take something."""
+        """Return whether the store has still to take something."""
         return any(self._owed.values())
 
     def note(self, key: str, record: Record, until: float, cause: str) -> None:
@@ -64,7 +64,7 @@ class EndsHere:
                     self._taken[cause][key] = end
 
     def get(self, key: str) -> Record | None:
-        """Give the record of an end, or None."""
+        """Return the record of an end, or None."""
         for ends in (*self._owed.values(), *self._taken.values()):
             end = ends.get(key)
             if end is not None:
@@ -72,7 +72,7 @@ class EndsHere:
         return None
 
     def among(self, keys: Iterable[str]) -> dict[str, Record]:
-        """Give the ends among ``keys``."""
+        """Return the ends among ``keys``."""
         return {key: record for key in keys if (record := self.get(key)) is not None} if len(self) else {}
 
     def drop(self, key: str) -> None:
@@ -81,7 +81,7 @@ class EndsHere:
             ends.pop(key, None)
 
     def to_write(self, now: float, most: int) -> list[tuple[str, End]]:
-        """Give what the store has still to take, the ends of logins first; drop what is over."""
+        """Return what the store has still to take, the ends of logins first; drop what is over."""
         for ends in (*self._owed.values(), *self._taken.values()):
             # Two of the oldest for each look: what is over cannot pile up.
             for key in tuple(itertools.islice(ends, 2)):

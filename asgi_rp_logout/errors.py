@@ -55,7 +55,7 @@ class StoreError(RPLogoutError):
 
 
 def without_query(url: str) -> str:
-    """Give ``url`` in a form that is safe to log: without userinfo, query and fragment."""
+    """Return ``url`` in a form that is safe to log: without userinfo, query and fragment."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

@@ -14,7 +14,7 @@ from .client import Client, client_of, comes_from_own_page, is_unasked
 from .context import Context, Mark
 from .detect import CHANGING, detect
 from .errors import ProviderError, RPLogoutError
-from .later import REPLAYED_FOR, Deferred, cancel, defer, later_key, later_record, play
+from .later import REPLAYED_FOR, SHORT, Deferred, cancel, defer, later_key, later_record, play
 from .ledger import Deadline, Ledger
 from .login import Login
 from .logins import (
@@ -42,9 +42,6 @@ from .rewrite import Answer, answer_for, room_for_url, turbo_reload
 from .settings import Settings
 from .store import UNKNOWN, Record
 from .verdict import Verdict
-
-SHORT_TARGET = 100
-"""Characters of a path that are kept of a logout by nobody known."""
 
 MOST_ENDPOINTS = 5
 """Addresses in a JSON answer that are compared with the provider's."""
@@ -147,7 +144,7 @@ class Exchange:
             await self._send(await ordinary(*parts, start, self.deadline))
 
     async def _overtaken(self, status: int) -> bool:
-        """Answer a second click that came in before the first one had ended the login; tell whether it was one."""
+        """Answer a second click that came in before the first one had ended the login; return whether it was one."""
         journal.no_logout(self.request, status)
         if self.verdict.ended is None and not self.ledger.idle:
             self.verdict = await judge_again(self.ledger, self.verdict, self.deadline)
@@ -166,8 +163,8 @@ class Exchange:
         target = own_target(self.settings, self.request, location)
         word: Record = {"local": stays, "provider": mark.provider, "to": target}
         if login is None:  # anybody can send this, and it must stay small
-            self._kept_target = target if len(target or "") <= SHORT_TARGET else None
-            via = [self.request.method, self.request.path] if len(self.request.path) <= SHORT_TARGET else None
+            self._kept_target = target if len(target or "") <= SHORT else None
+            via = [self.request.method, self.request.path] if len(self.request.path) <= SHORT else None
             word |= {"to": self._kept_target, "via": via}
         shortly: dict[str, Record] = {}
         if login is not None and self._is_played_at_once(client):  # in the same batch as the end
@@ -217,12 +214,12 @@ class Exchange:
         return self._ended is not None
 
     def is_second_click(self) -> bool:
-        """Tell whether the first click has just ended this login, at its provider as well."""
+        """Return whether the first click has just ended this login, at its provider as well."""
         verdict, unsafe = self.verdict, self.request.method not in ("GET", "HEAD", "OPTIONS", "TRACE", "CONNECT")
         return unsafe and verdict.just_ended(time.time()) and not verdict.local
 
     async def second_click(self) -> bool:
-        """Take a browser to the provider whose first click has just ended the login; tell whether it was answered.
+        """Take a browser to the provider whose first click has just ended the login; return whether it was answered.
 
         The application is not asked: a guard of its own would refuse somebody who is no longer signed in, and the
         browser shows the answer to the last click only.
@@ -239,7 +236,7 @@ class Exchange:
     async def try_to_go(
         self, mark: Mark, login: Login | None, client: Client, start: Message, target: str | None
     ) -> bool:
-        """Answer without the application, by taking the browser to the provider; tell whether that could be done."""
+        """Answer without the application, by taking the browser to the provider; return whether that could be done."""
         try:
             _, answer = await self.go(mark, login, client, start, target)
         except RPLogoutError as error:
@@ -332,10 +329,10 @@ class Exchange:
         # A provider without an endpoint is logged as a warning once, where that is found out.
         if error.code in ("local_only", "no_endpoint"):
             logger.info("%s", sentence)
-        elif login is None:  # anybody can send such a logout
-            self.settings.flood.warning(error.code, sentence)
-        else:
+        elif login is not None and self.verdict.live:
             logger.warning("%s", sentence)
+        else:  # anybody can send such a logout, or the same one again and again
+            self.settings.flood.warning(error.code, sentence)
 
     async def _is_given(self, urls: list[str], mark: Mark, login: Login | None) -> bool:
         """Return whether one of the URLs that the page is given leads to the end-session endpoint."""
@@ -430,7 +427,11 @@ class Exchange:
         if end is not None and target == self._kept_target:  # the tombstone knows where to, and nothing more is written
             reference = trip_reference(end, way_back.state or "")
             return with_cookies(start, [own.setting(own.trip, reference, TRIP_LIFETIME)])
-        record: Record = way_back.record if login is not None else {**way_back.record, "of": UNKNOWN}
+        record: Record = dict(way_back.record)
+        if login is None:  # anybody can send this
+            if len(record["to"]) > SHORT:
+                return start
+            record["of"] = UNKNOWN
         if not await self.ledger.put(way_back.trip_key, record, TRIP_LIFETIME, self.deadline):
             return start
         return with_cookies(start, self._trip(way_back))
@@ -442,7 +443,7 @@ class Exchange:
         return next(iter(self.ledger.revocable(self.verdict, UNKNOWN)), None)
 
     async def _who(self) -> Login | None:
-        """Give the login that this logout is about: the remembered one, a second click's, or the application's."""
+        """Return the login that this logout is about: the remembered one, a second click's, or the application's."""
         if self.verdict.live:
             return self.verdict.login
         echo = await echo_of(self.ledger, self.verdict, self.deadline)

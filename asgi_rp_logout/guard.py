@@ -29,12 +29,12 @@ BREAKER_OPEN = 1.0
 SMALL = 8
 """Keys of a call whose time-out is the store's own failure: handle, tombstone, two not-before times, a few cookies."""
 
-_ENDED_HERE = "the end of a login could not be written: until it can, only this process knows of it"
+_ENDED_HERE = "the end of a login could not be written to the store yet, so other workers do not know of it"
 NOT_WRITTEN = {
-    "login": "a login could not be remembered",
+    "login": "a login could not be remembered, so its logout has no ID Token",
     **dict.fromkeys(("ended", "cookie"), _ENDED_HERE),
-    "later": "the logout of a fetch could not be kept for the next page",
-    "trip": "where a browser wants to go after the provider could not be kept",
+    "later": "a logout by fetch could not be kept for the next page, so the user stays signed in at the provider",
+    "trip": "the page to return to could not be kept, so the browser will return to the default one",
 }
 """What it means that a record of one kind could not be written."""
 
@@ -46,7 +46,7 @@ class Deadline:
     spent: float = 0.0
 
     def left(self) -> float:
-        """Give the seconds left, never less than a hundredth."""
+        """Return the seconds left, never less than a hundredth."""
         return max(STORE_DEADLINE - self.spent, 0.01)
 
 

@@ -107,7 +107,7 @@ class TokenVerifier:
     async def verify(self, token: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Verify the signature of one compact JWT, decrypted first if need be.
 
-        Takes the token. Gives its header and claims, which say nothing yet about whom the token is for: see
+        Takes the token. Returns its header and claims, which say nothing yet about whom the token is for: see
         ``protocol.logout_token.read_logout_token``. Raises ``LogoutTokenError`` with the code ``too_large``,
         ``unencrypted``, ``encrypted``, ``decryption``, ``malformed``, ``alg``, ``keys``, ``kid`` or ``signature``.
         """
@@ -119,7 +119,7 @@ class TokenVerifier:
         fresh = self._secret is not None or self._fetched_at != before  # there is nothing newer to be had
         if not self._is_signed_by(keys, parsed) and (fresh or not await self._is_signed_by_newer_keys(parsed, kid)):
             code = "signature" if keys else "kid"
-            raise LogoutTokenError("the signature is of no key of the provider", code=code)
+            raise LogoutTokenError("the signature matches none of the provider's keys", code=code)
         return parsed.headers(), _claims(parsed)
 
     def decrypted(self, id_token: str) -> str | None:
@@ -137,7 +137,7 @@ class TokenVerifier:
                 raise LogoutTokenError("the token is encrypted, and no decryption key is configured", code="encrypted")
             return token.encode(errors="replace")
         if not encrypted:
-            raise LogoutTokenError("the token is not encrypted, as was agreed", code="unencrypted")
+            raise LogoutTokenError("the token is not encrypted, but a decryption_key is configured", code="unencrypted")
         try:
             return jwe.decrypt_compact(token, self._decryption_key, registry=self._encryptions).plaintext or b""
         except Exception as error:  # a parser of hostile input: whatever it raises, the token is refused
@@ -202,7 +202,7 @@ class TokenVerifier:
             except Exception as error:  # remembered, and what is at hand goes on serving
                 self._failure = error
                 reason = error if isinstance(error, ProviderError) else type(error).__name__
-                logger.warning("the keys for logout tokens cannot be read: %s", reason)
+                logger.warning("the keys for logout tokens cannot be read, so logout tokens are refused: %s", reason)
             else:
                 self._fetched_at = self._clock()
 
@@ -230,17 +230,15 @@ def is_encrypted(token: str) -> bool:
 def _secret_key(algorithm: str, client_secret: str | None) -> OctKey | None:
     if not isinstance(algorithm, str) or algorithm not in HMAC | ASYMMETRIC:
         accepted = ", ".join(sorted(HMAC | ASYMMETRIC))
-        raise ConfigurationError(f"algorithm={algorithm!r} cannot be pinned; accepted: {accepted}")
+        raise ConfigurationError(f"algorithm={algorithm!r}: expected one of {accepted}")
     if algorithm in ASYMMETRIC:
         return None
     if not client_secret:
-        raise ConfigurationError(f"algorithm={algorithm!r} needs the client_secret, which is its key")
+        raise ConfigurationError(f"algorithm={algorithm!r}: expected a client_secret with it, which is its key")
     try:
         return OctKey.import_key(client_secret.encode())
     except ValueError as error:
-        raise ConfigurationError(
-            "the client_secret is a public key, which everybody has; a secret is needed"
-        ) from error
+        raise ConfigurationError("client_secret is a public key, which everybody has: expected a secret") from error
 
 
 def _decryption_key(key: Any) -> Key | KeySet | None:
@@ -251,7 +249,7 @@ def _decryption_key(key: Any) -> Key | KeySet | None:
         return imported
     except Exception as error:
         accepted = "a joserfc key or a JWK as a dict"
-        raise ConfigurationError(f"decryption_key of type {type(key).__name__} is not {accepted}") from error
+        raise ConfigurationError(f"decryption_key of type {type(key).__name__}: expected {accepted}") from error
 
 
 def _claims(parsed: jws.CompactSignature) -> dict[str, Any]:

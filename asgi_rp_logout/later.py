@@ -43,6 +43,9 @@ REFERENCE = "~"
 
 _LONGEST_REFERENCE = 80
 
+SHORT = 100
+"""Characters of a path that are kept of a logout by nobody known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
@@ -64,7 +67,7 @@ def is_login_response(scope: Scope) -> bool:
 
 
 def later_key(value: str) -> str:
-    """Give the store's key for the value of the cookie."""
+    """Return the store's key for the value of the cookie."""
     return f"later:{digest(value)}"
 
 
@@ -83,11 +86,14 @@ async def defer(
 
     Takes what the logout is about, the application's own redirect target, whether this answer plays it, and ``end``:
     the digest of the session cookie whose tombstone says all that there is to know, if nobody is known. Nothing more is
-    written then: anybody can send such a logout. Returns the cookies to set: none if the store did not take it.
+    written then: anybody can send such a logout. Without such a cookie, one small record is written for the next page,
+    and none for a second click. Returns the cookies to set: none if the store did not take it.
     """
     lifetime = REPLAYED_FOR if played else LATER_LIFETIME
     if login is None and end is not None:
         return [request.own.setting(request.own.later, REFERENCE * (1 + played) + end, lifetime)]
+    if login is None and played:
+        return []
     value = secrets.token_urlsafe(32)
     record = later_record(request, mark, login, target, played=played)
     if not await ledger.put(later_key(value), record, lifetime, deadline):
@@ -101,7 +107,8 @@ def later_record(request: Request, mark: Mark, login: Login | None, target: str 
     if played:
         record |= {"plays": 1, "played": time.time(), "via": [request.method, request.path]}
     if login is None:
-        record["of"] = UNKNOWN  # such records push out none of somebody's
+        # Anybody can send this: it stays small, and pushes out none of somebody's.
+        record |= {"of": UNKNOWN, "to": target if len(target or "") <= SHORT else None}
     else:
         record["login"] = login_parts(replace(login, refresh_token=None))
     return record

@@ -58,6 +58,9 @@ VERDICT_BYTES = 4 * 1024 * 1024
 TIES = 8192
 """Session cookies whose login is known without a look at the store."""
 
+FRESH = 65_536
+"""Ends that are compared with verdicts one by one; with more within ``freshness``, older verdicts do not hold."""
+
 AT_ONCE = 20
 """Ends that are written after an outage in one go."""
 
@@ -116,6 +119,7 @@ class _Shared:
         self.count = 0
         self.fresh_for = 0.0
         self.fresh: OrderedDict[str, float] = OrderedDict()
+        self.stale_at = float("-inf")  # no verdict from before holds, whatever it is about
         self.ended_at = float("-inf")  # by the monotonic clock
         self.writer: asyncio.Task[None] | None = None
 
@@ -137,7 +141,7 @@ def _shared_by(store: Store) -> _Shared:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Say what ends: the login of ``handle``, the session cookies by their digests, ``by`` what, and the rest.
+    """Hold what ends: the login of ``handle``, the session cookies by their digests, ``by`` what, and the rest.
 
     ``word`` is what a second click needs to know, ``shortly`` are records to keep for two minutes. ``cause`` is who
     could have made such a request, and so is what stands behind each digest.
@@ -172,12 +176,13 @@ class Ledger:
         self.is_local = self._local is not None  # nobody outside of this process can end a login
         self._shared = _shared_by(store)
         self._shared.fresh_for = max(self._shared.fresh_for, self.freshness)
-        self._in_turn = not self.is_local and _asks_in_turn(store)
+        self._in_turn = not self.is_local and _does_in_turn(store, "_get_managed_entries")
+        self._writes_in_turn = self._in_turn or (not self.is_local and _does_in_turn(store, "_put_managed_entries"))
         self._asking: dict[Any, anyio.Event] = {}
 
     @property
     def idle(self) -> bool:
-        """Tell whether nothing can be known of any request."""
+        """Return whether nothing can be known of any request."""
         return self._local is not None and self._local.empty
 
     @property
@@ -193,17 +198,19 @@ class Ledger:
     # -- looking up ----------------------------------------------------------------------------------------------
 
     def cached(self, key: object) -> Verdict | None:
-        """Give the verdict of an earlier request with the same cookies, if it still holds."""
+        """Return the verdict of an earlier request with the same cookies, if it still holds."""
         verdict = self._verdicts.get(key)
         if verdict is None or verdict.until < time.monotonic():
             return None
         asked, shared = verdict.until - self.freshness, self._shared
-        if shared.ended_at > asked and any(shared.fresh.get(name, asked) > asked for name in verdict.keys):
-            return None
+        if shared.ended_at > asked:
+            fresh = shared.fresh
+            if shared.stale_at >= asked or any(fresh.get(name, asked) > asked for name in verdict.keys):
+                return None
         return verdict
 
     def last_known(self, key: object) -> Verdict | None:
-        """Give the last verdict, however old, about a login that this process has not ended since."""
+        """Return the last verdict, however old, about a login that this process has not ended since."""
         verdict = self._verdicts.get(key)
         return (
             verdict
@@ -238,7 +245,9 @@ class Ledger:
         try:
             verdict = await self.judge(claim, deadline)
         except StoreError as error:
-            self._shared.guard.complain("a login could not be looked up", error)
+            self._shared.guard.complain(
+                "a login could not be looked up, so on_store_error decides about its request", error
+            )
             verdict = self.judge_here(claim)
             verdict.keys = claim.keys
             return verdict if verdict.ended else replace(self.last_known(key) or verdict, known=False)
@@ -268,12 +277,12 @@ class Ledger:
         return verdict
 
     def judge_here(self, claim: Claim) -> Verdict:
-        """Give the verdict by what this process has ended itself, without the store."""
+        """Return the verdict by what this process has ended itself, without the store."""
         ties = {cookie_key(one): tie.tie for one in claim.digests if (tie := self._shared.ties.get(one)) is not None}
         return judge(claim, {**ties, **self._shared.ends.among(self._keys_of(claim))})
 
     def _keys_of(self, claim: Claim) -> list[str]:
-        """Give the keys to read, those of the logins among them to which session cookies are known to be tied."""
+        """Return the keys to read, those of the logins among them to which session cookies are known to be tied."""
         tied = [tie for one in claim.digests if (tie := self._shared.ties.get(one)) is not None]
         return [*claim.keys, *(name for tie in tied for name in tie.record_keys())]
 
@@ -301,7 +310,7 @@ class Ledger:
     # -- remembering ---------------------------------------------------------------------------------------------
 
     async def remember(self, handle: Handle, login: Login, digests: Iterable[str], deadline: Deadline) -> bool:
-        """Write a login, and tie session cookies to it by their digests; tell whether the store took it."""
+        """Write a login, and tie session cookies to it by their digests; return whether the store took it."""
         ties = dict.fromkeys(digests, handle)
         self._tie(ties)
         key = f"login:{handle.key}"
@@ -324,7 +333,7 @@ class Ledger:
             await self._write({cookie_key(one): handle.tie for one in new}, self._kept, deadline)
 
     def is_tied(self, digests: Iterable[str]) -> bool:
-        """Tell whether this process knows a session cookie as that of a login, by its digest, without the store."""
+        """Return whether this process knows a session cookie as that of a login, by its digest, without the store."""
         return any(one in self._shared.ties for one in digests)
 
     def note_issued(self, cookies: Iterable[Secret]) -> None:
@@ -339,7 +348,7 @@ class Ledger:
         try:
             await self.claim(f"login:{handle.key}", deadline)
         except StoreError as error:
-            self._shared.guard.complain("a login could not be forgotten", error)
+            self._shared.guard.complain("a login could not be forgotten, so the next logout still uses it", error)
 
     async def lift(self, keys: Iterable[str], deadline: Deadline) -> None:
         """Take back the tombstones under ``keys``, if there are any. Raises ``StoreError``."""
@@ -355,7 +364,7 @@ class Ledger:
     # -- ending --------------------------------------------------------------------------------------------------
 
     def revocable(self, verdict: Verdict, cause: str) -> dict[str, str]:
-        """Give the digests of the session cookies that a logout revokes, each with who could have caused that.
+        """Return the digests of the session cookies that a logout revokes, each with who could have caused that.
 
         Those that the application has issued here, or to a login, all; of others the one that it most likely reads, for
         each cookie that is declared: invented ones must not cost more, nor take the room of a login's. What is dead
@@ -405,7 +414,7 @@ class Ledger:
         self._taken(ends, taken)
 
     def _news(self) -> dict[str, Record]:
-        """Give what tells every worker that some login has ended: none need ask for each."""
+        """Return what tells every worker that some login has ended: none need ask for each."""
         return {} if self.is_local else {NEWS: {"id": secrets.token_urlsafe(9)}}
 
     def _taken(self, ends: Iterable[str], taken: set[str]) -> None:
@@ -433,7 +442,7 @@ class Ledger:
 
         Takes the issuer with the ``sid``, the ``sub`` or both; ``at`` by the provider's clock and ``received`` by ours,
         in seconds since the epoch; and the ``slot`` of the record, if it is not the subject's. With both, the logins of
-        the subject whose sid nobody knows end too: one of them may be that session. Tells whether anything has ended
+        the subject whose sid nobody knows end too: one of them may be that session. Returns whether anything has ended
         that had not before, so that a token that is sent again counts once. Raises ``StoreError`` if only this process
         knows of it so far.
         """
@@ -499,7 +508,7 @@ class Ledger:
         return None
 
     def ended_here(self, keys: Iterable[str]) -> dict[str, Record]:
-        """Give the records among ``keys`` of what this process has ended."""
+        """Return the records among ``keys`` of what this process has ended."""
         return self._shared.ends.among(keys)
 
     def complain(self, what: str, error: StoreError) -> None:
@@ -513,7 +522,7 @@ class Ledger:
     # -- one-time things -----------------------------------------------------------------------------------------
 
     async def put(self, key: str, record: Mapping[str, Any], ttl: float, deadline: Deadline) -> bool:
-        """Write a record that only helps; tell whether it was taken."""
+        """Write a record that only helps; return whether it was taken."""
         return bool(await self._write({key: dict(record)}, ttl, deadline))
 
     async def claim(self, key: str, deadline: Deadline) -> Record | None:
@@ -526,7 +535,7 @@ class Ledger:
     # -- the store, guarded --------------------------------------------------------------------------------------
 
     async def read(self, keys: Iterable[str], deadline: Deadline, *, vital: bool = False) -> dict[str, Record | None]:
-        """Give the records of ``keys``, in one batch. Raises ``StoreError``."""
+        """Return the records of ``keys``, in one batch. Raises ``StoreError``."""
         keys, ends = list(dict.fromkeys(keys)), self._shared.ends
         records: dict[str, Record | None] = await self._guarded(
             lambda: self._get_many(keys), deadline, vital=vital, keys=len(keys)
@@ -539,7 +548,7 @@ class Ledger:
         return records
 
     async def _stored(self, keys: Iterable[str], deadline: Deadline) -> dict[str, Record | None]:
-        """Give the records of ``keys`` as the store has them, whatever is known here. Raises ``StoreError``."""
+        """Return the records of ``keys`` as the store has them, whatever is known here. Raises ``StoreError``."""
         keys = list(keys)
         found: dict[str, Record | None] = await self._guarded(lambda: self._get_many(keys), deadline, vital=True)
         return found
@@ -560,16 +569,16 @@ class Ledger:
         return bool(await self._guarded(call, deadline, vital=True))
 
     async def _write(self, records: Mapping[str, Record], ttl: float, deadline: Deadline) -> set[str]:
-        """Write records that live equally long, in one batch; give the keys that the store took. Never raises."""
+        """Write records that live equally long, in one batch; return the keys that the store took. Never raises."""
         put_many = getattr(self.store, "put_many", None)
-        if len(records) > 1 and callable(put_many) and not self._in_turn:
+        if len(records) > 1 and callable(put_many) and not self._writes_in_turn:
             keys, values = list(records), list(records.values())
             batch = lambda: put_many(keys, values, collection=COLLECTION, ttl=ttl)  # noqa: E731
             return set(keys) if await self._try(keys, batch, deadline) else set()
         return await self._put_each([(key, record, ttl) for key, record in records.items()], deadline)
 
     async def _put_each(self, items: Sequence[tuple[str, Record, float]], deadline: Deadline) -> set[str]:
-        """Write records one by one and at once; give the keys that the store took. Never raises."""
+        """Write records one by one and at once; return the keys that the store took. Never raises."""
         taken: set[str] = set()
         failures: list[Exception] = []
 
@@ -616,11 +625,13 @@ class Ledger:
         shared.fresh.move_to_end(key)
         # No verdict is older than ``freshness``. Two that are go for each one that comes, so they cannot pile up.
         for oldest in tuple(itertools.islice(shared.fresh, 2)):
-            if shared.fresh[oldest] < now - shared.fresh_for:
+            if len(shared.fresh) > FRESH:
+                shared.stale_at = shared.fresh.pop(oldest)
+            elif shared.fresh[oldest] < now - shared.fresh_for:
                 del shared.fresh[oldest]
 
     async def _write_owed(self, deadline: Deadline) -> bool:
-        """Write some of what the store has still to take; tell whether it took them."""
+        """Write some of what the store has still to take; return whether it took them."""
         ends, now = self._shared.ends, time.time()
         owed = dict(ends.to_write(now, AT_ONCE))
         befores = [key for key in owed if key.startswith("before:")]
@@ -695,8 +706,13 @@ async def _awaiting(work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
-def _asks_in_turn(store: Store) -> bool:
-    """Tell whether a store of py-key-value asks for several keys one after the other, as its base class does."""
+def _does_in_turn(store: object, method: str) -> bool:
+    """Return whether a store of py-key-value has one key after the other behind ``method``, as its base class does.
+
+    Of a wrapper, such as the one that encrypts, the store in it counts.
+    """
+    for _ in range(10):
+        store = getattr(store, "key_value", store)
     base = sys.modules.get("key_value.aio.stores.base")
-    inherited = getattr(getattr(base, "BaseStore", None), "_get_managed_entries", None)
-    return inherited is not None and getattr(type(store), "_get_managed_entries", None) is inherited
+    inherited = getattr(getattr(base, "BaseStore", None), method, None)
+    return inherited is not None and getattr(type(store), method, None) is inherited

@@ -16,8 +16,8 @@ class Login:
     ``id_token_hint``. ``sub``, ``sid``, ``iss``: its claims of these names; read from the ID Token where they are not
     given. ``refresh_token``: revoked at logout if the provider is configured so. ``logout_hint``: sent as it is
     (RP-Initiated Logout 1.0, section 2). ``ended``: None while the login lives, else what ended it, one of
-    ``"logout"``, ``"back-channel"``, ``"front-channel"``, ``"replaced"``, ``"buried"``; a login that has ended is false
-    in a condition, so that ``if current_login(request):`` asks what one means.
+    ``"logout"``, ``"back-channel"``, ``"front-channel"``, ``"replaced"``, ``"buried"``. A login that has ended is
+    falsy, so that ``if current_login(request):`` asks what one means.
     """
 
     provider: str | None = None

@@ -52,9 +52,12 @@ async def ask_login_source(settings: Settings, scope: Scope) -> Login | None:
             login = await run(settings.login_source, HTTPConnection(scope))
         if login is None or isinstance(login, Login):
             return login
-        settings.flood.warning("type", f"login_source gave a {type(login).__name__}: expected a Login or None")
+        settings.flood.warning(
+            "type",
+            f"login_source returned a {type(login).__name__}, so this logout stays local: expected a Login or None",
+        )
     except Exception as error:
-        sentence = f"login_source raised {type(error).__name__}: nobody is known, this logout stays here"
+        sentence = f"login_source raised {type(error).__name__}, so this logout stays local"
         settings.flood.warning("source", sentence)
     return None
 
@@ -70,7 +73,7 @@ def keep_handle(request: Request, verdict: Verdict) -> None:
 
 
 def has_evidence(settings: Settings, request: Request, verdict: Verdict, login: Login | None) -> bool:
-    """Tell whether there is a session to end at the provider; without evidence nobody is sent there."""
+    """Return whether there is a session to end at the provider; without evidence nobody is sent there."""
     if verdict.ended is not None and not verdict.live:
         return verdict.just_ended(time.time()) and not verdict.local
     if verdict.live or login is not None:
@@ -108,7 +111,7 @@ async def end_login(
 
 
 def cause_of(ledger: Ledger, request: Request, verdict: Verdict, login: Login | None) -> str:
-    """Say who could have made a request that ends something: the more can, the less it may cost the others."""
+    """Return who could have made a request that ends something: the more can, the less it may cost the others."""
     known = verdict.live or login is not None or HANDLE_IN_SESSION in (request.session or ())
     living = [cookie.digest for cookie in verdict.claim.cookies if cookie.digest and cookie not in verdict.dead]
     if known or (not verdict.known and ledger.is_tied([*living, *verdict.claim.bearers])):
@@ -117,7 +120,7 @@ def cause_of(ledger: Ledger, request: Request, verdict: Verdict, login: Login | 
 
 
 def ending_handle(request: Request, verdict: Verdict) -> Handle | None:
-    """Give the handle of the login that a request ends.
+    """Return the handle of the login that a request ends.
 
     One that the store knows nothing of may be invented, unless a session vouches for it. Tombstones for invented ones
     would push out real ones.
@@ -202,7 +205,7 @@ def empty_session(request: Request) -> None:
 
 
 def anonymous_part(session: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what a session of a login holds unchanged from before the login, as every session does.
+    """Return what a session of a login holds unchanged from before the login, as every session does.
 
     Middlewares around us put them there, and the application may count on them.
     """
@@ -264,11 +267,15 @@ async def remember(
 ) -> SetCookies:
     """Write a new login under a new handle, and end the one before it; renew one that is the same.
 
-    Gives the cookies to set: none if the handle went into the session.
+    Returns the cookies to set: none if the handle went into the session.
     """
     session = request.live_session()
     old = verdict.login if verdict.live else None
-    new = [one.digest for one in settings.session_cookies.issued(set_cookies_of(start)) if one.digest]
+    cookies = settings.session_cookies
+    issued = cookies.issued(set_cookies_of(start))
+    new = [one.digest for one in issued if one.digest]
+    set_anew = {cookies.declared(one) for one in issued}
+    own = [*new, *(one.digest for one in verdict.claim.cookies if one.digest and cookies.declared(one) not in set_anew)]
     now = await judge_again(ledger, verdict, deadline)
     renews = old is not None and is_renewal(old, login)
     if renews and verdict.handle is not None:
@@ -285,8 +292,8 @@ async def remember(
         await ledger.tie(whose, new, deadline)
         return []
     if not renews:
-        await _replace(ledger, request, verdict, new, deadline)
-    await ledger.remember(handle, login, _own_digests(verdict, now, handle, new), deadline)
+        await _replace(ledger, request, verdict, own, deadline)
+    await ledger.remember(handle, login, _own_digests(verdict, now, handle, own), deadline)
     if not handle.text:  # renewed by a request that only the session cookie tells of: it gets no companion
         return []
     if session is not None:
@@ -298,30 +305,29 @@ async def remember(
 
 
 def _login_beside(verdict: Verdict, new: Handle) -> Handle | None:
-    """Give the login of a session cookie that came beside another user's companion, if it is the one remembered anew.
+    """Return the login of a session cookie that came beside another user's login, if it is the one remembered anew.
 
-    Whoever stole the cookie must not get a companion, and with it the tokens, by adding a companion of their own.
+    Whoever stole the cookie must not get a companion, and with it the tokens, by adding a login of their own.
     """
-    if not verdict.live or verdict.by_cookie or verdict.handle is None:
+    if not verdict.live or verdict.handle is None:
         return None
     others = (tie for tie in verdict.ties.values() if tie.sub_key not in ("", verdict.handle.sub_key))
     return next((tie for tie in others if tie.sub_key == new.sub_key), None)
 
 
-def _own_digests(verdict: Verdict, now: Verdict, handle: Handle, new: list[str]) -> list[str]:
-    """Give the digests of the session cookies that are a login's own from now on: new ones, or else those it keeps.
+def _own_digests(verdict: Verdict, now: Verdict, handle: Handle, digests: list[str]) -> list[str]:
+    """Return the digests of the session cookies that are a login's own from now on, of those that it may have.
 
     What the request has brought and is dead stays dead, and what is another login's stays that.
     """
     own = (handle.key, verdict.handle.key if verdict.handle is not None else "")
-    brought = [cookie.digest for cookie in verdict.claim.cookies if cookie.digest]
     taken = {cookie.digest for cookie in (*verdict.dead, *now.dead)}
     taken |= {digest for digest, tie in verdict.ties.items() if tie.key not in own}
-    return [digest for digest in new or brought if digest not in taken]
+    return [digest for digest in digests if digest not in taken]
 
 
 def is_renewal(old: Login, new: Login) -> bool:
-    """Tell whether two logins are of one session at the provider: nothing that is known of both differs.
+    """Return whether two logins are of one session at the provider: nothing that is known of both differs.
 
     The answer to a refresh may lack the ID Token, and with it whose it is (OpenID Connect Core 1.0, section 12.2).
     """
@@ -332,18 +338,18 @@ def is_renewal(old: Login, new: Login) -> bool:
 
 
 def renewed(old: Login, new: Login) -> Login:
-    """Give a login with what is new in it, and what the new one lacks."""
+    """Return a login with what is new in it, and what the new one lacks."""
     names = ("provider", "id_token", "sub", "sid", "iss", "refresh_token", "logout_hint")
     return Login(**{name: getattr(new, name) or getattr(old, name) for name in names})
 
 
-async def _replace(ledger: Ledger, request: Request, verdict: Verdict, new: list[str], deadline: Deadline) -> None:
+async def _replace(ledger: Ledger, request: Request, verdict: Verdict, own: list[str], deadline: Deadline) -> None:
     """End the login before a new one in the same browser, with the session cookies that the new one does not keep."""
     handle = ending_handle(request, verdict) if verdict.ended is None else None
     if handle is None:
         return
-    cookies = ledger.revocable(verdict, LOGIN) if new and request.session is None else {}
-    gone = {digest: cause for digest, cause in cookies.items() if digest not in new}
+    cookies = ledger.revocable(verdict, LOGIN) if request.session is None else {}
+    gone = {digest: cause for digest, cause in cookies.items() if digest not in own}
     await ledger.end(Ending(handle, gone, LOGIN, "replaced", {"local": True}, {}), deadline)
 
 
@@ -392,14 +398,15 @@ async def forget(ledger: Ledger, request: Request, verdict: Verdict, deadline: D
 
 
 async def judge_again(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Verdict:
-    """Give the verdict of this moment: a login may have ended while the application was at work on the request."""
+    """Return the verdict of this moment if something has died while the application was at work, else the same one."""
     if verdict.ended is not None or not verdict.claim.keys:
         return verdict
     try:
         now = await ledger.judge(verdict.claim, deadline)
     except StoreError:
         now = ledger.judge_here(verdict.claim)
-    return now if now.hides else verdict
+    more = not set(now.dead).issubset(verdict.dead) or (now.dead_bearer and not verdict.dead_bearer)
+    return now if now.ended is not None or more else verdict
 
 
 async def lift_reissued(ledger: Ledger, claim: Claim, issued: Iterable[str], deadline: Deadline) -> None:
@@ -415,11 +422,11 @@ async def lift_reissued(ledger: Ledger, claim: Claim, issued: Iterable[str], dea
     try:
         await ledger.lift(map(cookie_key, digests), deadline)
     except StoreError as error:
-        ledger.complain("whether a session cookie was revoked before cannot be told", error)
+        ledger.complain("a session cookie that was blocked and is issued again may stay blocked", error)
 
 
 def hides_session(request: Request, verdict: Verdict) -> bool:
-    """Tell whether the session around us must be kept from the application.
+    """Return whether the session around us must be kept from the application.
 
     Without a handle in it nobody can tell from which of the request's cookies it was read, and one of them is dead.
     """
@@ -439,7 +446,7 @@ def renew_session(request: Request) -> None:
 
 
 def writes_session(request: Request) -> bool:
-    """Tell whether a session middleware around us is about to set its cookie."""
+    """Return whether a session middleware around us is about to set its cookie."""
     session: MutableMapping[str, Any] | None = request.live_session()
     # Starlette says so since 1.0; of any other session it has to be assumed.
     return session is not None and bool(getattr(session, "modified", True))

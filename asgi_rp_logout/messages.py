@@ -34,25 +34,25 @@ _TARGETS = frozenset((b"location", b"hx-redirect", b"hx-location", b"x-inertia-l
 
 
 def headers_of(start: Message) -> Headers:
-    """Give the headers; an empty list if the message has none."""
+    """Return the headers; an empty list if the message has none."""
     headers: Headers = start.get("headers", [])
     return headers
 
 
 def status_of(start: Message) -> int:
-    """Give the status in HTTP's words: Inertia says 303 by a 409 with the target in a header of its own."""
+    """Return the status in HTTP's words: Inertia says 303 by a 409 with the target in a header of its own."""
     status = int(start["status"])
     inertia = status == 409 and any(name.lower() == b"x-inertia-location" for name, _ in headers_of(start))
     return 303 if inertia else status
 
 
 def target_of(start: Message) -> str | None:
-    """Give the redirect target, HTTP's or that of a library in the page, decoded as latin-1."""
+    """Return the redirect target, HTTP's or that of a library in the page, decoded as latin-1."""
     return next((value.decode("latin-1") for name, value in headers_of(start) if name.lower() in _TARGETS), None)
 
 
 def set_cookies_of(start: Message) -> list[bytes]:
-    """Give the values of the Set-Cookie headers."""
+    """Return the values of the Set-Cookie headers."""
     return [value for name, value in headers_of(start) if name.lower() == b"set-cookie"]
 
 
@@ -154,7 +154,7 @@ def without_cookies(start: Message, dropped: Callable[[bytes], bool]) -> Message
 
 
 def take_header(start: Message, name: bytes | None) -> tuple[str | None, Message]:
-    """Take every header called ``name`` out; give the first one's value, decoded as latin-1, and the rest."""
+    """Take every header called ``name`` out; return the first one's value, decoded as latin-1, and the rest."""
     if "headers" not in start:
         return None, start
     headers = [(bytes(key), bytes(value)) for key, value in start["headers"]]  # an iterable that is read once, maybe

@@ -24,9 +24,33 @@ from .warm import warmed
 class RPLogoutMiddleware:
     """Complete an application's own logout with a logout at the identity provider that signed the user in.
 
-    Wraps any ASGI application, from outside or through ``add_middleware``. Every option is described in the README's
-    table of options. Raises ``ConfigurationError`` for one that cannot work. RP-Initiated Logout 1.0; Back-Channel
-    Logout 1.0 and Front-Channel Logout 1.0 where their paths are given.
+    Wraps any ASGI application, from outside or through ``add_middleware``. Raises ``ConfigurationError`` for an option
+    that cannot work. RP-Initiated Logout 1.0; Back-Channel Logout 1.0 and Front-Channel Logout 1.0 if their paths are
+    given.
+
+    - ``providers``: a list, or a function that returns one, called at each logout.
+    - ``logout_path``: the path or paths of the application's logout, or patterns in Starlette's syntax; () for none.
+    - ``marker_header``: the response header that marks a logout; None for none.
+    - ``session_cookie``: the cookie or cookies that are the session, by name or as ``Cookie``.
+    - ``clear_cookies``: others to expire with it.
+    - ``post_logout_redirect_uri``: where the provider sends the browser: a URL, a path, or None for the application's
+      own redirect target.
+    - ``public_url``: the application's address as browsers see it, if proxies hide it.
+    - ``callback_path``: a return address of the middleware's own, from which the browser goes on to its page.
+    - ``backchannel_path``, ``frontchannel_path``: where the provider sends logout tokens, and what it shows in a frame.
+    - ``frontchannel_session_required``: False lets a frame that names no session end the login of its browser.
+    - ``login_source``: a function that takes the ``HTTPConnection`` and returns a ``Login`` or None.
+    - ``require_login``: go to the provider only with a known login; None: True with a ``login_source``, else False.
+    - ``store``: where logins and their ends are kept; None for one ``MemoryStore`` in this process.
+    - ``session_lifetime``: seconds that a session of the application lives at most.
+    - ``freshness``: seconds within which every worker knows that a login has ended.
+    - ``on_store_error``: "allow" goes on, "deny" answers 503 to requests with a session while the store is down.
+    - ``for_fetch``: what a logout by script gets: "defer" (the next page goes to the provider), "json" or "local".
+    - ``max_url_length``: bytes; a longer URL is sent without its hint.
+    - ``clear_site_data``: directives of a Clear-Site-Data header.
+    - ``provider_timeout``: seconds for choosing the provider and building the URL.
+    - ``on_logout``: a function that is called with a ``LogoutEvent`` after each logout.
+    - ``http_client``: an AsyncClient of httpx or httpx2 for requests to providers.
     """
 
     @refusing_unknown_options

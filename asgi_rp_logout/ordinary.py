@@ -49,7 +49,7 @@ async def ordinary(
     start: Message,
     deadline: Deadline,
 ) -> Message:
-    """Give the start message as it goes out, for an answer that is no logout."""
+    """Return the start message as it goes out, for an answer that is no logout."""
     if context.remembered is not None and is_accepted(settings, request, verdict, start):
         return await _remembering(settings, ledger, request, verdict, context.remembered, start, deadline)
     if context.remembered is not None:
@@ -58,16 +58,14 @@ async def ordinary(
     if context.forgotten:
         ledger.note_issued(issued)
         return with_cookies(start, await forget(ledger, request, verdict, deadline))
-    if verdict.hides:
+    if verdict.ended is not None or verdict.claim.excess:
         ledger.note_issued(issued)
         return _dead(settings, request, verdict, start)
     note_session_begun(ledger, request)
     sets_session = any(settings.session_cookies.sets(line) for line in set_cookies_of(start))
     writes = verdict.claim.keys and not ledger.idle and (sets_session or writes_session(request))
-    if writes and (now := await judge_again(ledger, verdict, deadline)).hides:
+    if writes and await _withholds(ledger, request, verdict, deadline):
         # No deletion is added: it would hurt a newer login of the same browser, which this answer knows nothing of.
-        if hides_session(request, now):
-            renew_session(request)
         return without_cookies(start, settings.session_cookies.sets)
     if not context.handled and deletes_session(settings, request, start):
         journal.deletes_session(ledger.advised, request, verdict)
@@ -76,7 +74,22 @@ async def ordinary(
         # A signed cookie is the same to the letter if the same is signed within the same second, and would be as dead
         # as the one that a logout has just revoked.
         request.scope["session"][APART_IN_SESSION] = secrets.token_urlsafe(9)
-    return await _issuing(ledger, request, verdict, issued, start, deadline) if sets_session else start
+    if sets_session:
+        start = await _issuing(ledger, request, verdict, issued, start, deadline)
+    return _dead(settings, request, verdict, start) if verdict.hides else start
+
+
+async def _withholds(ledger: Ledger, request: Request, verdict: Verdict, deadline: Deadline) -> bool:
+    """Return whether an answer must not set a session cookie.
+
+    Something of the request may have died meanwhile. Or it brings the logins of several users, and nobody can tell
+    whose session goes on: a companion of one's own must not cover what is issued for a stolen cookie.
+    """
+    now, handle = await judge_again(ledger, verdict, deadline), verdict.handle
+    if now is not verdict and hides_session(request, now):
+        renew_session(request)
+    several = handle is not None and any(tie.sub_key != handle.sub_key for tie in verdict.ties.values())
+    return now is not verdict or several
 
 
 async def _issuing(
@@ -86,7 +99,8 @@ async def _issuing(
     claim, handle = verdict.claim, verdict.handle
     # What the request has brought itself may be somebody else's, and dead by now: its answer says nothing new of it.
     new = [one.digest for one in issued if one.digest and one.digest not in claim.digests]
-    await lift_reissued(ledger, claim, new, deadline)
+    if not verdict.hides:
+        await lift_reissued(ledger, claim, new, deadline)
     if not verdict.live or handle is None:
         ledger.note_issued(issued)
         return start
@@ -99,7 +113,7 @@ async def _issuing(
 
 
 def is_accepted(settings: Settings, request: Request, verdict: Verdict, start: Message) -> bool:
-    """Tell whether the application has let in whom it remembers: no error, and a session to be signed in by.
+    """Return whether the application has let in whom it remembers: no error, and a session to be signed in by.
 
     The session is the one around us, or a session cookie that the answer sets or the request has brought. Where the
     cookie's name was never declared, its absence tells nothing.
@@ -116,12 +130,12 @@ def is_accepted(settings: Settings, request: Request, verdict: Verdict, start: M
 
 
 def has_just_ended(ledger: Ledger) -> bool:
-    """Tell whether some login has ended in this process within the last second."""
+    """Return whether some login has ended in this process within the last second."""
     return time.monotonic() - ledger.ended_at < 1
 
 
 def _begins(request: Request) -> bool:
-    """Tell whether a session without a login of ours is about to be written around us."""
+    """Return whether a session without a login of ours is about to be written around us."""
     session = request.live_session()
     return bool(session and HANDLE_IN_SESSION not in session) and writes_session(request)
 
@@ -168,8 +182,10 @@ def _dead(settings: Settings, request: Request, verdict: Verdict, start: Message
     living = {name for secret in verdict.claim.cookies if secret not in verdict.dead for name, _ in secret.parts}
     anew = {name_set_by(line) for line in set_cookies_of(start) if settings.session_cookies.sets(line)}
     gone = dead - living - anew
-    lines = settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host)
-    lines = [line for line in lines if name_set_by(line) in gone]
+    found = (
+        settings.session_cookies.deletions(sorted(gone), secure=request.own.secure, host=request.host) if gone else []
+    )
+    lines = [line for line in found if name_set_by(line) in gone]
     if verdict.claim.carried and verdict.ended is not None:
         lines.append(request.own.deletion(request.own.login))
     return with_cookies(start, lines)

@@ -11,13 +11,19 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ._asgi import Headers, Scope, header_values
-from .protocol.cookies import CookieSet, parse_cookies
+from .protocol.cookies import MOST_SECRETS, CookieSet, parse_cookies
 from .protocol.return_to import origin_of, public_base
 from .verdict import Claim, Handle
+
+_OWN = "rp_l"
+"""What the names of the cookies have in common that are looked for in every request."""
+
+_LONGEST_HOST = 253 + len(":65535")
 
 HANDLE_IN_SESSION = "_rp_login"
 APART_IN_SESSION = "_rp_apart"
@@ -49,18 +55,18 @@ class OwnCookies:
 
     @classmethod
     def of(cls, root_path: str, *, secure: bool) -> OwnCookies:
-        """Give the names; two mounts of one origin get different ones, since ``__Host-`` cookies have no path."""
+        """Return the names; two mounts of one origin get different ones, since ``__Host-`` cookies have no path."""
         suffix = "_" + hashlib.sha256(root_path.encode("utf-8", "replace")).hexdigest()[:8] if root_path else ""
         prefix = "__Host-" if secure else ""
         return cls(f"{prefix}rp_login{suffix}", f"{prefix}rp_return{suffix}", f"{prefix}rp_later{suffix}", secure)
 
     def setting(self, name: str, value: str, max_age: float) -> bytes:
-        """Give the Set-Cookie value that sets one of them for ``max_age`` seconds."""
+        """Return the Set-Cookie value that sets one of them for ``max_age`` seconds."""
         secure = "; Secure" if self.secure else ""
         return f"{name}={value}; Path=/; Max-Age={int(max_age)}; HttpOnly; SameSite=Lax{secure}".encode("ascii")
 
     def deletion(self, name: str) -> bytes:
-        """Give the Set-Cookie value that expires one of them."""
+        """Return the Set-Cookie value that expires one of them."""
         secure = "; Secure" if self.secure else ""
         expired = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
         return f"{name}=; Path=/; {expired}; HttpOnly; SameSite=Lax{secure}".encode("ascii")
@@ -91,7 +97,7 @@ class Request:
         return f"{self.full_path}?{query}" if query else self.full_path
 
     def live_session(self) -> MutableMapping[str, Any] | None:
-        """Give the session as it is now, if a session middleware stands around us; one further in is not ours."""
+        """Return the session as it is now, if a session middleware stands around us; one further in is not ours."""
         return readable_session(self.scope) if self.session is not None else None
 
     @property
@@ -105,7 +111,7 @@ class Request:
         return self.root_path.rstrip("/") + _quoted(self.path)
 
     def paths(self, public_url: str | None) -> tuple[str, ...]:
-        """Give the paths by which browsers may know this request: below ``root_path``, or below the public URL's."""
+        """Return the paths by which browsers may know this request: below ``root_path``, or below the public URL's."""
         return (self.full_path, urlsplit(public_url or "").path + _quoted(self.path))
 
     @property
@@ -115,13 +121,13 @@ class Request:
 
     @property
     def host(self) -> str | None:
-        """The Host header, unless there are several."""
+        """The Host header, unless there are several or it is longer than any name of a host with its port."""
         if self._hosts is None:
             self._hosts = header_values(self.headers, b"host")
-        return self._hosts[0] if len(self._hosts) == 1 else None
+        return self._hosts[0] if len(self._hosts) == 1 and len(self._hosts[0]) <= _LONGEST_HOST else None
 
     def base(self, public_url: str | None) -> str | None:
-        """Give the address of the application as browsers know it, without a trailing slash; None if unknown."""
+        """Return the address of the application as browsers know it, without a trailing slash; None if unknown."""
         return _base(public_url, self.scheme, self.host, self.root_path)
 
     def origins(self, public_url: str | None) -> frozenset[bytes]:
@@ -129,7 +135,7 @@ class Request:
         return _origins(self.base(None), self.base(public_url))
 
     def as_it_came(self) -> Scope:
-        """Give a scope like the one that came in, for somebody who asks late."""
+        """Return a scope like the one that came in, for somebody who asks late."""
         kept: dict[str, Any] = {"path": self.whole_path, "root_path": self.root_path, "headers": self.headers}
         if self.session is not None:
             kept["session"] = self.session
@@ -148,17 +154,18 @@ class Request:
         return "; ".join(header_values(self.headers, b"cookie"))
 
     def cookie(self, name: str) -> str | None:
-        """Give the value of one of the middleware's own cookies."""
+        """Return the value of one of the middleware's own cookies."""
         return next(_values_of(name, self.cookie_header), None)
 
     def claim(self, session_cookies: CookieSet) -> Claim:
         """Gather everything in the request that says who it is."""
         in_session = Handle.parse(self.session.get(HANDLE_IN_SESSION)) if self.session else None
         cookies = session_cookies.secrets(header := self.cookie_header)
-        companions = (handle for value in _values_of(self.own.login, header) if (handle := Handle.parse(value)))
-        handle = in_session or next(companions, None)
-        later = next(_values_of(self.own.later, header), None)
-        carried = next(_values_of(self.own.login, header), None) is not None
+        own = header if header.find(_OWN, 0, header.rfind("=") + 1) >= 0 else ""
+        companions = list(islice(_values_of(self.own.login, own), MOST_SECRETS))
+        handle = in_session or next((one for value in companions if (one := Handle.parse(value))), None)
+        later = next(_values_of(self.own.later, own), None)
+        carried = bool(companions)
         if cookies is None:
             return Claim(handle, later=later, carried=carried, excess=True)
         said = [one for one in header_values(self.headers, b"authorization") if one.lstrip()[:6].lower() == "bearer"]
@@ -175,7 +182,7 @@ def _values_of(name: str, header: str) -> Iterator[str]:
 
 
 def session_as_it_is(scope: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Give a shallow copy of the session, None if there is none that can be read by now."""
+    """Return a shallow copy of the session, None if there is none that can be read by now."""
     session = readable_session(scope)
     try:
         return dict(session) if session is not None else None
@@ -184,7 +191,7 @@ def session_as_it_is(scope: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def readable_session(scope: Mapping[str, Any]) -> MutableMapping[str, Any] | None:
-    """Give the session if a session middleware stands around us and its session can be read by now.
+    """Return the session if a session middleware stands around us and its session can be read by now.
 
     A session that loads itself later raises or gives no mapping; it counts as not readable.
     """

@@ -29,7 +29,7 @@ from .settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Say where the browser goes: by a redirect to ``url``, or by posting ``form`` where the URL is too long."""
+    """Hold where the browser goes: by a redirect to ``url``, or by posting ``form`` where the URL is too long."""
 
     url: str
     provider: Provider
@@ -81,7 +81,7 @@ async def resolve(
 
 
 async def list_providers(settings: Settings) -> tuple[Provider, ...]:
-    """Give the providers as they are now. Raises ``ProviderError`` or ``ConfigurationError`` for a callable's fault."""
+    """Return the providers of now. Raises ``ProviderError`` or ``ConfigurationError`` for a callable's fault."""
     if not callable(settings.providers):
         providers = tuple(settings.providers)
     else:
@@ -104,7 +104,7 @@ async def _listed(providers: Callable[[], Any]) -> tuple[Provider, ...]:
 
 
 def choose(providers: Sequence[Provider], named: str | None, login: Login | None) -> list[Choice]:
-    """Give the candidates: one that is certain, or all if nothing tells. Raises ``ProviderError`` for none."""
+    """Return the candidates: one that is certain, or all if nothing tells. Raises ``ProviderError`` for none."""
     home = _home_of(login, providers) if login is not None else None
     own = home is not None and login is not None and _is_own(login, home)
     if named is not None:
@@ -199,7 +199,8 @@ def _the_one(
         return meant[0]
     if found:
         raise ProviderError(
-            "several providers, and nothing tells which one signed the user in: see remember_login()", code="ambiguous"
+            "there are several providers, and nothing tells which one signed the user in: call remember_login()",
+            code="ambiguous",
         )
     if all(getattr(choice.provider, "local_only", False) for choice in choices):
         raise ProviderError("the provider has no logout, as configured", code="local_only")
@@ -212,8 +213,8 @@ def _withheld(settings: Settings, login: Login, provider: Provider) -> None:
     """Log that a provider gets no ID Token, because it is not known to be its issuer."""
     _once(
         settings,
-        f"provider {name_of(provider)!r} gets no ID Token: its issuer is {issuer_of(provider)!r}, and the login is of "
-        f"{login.iss!r}; expected a provider with that issuer=, or remember_login(provider=) where it has none",
+        f"provider {name_of(provider)!r} gets no ID Token: its issuer is {issuer_of(provider)!r}, and the token's is "
+        f"{login.iss!r}. Set the provider's issuer=, or name a provider without one in remember_login(provider=)",
     )
 
 

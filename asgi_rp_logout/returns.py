@@ -24,7 +24,7 @@ TRIP_LIFETIME = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """Say what the provider is told and what is kept for the way back.
+    """Hold what the provider is told and what is kept for the way back.
 
     ``uri`` is the post_logout_redirect_uri, None to send none. With a callback path, ``state`` and ``browser`` are
     random and ``target`` is where the browser goes from there: a path with query and fragment on this origin.
@@ -47,12 +47,12 @@ class Return:
 
 
 def trip_key(state: str) -> str:
-    """Give the key under which the target of a round trip is stored."""
+    """Return the key under which the target of a round trip is stored."""
     return "trip:" + hashlib.sha256(state.encode("utf-8", "replace")).hexdigest()[:43]
 
 
 def browser_digest(value: str) -> str:
-    """Give what a browser's binding cookie is compared by."""
+    """Return what a browser's binding cookie is compared by."""
     return hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()[:43]
 
 
@@ -90,7 +90,7 @@ def plan_return(settings: Settings, request: Request, target: str | None) -> Ret
 
 
 def own_target(settings: Settings, request: Request, location: str | None) -> str | None:
-    """Give the application's own redirect target as a path on this origin, with its fragment; None if it is none."""
+    """Return the application's own redirect target as a path on this origin, with its fragment; None if it is none."""
     if location is None:
         return None
     if location[:1] == "/" != location[1:2]:
@@ -120,8 +120,8 @@ def is_moved(settings: Settings, request: Request, start: Message, *, ends_sessi
     if target not in settings.logout_paths:
         settings.flood.warning(
             "moved",
-            "a logout path is redirected to itself with or without its last slash, which is no logout_path: nobody is "
-            "logged out there; add the other form to logout_path (it is logged at DEBUG)",
+            "a logout path redirects to itself with or without the trailing slash, and that form is not in "
+            "logout_path, so users stay signed in at the provider: add it (logged at DEBUG) to logout_path",
         )
         logger.debug("%r is redirected to %r", paths[0][:80], target[:80])
     return True
@@ -134,7 +134,7 @@ def _is_another_logout_path(settings: Settings, request: Request, there: str) ->
 
 
 def default_target(settings: Settings, request: Request) -> str:
-    """Give where a browser goes that came back without a usable state: never an error page."""
+    """Return where a browser goes that came back without a usable state: never an error page."""
     prefix = urlsplit(settings.public_url).path if settings.public_url else request.root_path
     configured = settings.post_logout_redirect_uri
     path = configured if configured is not None and configured.startswith("/") else "/"

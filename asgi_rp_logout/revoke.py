@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,11 +25,12 @@ How = Literal["logout", "back-channel", "front-channel"]
 
 @dataclass(frozen=True, slots=True)
 class LogoutEvent:
-    """Tell the application's ``on_logout`` that a login has ended here.
+    """Describe a logout, for the application's ``on_logout``.
 
-    ``how`` it started; ``provider``, ``iss``, ``sub`` and ``sid`` as far as they are known. ``ended_until``: the logins
-    that it means and that began up to then have ended, in seconds since 1970, by the provider's clock if it sent a
-    logout token. No token is in it. A logout token that is sent again is told of once.
+    ``how``: ``"logout"`` (the application's own), ``"back-channel"`` or ``"front-channel"``. ``provider``, ``iss``,
+    ``sub`` and ``sid``: whose login ended, as far as it is known. ``ended_until``: the logins that it means and that
+    began up to then have ended, in seconds since 1970, by the provider's clock if it sent a logout token. It holds no
+    token. ``on_logout`` can run twice for one logout, for the click here and for the provider's logout token.
     """
 
     how: How
@@ -41,14 +41,15 @@ class LogoutEvent:
     ended_until: float | None = None
 
 
-async def tell(on_logout: Callable[..., Any] | None, event: LogoutEvent) -> None:
+async def tell(settings: Settings, event: LogoutEvent) -> None:
     """Call the application's hook, async or in a thread; what it raises is logged."""
-    if on_logout is None:
+    if settings.on_logout is None:
         return
     try:
-        await run(on_logout, event)
+        await run(settings.on_logout, event)
     except Exception as error:
-        logger.warning("on_logout raised %s", type(error).__name__)
+        sentence = "so it may have done only a part of its work; the logout is complete"
+        settings.flood.warning("hook", f"on_logout raised {type(error).__name__}, {sentence}")
 
 
 async def after_logout(settings: Settings, login: Login, asked: Provider | None) -> None:
@@ -63,14 +64,15 @@ async def after_logout(settings: Settings, login: Login, asked: Provider | None)
     with anyio.move_on_after(AFTER_DEADLINE, shield=True) as scope:
         its_own = asked is not None and (login.iss is None or issuer_of(asked) in (login.iss, None))
         name = login.provider or (name_of(asked) if its_own else None)
-        await tell(settings.on_logout, LogoutEvent("logout", name, login.iss, login.sub, login.sid, time.time()))
+        await tell(settings, LogoutEvent("logout", name, login.iss, login.sub, login.sid, time.time()))
         if revokes:
             await _revoke(settings, login, asked)
         refresh = getattr(asked, "refresh", None)
         if inspect.iscoroutinefunction(refresh):
             await refresh()
     if scope.cancelled_caught:
-        logger.warning("what follows a logout took longer than %g s and was left", AFTER_DEADLINE)
+        sentence = f"post-logout tasks (on_logout, revocation) exceeded {AFTER_DEADLINE:g} s and were cancelled"
+        settings.flood.warning("after", sentence)
 
 
 async def _revoke(settings: Settings, login: Login, asked: Provider | None) -> None:
@@ -85,11 +87,11 @@ async def _revoke(settings: Settings, login: Login, asked: Provider | None) -> N
                 await call(how.revoke_session, offered)
     except Exception as error:
         reason = str(error) if isinstance(error, ProviderError) else type(error).__name__
-        logger.warning("a token was not revoked: %s", reason)
+        logger.warning("a token was not revoked, and stays valid at the provider until it expires: %s", reason)
 
 
 async def _home_of(settings: Settings, login: Login, asked: Provider | None) -> Provider | None:
-    """Give the login's own provider: most often the one that was asked, so that the list is not made twice."""
+    """Return the login's own provider: most often the one that was asked, so that the list is not made twice."""
     for candidates in ([asked] if asked is not None else [], None):
         try:
             with anyio.fail_after(settings.provider_timeout):

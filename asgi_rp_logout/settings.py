@@ -69,11 +69,11 @@ class Settings:
 
     @property
     def may_revoke(self) -> bool:
-        """Tell whether any provider may want a token revoked."""
+        """Return whether any provider may want a token revoked."""
         return callable(self.providers) or any(getattr(one, "revoke", None) is not None for one in self.providers)
 
     def defers(self, client: Client) -> bool:
-        """Tell whether a logout by this kind of client waits for the next page."""
+        """Return whether a logout by this kind of client waits for the next page."""
         return client is Client.TURBO_VISIT or (client is Client.FETCH and self.for_fetch == "defer")
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class Settings:
         if self.callback_path is not None and not {"cookies", "*"}.isdisjoint(self.clear_site_data):
             raise ConfigurationError(
                 f"clear_site_data={self.clear_site_data!r}: expected neither 'cookies' nor '*' beside a callback_path, "
-                "whose own cookie they would take along"
+                "because they delete its cookie"
             )
         if self.frontchannel_path is None and not self.frontchannel_session_required:
             raise ConfigurationError("frontchannel_session_required=False: expected a frontchannel_path along with it")

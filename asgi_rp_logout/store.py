@@ -37,11 +37,11 @@ class Store(Protocol):
     """Describe what a store has to have. Every method may raise; nothing here depends on how."""
 
     async def get(self, key: str, *, collection: str | None = None) -> Record | None:
-        """Give the value of a key, or None."""
+        """Return the value of a key, or None."""
         ...
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[Record | None]:
-        """Give the values of several keys, in their order."""
+        """Return the values of several keys, in their order."""
         ...
 
     async def put(
@@ -51,7 +51,7 @@ class Store(Protocol):
         ...
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Remove a key; tell whether it was there, so that of several who delete it one is the first."""
+        """Remove a key; return whether it was there, so that of several who delete it one is the first."""
         ...
 
 
@@ -86,7 +86,7 @@ class Fingerprints:
         self._generations[0].add(_fingerprint(text))
 
     def discard(self, text: str) -> bool:
-        """Forget ``text``; tell whether it was there."""
+        """Forget ``text``; return whether it was there."""
         number, there = _fingerprint(text), text in self
         for generation in self._generations:
             generation.discard(number)
@@ -116,18 +116,18 @@ class MemoryStore:
 
     @property
     def empty(self) -> bool:
-        """Tell whether nothing is remembered at all."""
+        """Return whether nothing is remembered at all."""
         return not self.entries
 
     def __len__(self) -> int:
         return sum(map(len, self.entries.values()))
 
     async def get(self, key: str, *, collection: str | None = None) -> Record | None:
-        """Give the value of a key, or None."""
+        """Return the value of a key, or None."""
         return self._read(key)
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[Record | None]:
-        """Give the values of several keys, in their order."""
+        """Return the values of several keys, in their order."""
         return [self._read(key) for key in keys]
 
     async def put(
@@ -150,7 +150,7 @@ class MemoryStore:
                 del shelf[oldest]
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Remove a key; tell whether it was there."""
+        """Remove a key; return whether it was there."""
         there = self._read(key) is not None
         kind = key.partition(":")[0]
         for name in self._shelves(kind):

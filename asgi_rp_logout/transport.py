@@ -84,7 +84,7 @@ def time_left() -> float:
 async def fetch_json(url: str, *, client: HTTPClient | None = None) -> dict[str, Any]:
     """Fetch one JSON object.
 
-    Takes an absolute URL and the HTTP client to use, if any. Gives the object. Raises ``ProviderError``: not reached,
+    Takes an absolute URL and the HTTP client to use, if any. Returns the object. Raises ``ProviderError``: not reached,
     too slow, a status other than 200 (a redirect included), too large, or not a JSON object.
     """
     where, seconds = without_query(url), time_left()

@@ -43,13 +43,13 @@ _HANDLE = re.compile(r"[\w-]{43}\.([0-9]{1,11})\.([0-9]{1,14})\.([\w-]{0,22})\.(
 
 
 def digest(*parts: str) -> str:
-    """Give a short digest of ``parts``, told apart from every other sequence of parts."""
+    """Return a short digest of ``parts``, told apart from every other sequence of parts."""
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()).decode()[:22]
 
 
 def before_key(iss: str, *, sid: str | None = None, sub: str | None = None) -> str:
-    """Give the key of the not-before time of a session, or of a subject."""
+    """Return the key of the not-before time of a session, or of a subject."""
     return f"before:{digest(iss, 'sid', sid) if sid is not None else digest(iss, 'sub', sub or '')}"
 
 
@@ -102,7 +102,7 @@ class Handle:
         return {"login": [self.key, self.at, self.made, self.sid_key, self.sub_key]}
 
     def record_keys(self) -> list[str]:
-        """Give the keys to read: the record, the tombstone, the not-before times."""
+        """Return the keys to read: the record, the tombstone, the not-before times."""
         befores = [f"before:{key}" for key in (self.sid_key, self.sub_key) if key]
         return [f"login:{self.key}", f"ended:{self.key}", *befores]
 
@@ -136,13 +136,13 @@ class Claim:
 
 
 def cookie_key(digest: str) -> str:
-    """Give the key of what is known about a session cookie's value."""
+    """Return the key of what is known about a session cookie's value."""
     return f"cookie:{digest}"
 
 
 @dataclass(slots=True)
 class Verdict:
-    """Say what is known of a request's login.
+    """Hold what is known of a request's login.
 
     ``login`` is None for a stranger, and ``handle`` what it lives under; ``by_cookie`` says that only a session cookie
     tells of it. ``ended`` names what ended it, ``ended_at`` when (seconds since the epoch). ``local`` says that the end
@@ -174,21 +174,26 @@ class Verdict:
 
     @property
     def live(self) -> bool:
-        """Tell whether a remembered login is behind the request, and has not ended."""
+        """Return whether a remembered login is behind the request, and has not ended."""
         return self.login is not None and self.ended is None
 
     @property
     def hides(self) -> bool:
-        """Tell whether something of the request has to be kept from the application."""
-        return self.ended is not None or bool(self.dead) or self.dead_bearer or self.claim.excess
+        """Return whether something of the request has to be kept from the application."""
+        return self.has_dead or self.claim.excess
+
+    @property
+    def has_dead(self) -> bool:
+        """Return whether something of the request has ended."""
+        return self.ended is not None or bool(self.dead) or self.dead_bearer
 
     def just_ended(self, now: float) -> bool:
-        """Tell whether this is the moment of a second click."""
+        """Return whether this is the moment of a second click."""
         return self.ended is not None and now - self.ended_at < SECOND_CLICK
 
 
 def judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
-    """Say what the records mean for a request.
+    """Return what the records mean for a request.
 
     Takes the claim and the records by key. Raises ``StoreError`` for a record of another shape than ours, such as
     another version of this package may have written.
@@ -201,6 +206,9 @@ def judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
 
 def _judge(claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
     verdict = Verdict(claim)
+    if not any(records.values()):
+        verdict.handle = claim.handle
+        return verdict
     if claim.handle is not None:
         _judge_handle(verdict, claim.handle, records)
     # Each cookie by its own word: it is dead itself, or tied to a login that lives or has ended, or unknown.
@@ -242,7 +250,7 @@ def _known_by_cookie(verdict: Verdict, own: list[Verdict], said: Mapping[str, Ve
 
 
 def _of_cookie(digest: str, claim: Claim, records: Mapping[str, Record | None]) -> Verdict:
-    """Say what is known by the value of one session cookie alone."""
+    """Return what is known by the value of one session cookie alone."""
     verdict = Verdict(claim)
     record = records.get(cookie_key(digest))
     handle = Handle.tied(record)
@@ -279,7 +287,7 @@ def _judge_handle(verdict: Verdict, handle: Handle, records: Mapping[str, Record
 
 
 def covering(record: Record | None, handle: Handle) -> list[Any] | None:
-    """Give the not-before entry that ends a login, or None.
+    """Return the not-before entry that ends a login, or None.
 
     A record maps the digest of the subject that a logout token named beside the sid, or an empty string where it named
     none, to ``[the token's iat, its receipt, what brought it]``. A login of another subject is not meant. A
@@ -296,7 +304,7 @@ def covering(record: Record | None, handle: Handle) -> list[Any] | None:
 
 
 def end_of(stored: Record | None, end: Record) -> Record:
-    """Give what holds of a login or a session cookie whose ``end`` is known here, and that a store tells something of.
+    """Return what holds of a login or session cookie whose ``end`` is known here, and that a store tells something of.
 
     A value lives again if it was issued anew since, to a login or to somebody unknown.
     """
@@ -308,7 +316,7 @@ def end_of(stored: Record | None, end: Record) -> Record:
 
 
 def later_of(record: Record | None, other: Record | None) -> Record:
-    """Give the not-before record that ends what either of two records ends."""
+    """Return the not-before record that ends what either of two records ends."""
     merged = dict(record or {})
     for slot, entry in (other or {}).items():
         if slot not in merged or _time_of(merged[slot]) < _time_of(entry):
@@ -330,7 +338,7 @@ def _was_made_before(handle: Handle, iat: float | None, received: float) -> bool
 
 
 def login_record(login: Login, handle: Handle, now: float) -> Record:
-    """Give the store's record of a login; ``now`` is when it is written, in seconds since the epoch."""
+    """Return the store's record of a login; ``now`` is when it is written, in seconds since the epoch."""
     return {**login_parts(login), "at": handle.at, "kept": now}
 
 
@@ -347,5 +355,5 @@ def login_from(record: Record, ended: str | None = None) -> Login:
 
 
 def without_tokens(login: Login) -> Login:
-    """Give a login without what only its own browser may use."""
+    """Return a login without what only its own browser may use."""
     return replace(login, id_token=None, refresh_token=None, logout_hint=None)

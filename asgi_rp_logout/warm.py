@@ -39,4 +39,6 @@ async def warm(provider: object) -> None:
     try:
         await fetch()
     except Exception as error:
-        logger.info("a provider could not be reached yet: %s", why(error))
+        logger.info(
+            "a provider could not be reached at startup, and is tried again at the first logout: %s", why(error)
+        )

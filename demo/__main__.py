@@ -1,4 +1,4 @@
-"""Run the demo: python -m demo [--port 8000]."""
+"""Run the demo: python -m demo [--port 8000] [--provider-for http://localhost:8000]."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ import argparse
 import asyncio
 
 from demo.serving import interrupted, serving
-from demo.world import USERS, build
+from demo.world import USERS, Member, build, provider_for
+
+ACCOUNTS = "Sign in as " + " or ".join(f"{user} (password: {word})" for user, word in USERS.items()) + "."
 
 
 async def run(first: int) -> None:
     """Serve the demo from port `first` on, until Ctrl-C."""
     world = build(first)
-    async with serving([(member.app, member.listener) for member in world.members]):
-        print(f"\n  Open {world.dashboard.url}\n")
-        print("  Sign in as " + " or ".join(f"{user} (password: {word})" for user, word in USERS.items()) + ".")
-        print("  Log out, sign in again, and see whether anybody asks for the password.\n")
-        print("  Ctrl-C ends it.", flush=True)
+    question = "Log out, sign in again, and see whether anybody asks for the password."
+    await _serve(world.members, [f"Open {world.dashboard.url}", "", ACCOUNTS, question])
+
+
+async def run_provider(app: str, first: int) -> None:
+    """Serve a provider for an app of one's own, until Ctrl-C."""
+    provider = provider_for(app, first)
+    await _serve([provider], [f'ISSUER, CLIENT, SECRET = "{provider.url}", "dashboard", "secret"', "", ACCOUNTS])
+
+
+async def _serve(members: list[Member], lines: list[str]) -> None:
+    async with serving([(member.app, member.listener) for member in members]):
+        print("", *(f"  {line}".rstrip() for line in lines), "", "  Ctrl-C ends it.", sep="\n", flush=True)
         await interrupted()
     print("\n  Bye.")
 
@@ -26,11 +36,13 @@ def main() -> None:
     parser.add_argument(
         "--port", type=int, default=8000, metavar="N", help="first port (default 8000); 0: any free ones"
     )
+    parser.add_argument("--provider-for", metavar="URL", help="run a provider only, for your app at this address")
     arguments = parser.parse_args()
     if not 0 <= arguments.port <= 65535 - 1001:
         parser.error("--port must be between 0 and 64534")
     try:
-        asyncio.run(run(arguments.port))
+        app = arguments.provider_for
+        asyncio.run(run_provider(app, arguments.port) if app else run(arguments.port))
     except KeyboardInterrupt:
         pass
 

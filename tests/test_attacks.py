@@ -229,18 +229,23 @@ async def test_inside_a_second_login_of_the_same_user_leaves_nothing_to_a_copy()
     assert await site.who(thief) == "anonymous"
 
 
-@pytest.mark.parametrize("anonymous_first", [True, False])
-async def test_inside_what_was_noted_before_the_login_is_not_everybodys(anonymous_first: bool) -> None:
-    """By password first, and by the provider in another request. What a middleware puts into every session stays."""
+class Tracking:
+    """A middleware that keeps an id in every session, and signs in whom a proxy names."""
 
-    class Tracking:
-        def __init__(self, app: Any) -> None:
-            self.app = app
+    def __init__(self, app: Any) -> None:
+        self.app = app
 
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] == "http":
-                scope["session"].setdefault("id", secrets.token_hex(8))
-            await self.app(scope, receive, send)
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            scope["session"].setdefault("id", secrets.token_hex(8))
+            if "x-user" in Request(scope).headers:
+                scope["session"]["user"] = "alice"
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize(("by", "others_first"), [("password", False), ("password", True), ("proxy", True)])
+async def test_inside_what_was_noted_before_the_login_is_not_everybodys(by: str, others_first: bool) -> None:
+    """By a password in an earlier request, or by a middleware. What that puts into every session stays."""
 
     async def password(request: Request) -> Response:
         request.session["user"] = "alice"
@@ -263,10 +268,13 @@ async def test_inside_what_was_noted_before_the_login_is_not_everybodys(anonymou
         routes=[Route(path, one, methods=["GET", "POST"]) for path, one in paths], middleware=[*outer, inner]
     )
     browser = Browser(app)
-    if anonymous_first:
+    if others_first:
         await Browser(app).get("/")
-    await browser.get("/password")
-    await browser.get("/link")
+    if by == "password":
+        await browser.get("/password")
+        await browser.get("/link")
+    else:
+        await browser.get("/link", x_user="alice")
     thief = browser.copy()
     assert (await thief.copy().get("/")).body == b"alice16"
     await browser.post("/logout")
@@ -302,10 +310,17 @@ async def test_a_refresh_with_a_stolen_cookie_brings_no_companion_of_its_login(
 
 @STORES
 @pytest.mark.parametrize("companion", [True, False])
-@pytest.mark.parametrize("path", ["/refresh", "/other"])
-async def test_a_slow_refresh_signs_nobody_in_past_a_logout(store: Any, companion: bool, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "remembered"), [("/refresh", True), ("/other", True), ("/refresh", False), ("/same", False)]
+)
+async def test_a_slow_refresh_signs_nobody_in_past_a_logout(
+    store: Any, companion: bool, path: str, remembered: bool
+) -> None:
     site = Opaque(store=store())
-    victim, mallory = await site.signed_in("alice"), await site.signed_in("mallory")
+    victim, mallory = (
+        await site.signed_in("alice", sid="s-alice" if remembered else ""),
+        await site.signed_in("mallory"),
+    )
     own = {"rp_login": mallory.cookies["rp_login"]} if companion else {}
     thief = Browser(site.app, {"session": victim.cookies["session"], **own})
     await site.while_it_waits(thief, f"{path}?slow&refresh", victim)
@@ -381,6 +396,19 @@ async def test_a_cookie_that_is_forgotten_by_a_thief_ends_with_its_login(thiefs:
     await Browser(site.app, {**stolen, **({"rp_login": other.cookies["rp_login"]} if thiefs else {})}).get("/forget")
     await end_subject(site, at=time.time() + 1)
     assert await site.who(Browser(site.app, stolen)) == "anonymous"
+
+
+async def test_nor_does_one_with_a_cookie_of_the_thiefs_between_two_of_the_victims() -> None:
+    """The application reads the last one, which is not the last one that is new."""
+    site = Opaque()
+    victim, thief = await site.signed_in("alice"), await site.signed_in("mallory")
+    stolen, own = victim.cookies["session"], thief.cookies["session"]
+    header = f"session={stolen}; session={own}; session={stolen}"
+    answer = await call(site.app, http_scope("/other?refresh", headers={"cookie": header}))
+    assert answer.body == b"alice"
+    assert "rp_login" not in answer.cookies()
+    await victim.post("/logout")
+    assert await site.who(session=answer.cookies()["session"]) == "nobody"
 
 
 # Tombstones
@@ -544,8 +572,11 @@ async def test_a_value_that_another_worker_has_issued_anew_lives_at_all_of_them(
         for one, other in ((here, there), (there, here)):
             again = await one.signed_in("alice", value="derived-id-of-alice", sid=f"s{turn}" if remembered else "")
             assert [await site.who(**again.cookies) for site in (one, other)] == ["alice", "alice"]
-            again.app = other.app
+            before = {name: OrderedDict(shelf) for name, shelf in foreign.inner.entries.items()}
             await again.post("/logout")
+            before, foreign.inner.entries = foreign.inner.entries, before  # a replica that lags behind
+            assert await one.who(session="derived-id-of-alice") == "nobody"
+            foreign.inner.entries = before
             assert [await site.who(session="derived-id-of-alice") for site in (one, other)] == ["nobody", "nobody"]
 
 
@@ -605,3 +636,83 @@ async def test_requests_with_the_same_cookies_do_not_wait_for_each_other_in_a_ro
         for _ in range(10):
             tasks.start_soon(send_cookies, site, header)
     assert anyio.current_time() - began < 1.5
+
+
+@pytest.mark.parametrize("reads", ["the first", "the last", "the only"])
+@pytest.mark.parametrize("companion", [True, False])
+@pytest.mark.parametrize("how", ["logout", "token"])
+async def test_a_cookie_that_changes_does_not_get_away_under_a_login_of_the_thiefs(
+    reads: str, companion: bool, how: str
+) -> None:
+    """The answer that goes on with a stolen session would tie its new cookie to the login beside it."""
+    site = Opaque()
+    victim, thief = await site.signed_in("alice"), await site.signed_in("mallory")
+    stolen, own = victim.cookies["session"], thief.cookies["session"]
+    values = {"the first": (stolen, own), "the last": (own, stolen), "the only": (stolen,)}[reads]
+    header = "; ".join(f"session={value}" for value in values)
+    header += f"; rp_login={thief.cookies['rp_login']}" if companion else ""
+    if reads == "the first":
+        site.kept[own] = "alice"  # as if the application had read the first
+    new = (await call(site.app, http_scope("/other", headers={"cookie": header}))).cookies().get("session", "")
+    if how == "logout":
+        await victim.post("/logout")
+    else:
+        await site.end("alice")
+    assert await site.who(session=new) == "nobody"
+
+
+@pytest.mark.parametrize("slow", [True, False])
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_dead_cookie_of_ones_own_gets_no_answer_past_the_end_of_a_stolen_one(
+    slow: bool, remembered: bool
+) -> None:
+    """What is dead is taken out of the request, and its answer is looked at as any other's."""
+    site = Opaque()
+    victim, thief = await site.signed_in("alice", sid="s" if remembered else ""), await site.signed_in("mallory")
+    own, stolen = thief.cookies["session"], victim.cookies["session"]
+    await thief.post("/logout")
+    answers: list[Answer] = []
+
+    async def ask() -> None:
+        path = "/other?slow" if slow else "/other"
+        answers.append(await call(site.app, http_scope(path, headers={"cookie": f"session={own}; session={stolen}"})))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        if slow:
+            await site.arrived.wait()
+            await victim.post("/logout")
+            site.go_on.set()
+    if not slow and remembered:
+        await victim.post("/logout")
+    if slow or remembered:
+        assert await site.who(session=answers[0].cookies().get("session", "")) == "nobody"
+
+
+async def test_a_second_login_keeps_the_session_cookie_that_it_does_not_set_again() -> None:
+    """Of two that are declared, an application may keep the one and set the other."""
+    seen: list[dict[str, str]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope)
+        seen.append(dict(request.cookies))
+        answer: Response = RedirectResponse("/bye", 303) if scope["path"] == "/logout" else PlainTextResponse("")
+        if scope["path"] == "/login":
+            remember_login(scope, id_token=id_token(request.query_params["user"]), provider="a")
+            answer.set_cookie("auth", secrets.token_hex(16))
+            if "session" not in request.cookies:
+                answer.set_cookie("session", secrets.token_hex(16))
+        await answer(scope, receive, send)
+
+    names = ("session", "auth")
+    browser = Browser(RPLogoutMiddleware(app, providers=providers(), freshness=0, session_cookie=names))
+    await browser.get("/login?user=alice")
+    first = browser.cookies["auth"]
+    await browser.get("/login?user=bob")
+    await browser.get("/")
+    assert set(names) <= seen[-1].keys()
+    copies = [{name: browser.cookies[name]} for name in names]
+    await browser.post("/logout")
+    for cookies in (*copies, {"auth": first}):
+        await Browser(browser.app, cookies).get("/")
+        assert seen[-1] == {}

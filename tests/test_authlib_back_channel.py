@@ -115,7 +115,7 @@ async def test_why_nothing_could_be_read_is_logged_once_and_not_for_each_token(
 ) -> None:
     """Without that client nobody vouches for the certificate: of the metadata or, where Authlib has it, of the keys."""
     oauth, trust = registered(private), {"verify": certificate.client_context()}
-    for client_kwargs, what in (({}, "the issuer of 'it'"), (trust, "the keys for logout tokens")):
+    for client_kwargs, what in (({}, "the issuer of provider 'it'"), (trust, "the keys for logout tokens")):
         oauth.client_kwargs = client_kwargs
         app = endpoint(AuthlibProvider(oauth))
         for _ in range(5):
@@ -205,7 +205,7 @@ async def test_a_failed_load_is_remembered_for_half_a_minute(
         for _ in range(5):
             group.start_soon(everything)
     assert client.loads == 1
-    assert len([line for line in log() if "the issuer of 'it' cannot be read: Authlib ha" in line]) == 1
+    assert len([line for line in log() if "the issuer of provider 'it' cannot be read: Authlib ha" in line]) == 1
     now = FAILURE_REMEMBERED_FOR
     await everything()
     assert client.loads == 2

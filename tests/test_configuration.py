@@ -149,7 +149,7 @@ def test_providers_are_the_only_option_that_must_be_given() -> None:
 
 @pytest.mark.parametrize("name", ["local", "LOCAL", "1", "true", "0", "False"])
 def test_a_provider_may_not_be_called_what_the_marker_header_says_otherwise(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"provider name '{name}': expected another one"):
+    with pytest.raises(ConfigurationError, match=rf"provider name '{name}': expected another name"):
         build(providers=[StaticProvider("https://x/end", name=name)])
 
 

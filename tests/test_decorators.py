@@ -401,7 +401,8 @@ async def test_a_thread_that_no_context_reached_is_marked_through_its_request(gi
 async def test_outside_of_the_middleware_a_decorated_endpoint_answers_and_warns(log) -> None:
     answer = await call(starlette_endpoints(rp_logout)["async"], http_scope("/sign-out", "POST", FORM))
     assert answer.header("location") == "/bye"
-    assert log() == ["a logout was answered outside of RPLogoutMiddleware: the provider does not hear of it"]
+    (line,) = log()
+    assert line.startswith("a decorated logout was answered outside of RPLogoutMiddleware")
 
 
 @pytest.mark.parametrize("mark", [rp_logout, rp_logout(provider="x"), local_logout_only])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import re
 import secrets
 import signal
 import subprocess
@@ -730,8 +732,10 @@ def test_a_taken_port_is_replaced_by_a_free_one() -> None:
         sock.close()
 
 
-def test_python_m_demo_prints_its_address_and_ends_on_ctrl_c() -> None:
-    command = [sys.executable, "-m", "demo", "--port", "0"]
+@contextlib.contextmanager
+def demo_running(*arguments: str) -> Iterator[str]:
+    """Run `python -m demo`, yield what it prints, and end it with Ctrl-C."""
+    command = [sys.executable, "-m", "demo", "--port", "0", *arguments]
     root = Path(__file__).parent.parent
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         printed = ""
@@ -739,9 +743,25 @@ def test_python_m_demo_prints_its_address_and_ends_on_ctrl_c() -> None:
             line = process.stdout.readline()
             assert line, process.stderr.read()
             printed += line
+        try:
+            yield printed
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=20)
+    assert (process.returncode, rest.strip(), errors) == (0, "Bye.", "")
+
+
+def test_python_m_demo_prints_its_address_and_ends_on_ctrl_c() -> None:
+    with demo_running() as printed:
         address = printed.partition("Open ")[2].split()[0]
         assert "Sign in to Dashboard" in httpx.get(f"{address}/login", trust_env=False).text
         assert "alice (password: wonderland)" in printed
-        process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=20)
-    assert (process.returncode, rest.strip(), errors) == (0, "Bye.", "")
+
+
+def test_python_m_demo_runs_a_provider_for_the_readmes_example() -> None:
+    with demo_running("--provider-for", "http://localhost:8000/") as printed:
+        issuer, client, secret = re.findall('"(.+?)"', printed)
+        assert (client, secret) == ("dashboard", "secret")
+        asked = {"client_id": client, "redirect_uri": "http://localhost:8000/callback", "response_type": "code"}
+        asked |= {"scope": "openid", "code_challenge": "x" * 43, "code_challenge_method": "S256"}
+        assert asks_for_password(httpx.get(f"{issuer}/authorize", params=asked, trust_env=False))

@@ -136,7 +136,7 @@ async def test_a_move_is_known_below_a_prefix_too(path: str, location: str, opti
 
 async def test_a_move_off_the_logout_paths_is_warned_of(log) -> None:
     await log_out(guarded(signs_out("/logout/", status=307)))
-    assert log()[0].startswith("a logout path is redirected to itself with or without its last slash")
+    assert log()[0].startswith("a logout path redirects to itself with or without the trailing slash")
     await log_out(guarded(signs_out("/logout/", status=307), logout_path=("/logout", "/logout/")))
     await log_out(guarded(signs_out("https://127.0.0.1/logout", status=307)))
     assert len(log()) == 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from asgi_rp_logout import MemoryStore, RPLogoutMiddleware
 from asgi_rp_logout.checks import checked_store
 from demo.provider import Client, create_provider
 from tests.asgi import call, http_scope
+from tests.places import OUTSIDE, ForeignStore, Site
 from tests.test_demo import Browser, asks_for_password
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +34,7 @@ def run(source: str) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AuthlibDeprecationWarning)
         exec(compile(source, "example", "exec"), names)
+    logging.getLogger("asgi_rp_logout").setLevel(logging.NOTSET)  # which the README shows how to change
     return names
 
 
@@ -104,6 +107,50 @@ def test_every_option_is_in_the_table_with_its_default() -> None:
     for name, default in actual.items():
         shown = f"`{default!r}`".replace("'", '"')
         assert written[name] == special.get(name, shown), name
+
+
+class Batches(ForeignStore):
+    """A store that takes several records in one call."""
+
+    async def put_many(self, keys: Sequence[str], values: Sequence[Any], **options: Any) -> None:
+        self.calls["put_many"] += 1
+        for key, value in zip(keys, values, strict=True):
+            await self.inner.put(key, value, **options)
+
+
+@pytest.mark.anyio
+async def test_the_table_of_store_calls_is_right() -> None:
+    page = (ROOT / "docs" / "remembering.md").read_text().partition("**What it costs.**")[2]
+    written = [
+        (int(reads), int(writes)) for reads, writes in re.findall(r"^\|[^|]+\| (\d) \| (\d) \|$", page, re.MULTILINE)
+    ]
+    store = Batches()
+    site = Site(OUTSIDE, store=store, freshness=0)
+    browser, measured = site.browser(), []
+
+    async def call_of(path: str, method: str = "GET") -> None:
+        before = store.reads, store.calls.total()
+        await browser.request(method, path, {})
+        reads = store.reads - before[0]
+        measured.append((reads, store.calls.total() - before[1] - reads))
+
+    await call_of("/")
+    await call_of("/login")
+    login = measured.pop()
+    await call_of("/")
+    await call_of("/touch")
+    browser.cookies["session"] = "an older copy of the session, of the same login"
+    await call_of("/touch")
+    measured.append(login)
+    await call_of("/login?user=bob")
+    await call_of("/logout", "POST")
+    assert measured == written
+
+
+def test_an_editor_shows_every_option() -> None:
+    parameters = inspect.signature(RPLogoutMiddleware).parameters.values()
+    shown = inspect.getdoc(RPLogoutMiddleware) or ""
+    assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and f"``{p.name}``" not in shown] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

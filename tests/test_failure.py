@@ -363,7 +363,8 @@ async def raising_async(event: Any) -> None:
 async def test_a_hook_that_raises_is_logged_after_the_response(hook: Any, log) -> None:
     answer = await log_out(guarded(signs_out(), on_logout=hook), headers=SIGNED_IN)
     assert went_to_provider(answer)
-    assert log() == ["on_logout raised RuntimeError"]
+    (line,) = log()
+    assert line.startswith("on_logout raised RuntimeError, ")
 
 
 async def test_the_hook_is_told_who_and_no_token() -> None:

@@ -30,7 +30,7 @@ HINT = id_token(pad="")
             signs_out(),
             {},
             {},
-            "logged out here, and the browser (navigation) goes on to 'idp'; no ID Token is remembered",
+            "logged out here, and the browser (navigation) goes on to 'idp'; no ID Token is known",
         ),
         (
             signs_out(),
@@ -47,19 +47,19 @@ HINT = id_token(pad="")
         (signs_out(), {"for_fetch": "local"}, {"headers": FETCH}, f"{HERE}as the application said"),
         (signs_out("/", ("x-rp-logout", "local")), {}, {}, f"{HERE}as the application said"),
         (signs_out(), {}, {"headers": FORGED}, f"{HERE}another site made this request"),
-        (page(401), {}, {}, "POST '/logout', answered 401, was no logout"),
+        (page(401), {}, {}, "POST '/logout', answered 401, was not a logout"),
         (signs_out(), {}, {"method": "GET", "headers": GUESS}, "GET '/logout' is a prefetch, answered 503"),
         (
             signs_out(),
             {"session_cookie": ["sid", "sid2"]},
             {},
-            "logged out here, and not at the provider: no login is remembered that lives, and the request has no",
+            "logged out here only: no live login is remembered, and the request has no",
         ),
         (
             signs_out(),
             {"require_login": True},
             {},
-            "logged out here, and not at the provider: no login is remembered that",
+            "logged out here only: no live login is remembered",
         ),
         (
             page(),
@@ -91,7 +91,7 @@ async def test_a_logout_with_a_hint_lacks_nothing_and_what_is_dead_is_said_to_be
     await copy.get("/")
     assert log(logging.DEBUG) == [
         "logged out here, and the browser (navigation) goes on to 'a'",
-        "'/': login already ended (logout); handled as anonymous",
+        "'/': login already ended (logout), handled as anonymous",
     ]
 
 
@@ -102,7 +102,7 @@ async def test_a_dead_cookie_beside_a_living_one_is_said_to_be_kept_back(log: Lo
     await browser.post("/logout")
     lines = len(log(logging.DEBUG))
     await call(site.app, http_scope("/", headers={"cookie": f"session={dead}; session={other.cookies['session']}"}))
-    assert log(logging.DEBUG)[lines:] == ["'/': a dead session cookie is kept from the application"]
+    assert log(logging.DEBUG)[lines:] == ["'/': a session cookie of an ended login was removed from the request"]
 
 
 @in_both_places
@@ -110,10 +110,10 @@ async def test_a_logout_at_a_path_that_nobody_named_is_noticed(log: Log, place: 
     """By the cookie that it expires, or by the session around us that it empties."""
     browser = await Site(place, freshness=0, logout_path=()).signed_in()
     await browser.post("/logout")
-    line = "POST '/logout' expires the session, but nothing says that it is a logout"
+    line = "POST '/logout' deletes the session, but is not configured as a logout"
     assert [one for one in log(logging.DEBUG) if one not in log()] == [line]
     (warning,) = log()
-    assert "a live login has lost its session" in warning
+    assert "deleted the session of a live login" in warning
     assert "logout_path" in warning
     assert "/logout" not in warning
 
@@ -141,7 +141,7 @@ async def test_a_session_without_its_user_is_a_lost_one(log: Log, how: str) -> N
     before = browser.copy()
     await browser.get("/sign-out")
     (warning,) = log()
-    assert warning.startswith("a live login has lost its session")
+    assert warning.startswith("an answer deleted the session of a live login")
     assert destination(await before.get("/logout"))[0] == "a.example"  # a GET that deletes the session and answers 200
 
 
@@ -157,7 +157,7 @@ async def test_what_an_inner_middleware_ended_is_no_lost_session(log: Log) -> No
 
 @in_both_places
 @pytest.mark.parametrize(
-    ("store", "remedy"), [(MemoryStore, "MemoryStore is of one process"), (ForeignStore, "was the store emptied")]
+    ("store", "remedy"), [(MemoryStore, "MemoryStore is for one process"), (ForeignStore, "was the store emptied")]
 )
 async def test_a_login_that_the_store_has_lost_is_warned_of_once(log: Log, place: str, store: Any, remedy: str) -> None:
     """After a restart with MemoryStore, or at another worker with a store of its own. It is the first request there."""
@@ -165,9 +165,9 @@ async def test_a_login_that_the_store_has_lost_is_warned_of_once(log: Log, place
     browser = await before.signed_in()
     for _ in range(2):
         await Browser(after.app, browser.cookies).post("/logout")
-    (warning,) = log()
-    assert warning.startswith("a session names a login that the store does not know")
-    assert remedy in warning
+        (warning,) = log()
+        assert warning.startswith("a session belongs to a login that the store does not have")
+        assert remedy in warning
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ async def test_a_provider_that_gets_no_id_token_is_warned_of_once(log: Any) -> N
     for _ in range(3):
         await log_out(guard)
     (line,) = log()
-    assert line.startswith(f"provider 'plain' gets no ID Token: its issuer is None, and the login is of {ISS['red']!r}")
+    assert line.startswith(f"provider 'plain' gets no ID Token: its issuer is None, and the token's is {ISS['red']!r}")
     assert OF_RED not in line
 
 

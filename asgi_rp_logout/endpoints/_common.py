@@ -32,7 +32,7 @@ refusals = Refusals()
 async def read_body(receive: Receive, limit: int = MAX_BODY) -> bytes | None:
     """Read a whole request body.
 
-    Takes the ASGI ``receive`` and the most bytes to take. Gives the body, or None if the client has gone. Raises
+    Takes the ASGI ``receive`` and the most bytes to take. Returns the body, or None if the client has gone. Raises
     ``LogoutTokenError`` with the code ``too_large``.
     """
     body = bytearray()

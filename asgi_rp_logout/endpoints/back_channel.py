@@ -78,7 +78,7 @@ async def _verify(token: str, providers: Callable[[], Awaitable[Sequence[Any]]],
         await learn_issuers(able, issuer, level=logging.WARNING)
     # An encrypted token need not show its iss: then the only provider there is may be meant.
     chosen = able if issuer is None and len(able) == 1 else [one for one in able if issuer_of(one) == issuer]
-    refusal = LogoutTokenError("the iss is of no provider that is configured here", code="iss")
+    refusal = LogoutTokenError("the iss is not the issuer of a configured provider", code="iss")
     for provider in chosen:
         try:
             verified: LogoutToken = await provider.verify_logout_token(token, received)

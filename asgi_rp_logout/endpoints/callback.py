@@ -29,7 +29,9 @@ async def callback(settings: Settings, ledger: Ledger, request: Request, send: S
         return
     target = await _target(ledger, request)
     if target is None:
-        logger.debug("a browser came back from the provider without a state that is its own and unused")
+        logger.debug(
+            "a browser came back from the provider without its own, unused state, and goes to the default page"
+        )
     headers: Headers = [
         (b"location", (target or default_target(settings, request)).encode("ascii")),
         (b"cache-control", b"no-store"),

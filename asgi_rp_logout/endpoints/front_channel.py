@@ -52,7 +52,7 @@ async def front_channel(
         with anyio.fail_after(DEADLINE, shield=True):
             if named is not None:
                 if named[0] not in await _issuers(providers, named[0]):
-                    raise LogoutTokenError("the iss is of no provider that is configured here", code="iss")
+                    raise LogoutTokenError("the iss is not the issuer of a configured provider", code="iss")
                 headers = frame_headers(named[0])
                 await end(*named, received)
             elif end_of_browser is not None:

@@ -30,7 +30,7 @@ Endpoint = Callable[[Request, Receive, Send], Awaitable[None]]
 
 
 def owned_endpoints(settings: Settings, ledger: Ledger, arrivals: Arrivals) -> dict[str, Endpoint]:
-    """Give the endpoints by their path, as far as they are switched on."""
+    """Return the endpoints by their path, as far as they are switched on."""
     owned = Owned(settings, ledger, arrivals)
     pairs = (
         (settings.callback_path, owned.callback),
@@ -92,14 +92,14 @@ class Owned:
             name = names[0] if names else None
             # The provider has its answer by now: an application's slow hook must not turn a logout into a failed one.
             with anyio.move_on_after(AFTER_DEADLINE, shield=True):
-                await tell(self._settings.on_logout, LogoutEvent(how, name, one.iss, one.sub, one.sid, until))
+                await tell(self._settings, LogoutEvent(how, name, one.iss, one.sub, one.sid, until))
 
 
 async def end_by_token(ledger: Ledger, token: LogoutToken, received: float) -> bool:
     """End what a logout token means (Back-Channel Logout 1.0, sections 2.4 and 2.7). Raises ``StoreError``.
 
     With a sid it is that one session, and only if the subject beside it is the login's; without, it is every session
-    of the subject. Never more than was there when the token was made, and never later than its receipt. Tells whether
+    of the subject. Never more than was there when the token was made, and never later than its receipt. Returns whether
     the token has ended anything that was not ended before.
     """
     return await ledger.end_sessions(
@@ -139,7 +139,7 @@ async def end_by_browser(
 ) -> tuple[Login | None, Headers]:
     """End the login of the browser that shows the frame, if it has one here (Front-Channel Logout 1.0, section 2).
 
-    Gives what is known of the login, None if there was none that lived, and headers that expire the cookies.
+    Returns what is known of the login, None if there was none that lived, and headers that expire the cookies.
     """
     deadline = Deadline()
     verdict = await arrivals.fresh_verdict(request, deadline)
@@ -164,6 +164,6 @@ class _Listed:
         self.found: tuple[Any, ...] = ()
 
     async def __call__(self) -> tuple[Any, ...]:
-        """Give the providers. Raises ``ProviderError``."""
+        """Return the providers. Raises ``ProviderError``."""
         self.found = await list_providers(self._settings)
         return self.found

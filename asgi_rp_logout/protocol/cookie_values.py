@@ -90,6 +90,8 @@ def unquoted(value: str) -> str:
     """Return the value without its quotes, and without backslash escapes, which WebOb resolves outside quotes too."""
     if len(value) >= 2 and value[0] == value[-1] == '"':
         value = value[1:-1]
+    if "\\" not in value:
+        return value
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)) if match[1] else match[2], value)
 
 

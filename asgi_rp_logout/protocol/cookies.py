@@ -19,8 +19,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from heapq import merge
 from itertools import count, takewhile
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 from ..errors import ConfigurationError
@@ -31,9 +32,10 @@ ROOM = 2048
 """Bytes that all deletions of one answer may take, whatever the request names."""
 MOST_SECRETS = 16
 """Session cookies that a request may bring, one in chunks counted as one."""
-_MOST_MENTIONS = 128
-_LONGEST = 4 * 4096
-"""Characters of the longest value that browsers keep (RFC 6265bis, section 5.6), each of them escaped."""
+_MOST_MENTIONS = 32
+"""Places that name one, chunks included. Libraries make a chunk of two kilobytes at least."""
+_LONGEST = 8000
+"""Characters of a session cookie. Browsers keep 4096, with its name, and few servers take a line longer than this."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
@@ -42,18 +44,18 @@ _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z](?
 
 # What WebOb takes for a part of a name or of a value.
 _WEBOB = r"A-Za-z0-9_~!@#$%^&*()+=\-`.?|:/{}<>'"
-_BEGIN = rf"(?:(?<![{_WEBOB}])|(?<=GMT))"
+# What may stand before a name. A pattern that begins with a set of characters is searched for fast.
+_BEFORE = rf"[^{_WEBOB.replace('A-Z', 'A-SU-Z')}](?:(?<![{_WEBOB}])|(?<=GMT))"
+_PLAIN = re.compile(rf"[{_WEBOB}]*")
 _PIECE = re.compile(r"[^;]*")
 _WIDE = re.compile(r"[^;]*(?:;(?! )[^;]*)*")
 _WORD = re.compile(r'"[^\\"]*(?:\\.[^\\"]*)*"|[^\s;]*', re.DOTALL)
 _RUN = re.compile(rf'"(?:\\"|.)*?"|[{_WEBOB}]*(?:\\.[{_WEBOB}]*)*', re.DOTALL)
 
 # How libraries number the chunks of one cookie. Litestar reads as many digits as there are.
-_CHUNKS = (
-    re.compile(r"(.+)(-)([0-9]+)"),
-    *(re.compile(rf"(.+)({one})([0-9]{{1,3}})") for one in (r"\.", "_", "__", "_C")),
-)
-_END = r"(?:[-._C0-9]|%[0-9A-Fa-f]{2})*"  # of a chunk's name, to be looked at more closely
+_NUMBERED = r"(?:-[0-9]+|(?:\.|_C|__?)[0-9]{1,3})"
+_CHUNKS = (r"(-)([0-9]+)", *(rf"({one})([0-9]{{1,3}})" for one in (r"\.", "_", "__", "_C")))
+_END = r"[-._C0-9%A-Fa-f]*"  # of a chunk's name, to be looked at more closely
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +148,20 @@ def _spelled(text: str) -> str:
 _Values = tuple[str, ...]
 
 
-def _values_at(header: str, begin: int) -> _Values:
-    """Return what is read there by the parsers that split at ";", by BlackSheep, the standard library, and WebOb."""
-    found = (one.match(header, begin) for one in (_PIECE, _WIDE, _WORD, _RUN))
-    piece, *others = (match[0].strip().rstrip("; ") if match else "" for match in found)
-    return (piece, *(value if 0 < len(value) <= _LONGEST else piece for value in others))
+def _values_at(header: str, begin: int) -> tuple[_Values, int]:
+    """Return what is read there, and how many characters were read in more than one way.
+
+    It is read by the parsers that split at ";", by BlackSheep, the standard library, and WebOb.
+    """
+    plain = _PLAIN.match(header, begin)
+    if plain is not None and header[plain.end() : plain.end() + 2] in ("; ", ";", ""):
+        return (plain[0],) * 4, 0  # nothing in it is read in another way by any of them
+    stop = begin + _LONGEST + 1
+    found = (one.match(header, begin, stop) for one in (_PIECE, _WIDE, _WORD, _RUN))
+    piece, *others = (match[0] if match else "" for match in found)
+    room = len(piece) + sum(len(value) for value in set(others) if value != piece)
+    piece, *others = (value.strip().rstrip("; ") for value in (piece, *others))
+    return (piece, *(value if 0 < len(value) <= _LONGEST else piece for value in others)), room
 
 
 def _without_pieces(header: str, begins: Iterable[int]) -> str:
@@ -163,8 +174,7 @@ def _without_pieces(header: str, begins: Iterable[int]) -> str:
     return ";".join(piece for number, piece in enumerate(header.split(";")) if number not in pieces).strip()
 
 
-@dataclass(frozen=True, slots=True)
-class _Mention:
+class _Mention(NamedTuple):
     """Keep where the value of a session cookie may begin in a header, the name before it, and the readings."""
 
     name: str
@@ -184,9 +194,16 @@ class CookieSet:
         self._names = {prefix + cookie.base_name for cookie in cookies for prefix in ("", *PREFIXES)}
         prefixes = "|".join(map(_spelled, PREFIXES))
         names = "|".join(_spelled(cookie.base_name) for cookie in cookies)
-        first = re.escape("".join({"_", "%", *(cookie.base_name[0] for cookie in cookies)}))
-        name = rf"(?=[{first}]){_BEGIN}((?:{prefixes})?(?:{names}){_END})"
-        self._mention = re.compile(rf"{name}\s*=\s*") if cookies else None
+        name = rf"(?:{prefixes})?(?:{names})"
+        plain = rf"(?:{'|'.join(PREFIXES)})?(?:{'|'.join(re.escape(cookie.base_name) for cookie in cookies)})"
+        self._mention = re.compile(rf"{_BEFORE}({plain}{_END})\s*=(?=(\s*))") if cookies else None
+        self._encoded = re.compile(rf";\s*({name}{_END})\s*=(?=(\s*))") if cookies else None
+        # What stands between two ";" and mentions one: all but what has a percent-encoded number.
+        before = rf"(?:\s*|[^;]*(?:[^{_WEBOB};]|GMT))"
+        self._pieces = re.compile(rf"(?:^|;){before}{name}{_NUMBERED}?\s*=[^;]*") if cookies else None
+        whole = "|".join(map(re.escape, self._names))
+        self._chunk = re.compile(rf"(?:{whole}){_NUMBERED}") if cookies else None
+        self._chunks = [re.compile(rf"({whole}){numbered}") for numbered in _CHUNKS]
 
     def has(self, name: str) -> bool:
         """Return whether ``name`` is one of the cookies, under a prefix or as a chunk too."""
@@ -197,12 +214,11 @@ class CookieSet:
 
         A chunk is the exact name, a separator and a number. Matching by prefix would take "session_hint" along.
         """
-        if name in self._names:
+        if name in self._names or self._chunk is None or not self._chunk.fullmatch(name):
             return None
-        for match in _chunks(name):
-            if match[0] in self._names:
-                return match
-        return None
+        found = (one.fullmatch(name) for one in self._chunks)
+        match = next(filter(None, found), None)  # "s__1" may be a chunk of "s" or of "s_"
+        return (match[1], match[2], match[3]) if match else None
 
     def deletions(self, seen: Iterable[str] = (), *, secure: bool, host: str | None = None) -> list[bytes]:
         """Return the Set-Cookie values that expire these cookies; see ``deletions``."""
@@ -232,19 +248,22 @@ class CookieSet:
         return self._secrets([(name, (value,)) for name, value in pairs])
 
     def likely(self, secrets: Iterable[Secret]) -> list[Secret]:
-        """Return, for each declared cookie, the secret that an application most likely reads: the last one.
-
-        One with a prefix goes before one without: no other host, and nobody on the way, can have planted it.
-        """
+        """Return, for each declared cookie, the secret that an application most likely reads: the last one."""
         found: dict[str, tuple[int, Secret]] = {}
         for secret in secrets:
-            name = secret.parts[0][0]
-            whole = (self.chunk_of(name) or (name,))[0]
-            prefix = next((one for one in PREFIXES if whole.startswith(one)), "")
-            rank, other = found.get(whole.removeprefix(prefix), (0, None))
-            if len(prefix) >= rank and (other is None or other.parts != secret.parts):
-                found[whole.removeprefix(prefix)] = (len(prefix), secret)
+            name = self.declared(secret)
+            # One with a prefix goes before one without: no other host, and nobody on the way, can have planted it.
+            prefix = int(secret.parts[0][0].startswith(PREFIXES))
+            rank, other = found.get(name, (0, None))
+            if prefix >= rank and (other is None or other.parts != secret.parts):
+                found[name] = (prefix, secret)
         return [secret for _, secret in found.values()]
+
+    def declared(self, secret: Secret) -> str:
+        """Return the declared name that a secret was found under, without a prefix."""
+        name = secret.parts[0][0]
+        whole = (self.chunk_of(name) or (name,))[0]
+        return whole.removeprefix(next((one for one in PREFIXES if whole.startswith(one)), ""))
 
     def without(self, header: str, dead: Collection[Secret]) -> str:
         """Return a Cookie header's value from which no known parser can read one of the dead secrets any more.
@@ -266,22 +285,33 @@ class CookieSet:
 
     def without_any(self, header: str) -> str:
         """Return a Cookie header's value without everything that names one of these cookies."""
-        return _without_pieces(header, [begin for _, begin in self._named(header)])
+        left = self._pieces.sub("", header).lstrip("; ") if self._pieces else header
+        return _without_pieces(left, [begin for _, begin in self._named(left)])
 
     def _named(self, header: str) -> Iterator[tuple[str, int]]:
         """Yield the name of every mention, decoded, and where its value begins."""
-        for match in self._mention.finditer(header) if self._mention else ():
+        text, end = ";" + header, header.rfind("=") + 1  # no name is after the last "="
+        found: list[Iterator[re.Match[str]]] = []
+        if self._mention and any(header.find(cookie.base_name, 0, end) >= 0 for cookie in self.cookies):
+            found.append(self._mention.finditer(text))
+        if self._encoded and header.find("%", 0, end) >= 0:
+            found.append(match for match in self._encoded.finditer(text) if "%" in match[1])
+        for match in found[0] if len(found) == 1 else merge(*found, key=re.Match.end):
             name = unquote(match[1])
             if self.has(name):
-                yield name, match.end()
+                yield name, match.end(2) - 1
 
     def _read(self, header: str) -> list[_Mention] | None:
         mentions: list[_Mention] = []
-        room = _LONGEST + 4 * len(header)
+        whole, room = MOST_SECRETS, len(header) + 2 * _LONGEST
         for name, begin in self._named(header):
-            values = _values_at(header, begin)
-            room -= sum(map(len, set(values)))
-            if len(mentions) == _MOST_MENTIONS or room < 0 or len(values[0]) > _LONGEST:
+            end = header.find(";", begin)
+            whole -= name in self._names
+            if whole < 0 or len(mentions) == _MOST_MENTIONS or (end if end >= 0 else len(header)) - begin > _LONGEST:
+                return None
+            values, read = _values_at(header, begin)
+            room -= read
+            if room < 0:
                 return None
             mentions.append(_Mention(name, begin, values))
         return mentions
@@ -290,9 +320,10 @@ class CookieSet:
         """Return the secrets, each once; some more than ``MOST_SECRETS`` if there are too many."""
         found: dict[object, tuple[tuple[str, str], ...]] = {}
         for parts in self._candidates(read):
-            digests = secret_digests("".join(unquoted(value) for _, value in parts))
+            digests = secret_digests("".join([unquoted(value) for _, value in parts]))
             for identity in digests or (parts,):
-                found[identity] = tuple(dict.fromkeys((*found.get(identity, ()), *parts)))
+                known = found.get(identity)
+                found[identity] = tuple(dict.fromkeys((*known, *parts))) if known else parts
             if len(found) > MOST_SECRETS:
                 break
         scope = self._scope
@@ -311,19 +342,13 @@ class CookieSet:
                 groups.setdefault(chunk[:2], {})[name] = chunk[2]
         for (whole, separator), numbers in groups.items():
             for names in _orders(whole, separator, numbers, whole in values):
+                plain = all(len({*values[name][0], *values[name][-1]}) == 1 for name in names)
                 ways = [
                     tuple((name, values[name][which][parser]) for name in names)
-                    for which in (0, -1)
-                    for parser in range(len(values[names[0]][0]))
+                    for which in ((0,) if plain else (0, -1))
+                    for parser in range(1 if plain else len(values[names[0]][0]))
                 ]
                 yield from dict.fromkeys(ways)
-
-
-def _chunks(name: str) -> Iterator[tuple[str, str, str]]:
-    """Yield every way to read a name as that of a chunk: "s__1" is chunk 1 of "s" or of "s_"."""
-    for pattern in _CHUNKS:
-        if match := pattern.fullmatch(name):
-            yield match[1], match[2], match[3]
 
 
 def _orders(whole: str, separator: str, numbers: dict[str, str], has_whole: bool) -> list[tuple[str, ...]]:
@@ -404,7 +429,7 @@ def value_set_by(line: bytes) -> str:
 
 
 def is_deletion(line: bytes) -> bool:
-    """Tell whether a Set-Cookie value expires its cookie: Max-Age first, then Expires (section 5.7, steps 3 and 4)."""
+    """Return whether a Set-Cookie value expires its cookie: Max-Age first, then Expires (section 5.7, steps 3, 4)."""
     attributes = {}
     for piece in line.decode("latin-1").split(";")[1:]:
         name, _, value = piece.partition("=")

@@ -19,7 +19,7 @@ _ENDPOINTS = ("end_session_endpoint", "revocation_endpoint", "jwks_uri")
 
 
 def checked_issuer(issuer: str) -> str:
-    """Give the issuer back unchanged; raise ``ConfigurationError`` if it cannot be one (section 2: https, no query)."""
+    """Return the issuer unchanged; raise ``ConfigurationError`` if it cannot be one (section 2: https, no query)."""
     try:
         checked_url(issuer)
     except ProviderError as error:
@@ -34,7 +34,7 @@ def checked_issuer(issuer: str) -> str:
 
 
 def well_known_url(issuer: str) -> str:
-    """Give the address of the discovery document: one terminating slash of the issuer is left out (section 4.1)."""
+    """Return the address of the discovery document: one terminating slash of the issuer is left out (section 4.1)."""
     return issuer.removesuffix("/") + "/.well-known/openid-configuration"
 
 

@@ -41,7 +41,7 @@ class FormPost:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether ``host`` never leaves this machine."""
+    """Return whether ``host`` never leaves this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -51,7 +51,7 @@ def is_loopback(host: str) -> bool:
 
 
 def checked_url(url: object, what: str = "the end-session URL") -> str:
-    """Give ``url`` back if a browser may be sent there, without its fragment.
+    """Return ``url`` back if a browser may be sent there, without its fragment.
 
     Raises ``ProviderError`` with code ``url`` otherwise; the message shows nothing of the URL.
     """
@@ -136,7 +136,7 @@ def _encoded_name(name: str) -> str:
 
 
 def same_endpoint(url: str, other: str) -> bool:
-    """Tell whether two URLs lead to the same endpoint, whatever their queries."""
+    """Return whether two URLs lead to the same endpoint, whatever their queries."""
     if url[:1] == "/":
         return False  # it names no scheme
     try:

@@ -13,7 +13,7 @@ MAX_FIELDS = 100
 def read_fields(form: bytes, *names: str) -> dict[str, list[str]]:
     """Read the values of the fields with these names, in order; other fields are ignored.
 
-    Takes an encoded form. Gives a list for each name, empty if it is not there. Raises ``LogoutTokenError`` with the
+    Takes an encoded form. Returns a list for each name, empty if it is not there. Raises ``LogoutTokenError`` with the
     code ``form`` if there are more than ``MAX_FIELDS`` fields, or a wanted value is not UTF-8.
     """
     found: dict[str, list[str]] = {name: [] for name in names}

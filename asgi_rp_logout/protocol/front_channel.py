@@ -23,8 +23,8 @@ _NOBODY = "'none'"
 def read_front_channel(query: bytes) -> tuple[str, str] | None:
     """Read ``iss`` and ``sid`` out of a query string (Front-Channel Logout 1.0, section 2).
 
-    Takes the raw query string. Gives ``(iss, sid)``, or None if neither is there. Raises ``LogoutTokenError`` with the
-    code ``too_large``, ``form``, ``duplicate`` or ``iss_and_sid``: "if either is included, both MUST be".
+    Takes the raw query string. Returns ``(iss, sid)``, or None if neither is there. Raises ``LogoutTokenError`` with
+    the code ``too_large``, ``form``, ``duplicate`` or ``iss_and_sid``: "if either is included, both MUST be".
     """
     if len(query) > MAX_QUERY:
         raise LogoutTokenError(f"the query is longer than {MAX_QUERY} bytes", code="too_large")
@@ -32,7 +32,7 @@ def read_front_channel(query: bytes) -> tuple[str, str] | None:
     if not fields["iss"] and not fields["sid"]:
         return None
     if len(fields["iss"]) > 1 or len(fields["sid"]) > 1:
-        raise LogoutTokenError("iss or sid is there more than once", code="duplicate")
+        raise LogoutTokenError("iss or sid is given more than once", code="duplicate")
     iss, sid = "".join(fields["iss"]), "".join(fields["sid"])
     if not iss or not sid:
         raise LogoutTokenError("iss and sid belong together, and one of them is missing", code="iss_and_sid")
@@ -40,7 +40,7 @@ def read_front_channel(query: bytes) -> tuple[str, str] | None:
 
 
 def frame_headers(*issuers: str | None) -> list[tuple[bytes, bytes]]:
-    """Give the headers of the page that the provider shows in a frame.
+    """Return the headers of the page that the provider shows in a frame.
 
     Takes the issuers that may frame it; without one that has an origin, nobody may. Never stored (Front-Channel Logout
     1.0, section 2), loads nothing, and has no ``X-Frame-Options``, which could not name the provider.

@@ -65,7 +65,7 @@ def read_logout_token(
 ) -> LogoutToken:
     """Validate a logout token whose signature is verified (Back-Channel Logout 1.0, section 2.6).
 
-    Takes its header and claims, what the provider is configured with, and the time in seconds since 1970. Gives the
+    Takes its header and claims, what the provider is configured with, and the time in seconds since 1970. Returns the
     token. Raises ``LogoutTokenError`` with the code of the first step that fails: ``alg``, ``typ``, ``iss``, ``aud``,
     ``iat``, ``exp``, ``sub_or_sid``, ``events``, ``nonce``, ``jti``.
     """
@@ -112,13 +112,13 @@ def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
         raise LogoutTokenError("the aud does not name this client", code="aud")
     # Another client of the same provider could pass on a token that is meant for both (Core 1.0, section 3.1.3.7).
     if any(audience != client_id for audience in audiences):
-        raise LogoutTokenError("the aud names somebody else too", code="aud")
+        raise LogoutTokenError("the aud names other clients too", code="aud")
 
 
 def _read_issued_at(claims: Mapping[str, Any], now: float) -> float:
     iat = _time(claims, "iat")
     if iat > now + LEEWAY:
-        raise LogoutTokenError("the iat lies in the future", code="iat")
+        raise LogoutTokenError("the iat is in the future", code="iat")
     return iat
 
 
@@ -137,7 +137,7 @@ def _read_subject(claims: Mapping[str, Any]) -> tuple[str | None, str | None]:
     sub = _text(claims, "sub", code="sub_or_sid") if "sub" in claims else None
     sid = _text(claims, "sid", code="sub_or_sid") if "sid" in claims else None
     if sub is None and sid is None:
-        raise LogoutTokenError("neither sub nor sid is there", code="sub_or_sid")
+        raise LogoutTokenError("the token has neither sub nor sid", code="sub_or_sid")
     return sub, sid
 
 
@@ -151,7 +151,7 @@ def _check_events(claims: Mapping[str, Any]) -> None:
 def _check_no_nonce(claims: Mapping[str, Any]) -> None:
     # Forbidden whatever its value, null included, so that a logout token never passes as an ID Token.
     if "nonce" in claims:
-        raise LogoutTokenError("a nonce is there", code="nonce")
+        raise LogoutTokenError("the token has a nonce, which is forbidden", code="nonce")
 
 
 def _read_identifier(claims: Mapping[str, Any]) -> str:
@@ -164,7 +164,7 @@ def _time(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
     # bool is an int in Python, and json.loads reads NaN and Infinity; a comparison with NaN is false.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
-        raise LogoutTokenError(f"the {name} is missing or no time in seconds", code=name)
+        raise LogoutTokenError(f"the {name} is missing, or is not a time in seconds", code=name)
     return float(value)
 
 
@@ -182,7 +182,7 @@ def _text(claims: Mapping[str, Any], name: str, *, code: str) -> str:
 def parse_form(body: bytes, content_type: str) -> str:
     """Read the one ``logout_token`` out of a request (Back-Channel Logout 1.0, section 2.5).
 
-    Takes the whole body and the Content-Type header's value. Gives the token, unchecked. Raises ``LogoutTokenError``
+    Takes the whole body and the Content-Type header's value. Returns the token, unchecked. Raises ``LogoutTokenError``
     with the code ``content_type``, ``form``, ``missing`` or ``duplicate``.
     """
     if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
@@ -198,8 +198,8 @@ def parse_form(body: bytes, content_type: str) -> str:
 def unverified_issuer(token: str) -> str | None:
     """Read the ``iss`` of a token without checking anything, only to choose which provider shall check it.
 
-    Takes a compact JWT. Gives its ``iss``, or None if there is none to read, or no header beside it. An encrypted token
-    carries it in the header (Back-Channel Logout 1.0, section 2.4).
+    Takes a compact JWT. Returns its ``iss``, or None if there is none to read, or no header beside it. An encrypted
+    token carries it in the header (Back-Channel Logout 1.0, section 2.4).
     """
     parts = token.split(".", 5)
     if len(parts) not in (3, 5):

@@ -65,9 +65,9 @@ class Origin:
 
 
 def origin_of(url: str) -> Origin | None:
-    """Give the origin of an absolute http or https URL.
+    """Return the origin of an absolute http or https URL.
 
-    Takes any text. Gives None for another scheme, for userinfo (``https://app.example.com@evil.example``), and for a
+    Takes any text. Returns None for another scheme, for userinfo (``https://app.example.com@evil.example``), and for a
     host or port that parsers could read in more than one way: not ASCII, percent-encoded, numeric but no plain IPv4,
     zoned (WHATWG URL, section 3.5; RFC 6454, section 4).
     """
@@ -96,12 +96,13 @@ def _canonical_host(host: str) -> str | None:
 
 
 def local_path(target: str, *, own: Collection[Origin], current_path: str = "/") -> str | None:
-    """Give a return target as a reference that cannot leave this origin, or None.
+    """Return a return target as a reference that cannot leave this origin, or None.
 
     Takes a ``Location`` value or a stored target as it was produced: an absolute URL on one of the ``own`` origins, an
-    absolute path, or a reference relative to ``current_path``; text, or bytes decoded as latin-1. Gives path and query,
-    dot segments resolved, percent-encoding kept, other characters percent-encoded as UTF-8, without a fragment. None
-    for everything that some reader could take elsewhere, and over ``MAX_TARGET`` characters (RFC 9700, section 4.11.1).
+    absolute path, or a reference relative to ``current_path``; text, or bytes decoded as latin-1. Returns path and
+    query, dot segments resolved, percent-encoding kept, other characters percent-encoded as UTF-8, without a fragment.
+    None for everything that some reader could take elsewhere, and over ``MAX_TARGET`` characters (RFC 9700, section
+    4.11.1).
     """
     if not target or len(target) > MAX_TARGET:
         return None
@@ -144,7 +145,7 @@ def _as_text(target: str) -> str:
 
 
 def _without_own_origin(text: str, own: Collection[Origin]) -> str | None:
-    """Give a reference without scheme and authority; None if it has some that are not ours."""
+    """Return a reference without scheme and authority; None if it has some that are not ours."""
     # A scheme ends at a colon before any slash. "https:evil" and "https:/evil" are left out with it: browsers take them
     # as relative or as absolute, depending on the scheme of the page.
     if ":" in re.split("[/?]", text, maxsplit=1)[0]:
@@ -183,7 +184,7 @@ def _without_dots(path: str) -> str:
 
 
 def _may_leave(path: str) -> bool:
-    """Say whether a path begins, in some reader's eyes, with the two slashes that begin a host.
+    """Return whether a path begins, in some reader's eyes, with the two slashes that begin a host.
 
     ``/%2fevil.example`` stays on this origin in a browser, but a proxy that decodes it and redirects sends the browser
     to ``//evil.example``; a second proxy may decode once more. So every reading is judged, and a path that still
@@ -204,7 +205,7 @@ def _may_leave(path: str) -> bool:
 
 
 def _as_seen(path: str) -> str | None:
-    """Give a path as a lenient reader takes it: backslashes turned, parameters and invisible characters gone.
+    """Return a path as a lenient reader takes it: backslashes turned, parameters and invisible characters gone.
 
     None: it has a control character, a lone surrogate, a character that folds into a delimiter, such as U+FF0F or
     U+3002, or IIS's ``%u002f``; none of them has a place in a path that is meant to be read.
@@ -243,9 +244,9 @@ def without_query(path_or_url: str) -> str:
 
 
 def public_base(*, public_url: str | None, scheme: str, host: str | None, root_path: str) -> str | None:
-    """Give the URL that this application has for browsers, without a slash at its end.
+    """Return the URL that this application has for browsers, without a slash at its end.
 
-    Takes the configured ``public_url``, which wins, or the request's scheme, Host header value and root_path. Gives
+    Takes the configured ``public_url``, which wins, or the request's scheme, Host header value and root_path. Returns
     None if there is no Host, or it is not exactly a name, an IPv4 or a bracketed IPv6 address with an optional port:
     the header is the client's to choose, and ``app.example.com@evil.example`` would make a URL of somebody else.
     """

@@ -23,7 +23,7 @@ class Metadata(Discovery):
         self._client = client
 
     async def load(self) -> dict[str, Any]:
-        """Give the server metadata of Authlib's client, fetched if need be. Raises ``ProviderError``.
+        """Return the server metadata of Authlib's client, fetched if need be. Raises ``ProviderError``.
 
         Authlib fetches with a client of its own, made from the ``client_kwargs`` of the registration. Where the
         middleware was given an ``http_client``, that one reaches the provider, and Authlib's need not.
@@ -79,7 +79,7 @@ class AuthlibProvider(StandardProvider):
         state: str | None = None,
         logout_hint: str | None = None,
     ) -> str | None:
-        """Give the URL of this logout, or None if the metadata has no end-session endpoint."""
+        """Return the URL of this logout, or None if the metadata has no end-session endpoint."""
         endpoint = endpoint_of(await self.metadata.metadata(), "end_session_endpoint")
         values = standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint)
         return self.url(endpoint, values) if endpoint else None

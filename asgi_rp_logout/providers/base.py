@@ -45,18 +45,18 @@ class Provider(Protocol):
 
     @property
     def get_end_session_url(self) -> Callable[..., Any]:
-        """Give the URL to send the browser to, or None; sync or async."""
+        """Return the URL to send the browser to, or None; sync or async."""
         ...
 
 
 def name_of(provider: object) -> str | None:
-    """Give the name by which a marker or a login means this provider."""
+    """Return the name by which a marker or a login means this provider."""
     name = getattr(provider, "name", None)
     return name if isinstance(name, str) and name else None
 
 
 def issuer_of(provider: object) -> str | None:
-    """Give the provider's issuer identifier, as far as it is known."""
+    """Return the provider's issuer identifier, as far as it is known."""
     issuer = getattr(provider, "issuer", None)
     return issuer if isinstance(issuer, str) and issuer else None
 
@@ -80,7 +80,7 @@ async def _learn_issuer(provider: Any, level: int) -> None:
         await provider.learn_issuer()
     except ProviderError as error:
         if not isinstance(error.__cause__, ProviderError):  # else it is remembered, and was logged then
-            logger.log(level, "the issuer of %r cannot be read: %s", name_of(provider), error)
+            logger.log(level, "the issuer of provider %r cannot be read: %s", name_of(provider), error)
 
 
 class WithoutEndpoint:
@@ -180,17 +180,17 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def keywords_of(function: Callable[..., Any]) -> frozenset[str]:
-    """Give the names that may be given to ``function`` by keyword."""
+    """Return the names that may be given to ``function`` by keyword."""
     return _signature(_plain(function))[0]
 
 
 def takes_all(function: Callable[..., Any]) -> bool:
-    """Tell whether ``function`` takes any keyword."""
+    """Return whether ``function`` takes any keyword."""
     return _signature(_plain(function))[1]
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Tell whether ``function`` is a coroutine function."""
+    """Return whether ``function`` is a coroutine function."""
     return _signature(_plain(function))[2]
 
 
@@ -208,9 +208,9 @@ def _signature(function: Callable[..., Any]) -> tuple[frozenset[str], bool, bool
 async def ask(provider: Provider, offered: Mapping[str, Any]) -> str | None:
     """Ask a provider for its end-session URL.
 
-    Takes the keyword arguments to offer: ``login``, ``scope`` and the standard parameters. Gives a checked URL, or None
-    if the provider has none. What the method did not take is appended to the URL, unless it is there already; one that
-    takes ``post_logout_redirect_uri`` has written its URL whole. Raises ``ProviderError`` for a URL no browser may
+    Takes the keyword arguments to offer: ``login``, ``scope`` and the standard parameters. Returns a checked URL, or
+    None if the provider has none. What the method did not take is appended to the URL, unless it is there already; one
+    that takes ``post_logout_redirect_uri`` has written its URL whole. Raises ``ProviderError`` for a URL no browser may
     be sent to, and whatever the provider raises.
     """
     method = provider.get_end_session_url
@@ -265,7 +265,7 @@ class StandardProvider:
         return end_session_url(endpoint, {**values, **own}, rename=self.rename, extra=self.extra)
 
     def adapted(self, values: Values, login: Login | None) -> Values:
-        """Give the parameters as this vendor wants them; raise ``ProviderError`` for a request it would refuse.
+        """Return the parameters as this vendor wants them; raise ``ProviderError`` for a request it would refuse.
 
         What follows the specification has nothing to adapt. ``login`` is known only if it is this provider's own.
         """

@@ -44,7 +44,7 @@ class Discovery:
 
     @property
     def stale(self) -> bool:
-        """Tell whether a document is there, but too old."""
+        """Return whether a document is there, but too old."""
         return self._document is not None and self._clock() - self._fetched_at > FRESH_FOR
 
     @property
@@ -53,7 +53,7 @@ class Discovery:
         return self._document or {}
 
     async def metadata(self) -> dict[str, Any]:
-        """Give the provider's endpoints, fetched if they never were. Raises ``ProviderError``.
+        """Return the provider's endpoints, fetched if they never were. Raises ``ProviderError``.
 
         For a failure that is remembered the cause is the ``ProviderError`` of that fetch.
         """
@@ -79,7 +79,11 @@ class Discovery:
             try:
                 await self._fetch()
             except ProviderError as error:
-                logger.info("the discovery document of %s stays as it was: %s", self.issuer, error)
+                logger.info(
+                    "the discovery document of %s could not be refreshed, so the old one is used: %s",
+                    self.issuer,
+                    error,
+                )
 
     async def load(self) -> dict[str, Any]:
         """Fetch the document from the provider. Raises ``ProviderError``."""
@@ -163,22 +167,22 @@ class OIDCProvider(StandardProvider):
         logout_hint: str | None = None,
         login: Login | None = None,
     ) -> str | None:
-        """Give the URL of this logout, or None if the provider has no end-session endpoint."""
+        """Return the URL of this logout, or None if the provider has no end-session endpoint."""
         values = self.adapted(standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint), login)
         endpoint = await self.end_session_endpoint()
         return self.url(endpoint, values) if endpoint else None
 
     async def end_session_endpoint(self) -> str | None:
-        """Give the provider's end-session endpoint, or None if it has none."""
+        """Return the provider's end-session endpoint, or None if it has none."""
         return endpoint_of(await self.discovery.metadata(), "end_session_endpoint")
 
     async def revocation_endpoint(self) -> str | None:
-        """Give the provider's revocation endpoint, or None if it has none."""
+        """Return the provider's revocation endpoint, or None if it has none."""
         return endpoint_of(await self.discovery.metadata(), "revocation_endpoint")
 
     @property
     def stale(self) -> bool:
-        """Tell whether there is something to refresh."""
+        """Return whether there is something to refresh."""
         return self.discovery.stale
 
     async def warm(self) -> None:

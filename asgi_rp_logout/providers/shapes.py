@@ -46,7 +46,7 @@ class AtEndpoint(OIDCProvider):
         self.endpoint = endpoint
 
     async def end_session_endpoint(self) -> str | None:
-        """Give the endpoint."""
+        """Return the endpoint."""
         return self.endpoint or await super().end_session_endpoint()
 
 
@@ -124,16 +124,16 @@ class LocalOnly(StandardProvider):
         self.issuer = issuer
 
     def get_end_session_url(self) -> None:
-        """Give None, always."""
+        """Return None, always."""
 
 
 def only(**kept: str) -> dict[str, str | None]:
-    """Give ``parameters`` that send the standard ones named here, as these names, and no other."""
+    """Return ``parameters`` that send the standard ones named here, as these names, and no other."""
     return {name: kept.get(name) for name in STANDARD_PARAMETERS}
 
 
 def origin_at(host: str, what: str = "domain") -> str:
-    """Give ``https://host``, or raise ``ConfigurationError`` if ``host`` is more or less than a host, with its port."""
+    """Return ``https://host``; raise ``ConfigurationError`` if ``host`` is more or less than a host with its port."""
     origin = origin_of(f"https://{host}")
     if origin is None or str(origin) != f"https://{host}".lower():
         raise ConfigurationError(f"{what}={host!r}: expected a host such as 'login.example.com', without https://")
@@ -141,7 +141,7 @@ def origin_at(host: str, what: str = "domain") -> str:
 
 
 def base_url(url: str, what: str) -> str:
-    """Give an https URL without the slash at its end, or raise ``ConfigurationError``."""
+    """Return an https URL without the slash at its end, or raise ``ConfigurationError``."""
     try:
         checked = checked_url(url)
     except ProviderError as error:
@@ -152,14 +152,14 @@ def base_url(url: str, what: str) -> str:
 
 
 def text(value: str, what: str) -> str:
-    """Give a value that is there and can stand in a query, or raise ``ConfigurationError``."""
+    """Return a value that is there and can stand in a query, or raise ``ConfigurationError``."""
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise ConfigurationError(f"{what}={value!r}: expected printable text")
     return value
 
 
 def segment(value: str, what: str) -> str:
-    """Give a name encoded as one segment of a path, or raise ``ConfigurationError``."""
+    """Return a name encoded as one segment of a path, or raise ``ConfigurationError``."""
     if "/" in text(value, what) or "\\" in value or value in (".", ".."):
         raise ConfigurationError(f"{what}={value!r}: expected a name, not a path")
     return quote(value, safe="")

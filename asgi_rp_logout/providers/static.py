@@ -55,6 +55,6 @@ class StaticProvider(StandardProvider):
         logout_hint: str | None = None,
         login: Login | None = None,
     ) -> str:
-        """Give the URL of this logout."""
+        """Return the URL of this logout."""
         values = standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint)
         return self.url(self.endpoint, self.adapted(values, login))

@@ -39,7 +39,7 @@ FLAGS = [
     "--disable-sync",
 ]
 LOCAL = {"localhost", "127.0.0.1"}
-PATIENCE = 20.0  # seconds until a part that should answer counts as broken
+PATIENCE = 60.0  # seconds until a part that should answer counts as broken
 
 
 class NodeProvider:

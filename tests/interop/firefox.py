@@ -44,8 +44,13 @@ class Firefox:
             self._socket = socket.create_connection(("127.0.0.1", int(port)), timeout=PATIENCE)
             self._stream = self._socket.makefile("rb")
             self._number = 0
-            assert self._read()["marionetteProtocol"] == 3
-            self.do("WebDriver:NewSession", acceptInsecureCerts=True)
+            try:
+                assert self._read()["marionetteProtocol"] == 3
+                self.do("WebDriver:NewSession", acceptInsecureCerts=True)
+            except BaseException:
+                self._stream.close()
+                self._socket.close()
+                raise
         except BaseException:
             self._process.kill()
             self._process.wait()
