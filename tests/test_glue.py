@@ -7,6 +7,8 @@ import json
 import time
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -15,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider, current_login, remember_login
 from asgi_rp_logout.ends import EndsHere
 from asgi_rp_logout.errors import StoreError
+from asgi_rp_logout.guard import Deadline, Guard
 from asgi_rp_logout.store import LOGIN
 from tests.asgi import call, http_scope
 from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, providers
@@ -132,6 +135,32 @@ def test_ends_that_are_over_do_not_pile_up() -> None:
     assert len(ends) == 0
 
 
+async def test_a_call_that_must_not_get_lost_makes_no_second_probe_of_a_store_that_was_down() -> None:
+    """While one call asks whether the store is back, the others do without it, whatever else is written meanwhile."""
+    now, go_on = [1000.0], anyio.Event()
+    guard = Guard(lambda: now[0])
+
+    async def fails() -> None:
+        raise OSError
+
+    async def answers() -> None:
+        await go_on.wait()
+
+    with pytest.raises(StoreError):
+        await guard.call(fails, Deadline(), vital=False)
+    now[0] += 2
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: guard.call(answers, Deadline(), vital=False))
+        await anyio.lowlevel.checkpoint()
+        with pytest.raises(StoreError):
+            await guard.call(fails, Deadline(), vital=True)
+        now[0] += 2
+        with pytest.raises(StoreError) as caught:
+            await guard.call(answers, Deadline(), vital=False)
+        assert caught.value.code == "breaker"
+        go_on.set()
+
+
 # How often the store is asked
 
 
@@ -155,6 +184,8 @@ async def test_what_ties_a_session_cookie_to_a_login_is_renewed_with_it(monkeypa
     await site.who(browser)
     site.store.written.clear()
     now += 50
+    assert await site.who(Browser(site.app, {"session": browser.cookies["session"]})) == "alice"
+    assert site.store.written == []  # a session cookie alone may be a copy, and prolongs nothing
     await site.who(browser)
     assert [sorted(key.partition(":")[0] for key in keys) for keys, _ in site.store.written] == [
         ["cookie", "known", "login"]
@@ -345,6 +376,31 @@ async def test_after_a_providers_frame_a_click_on_logout_stays_here() -> None:
     frame = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "iframe"}
     assert "session" in (await browser.get("/frontchannel", **frame)).expired()
     assert (await before.post("/logout")).status == 401
+
+
+async def test_a_frame_about_a_session_that_nobody_has_is_told_to_nobody() -> None:
+    told: list[Any] = []
+    site = Site(OUTSIDE, frontchannel_path="/frontchannel", on_logout=told.append)
+    await site.signed_in()
+    for sid in ("invented", "s1"):
+        await site.browser().get(f"/frontchannel?iss=https://a.example&sid={sid}")
+    assert [event.sid for event in told] == ["s1"]
+
+
+async def test_a_logout_by_nobody_known_is_a_small_record_however_long_its_path_is() -> None:
+    store, kept = ForeignStore(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = RedirectResponse(scope["path"], 303, {"x-rp-logout": "1"})
+        await answer(scope, receive, send)
+
+    wrapped = RPLogoutMiddleware(app, providers=providers()[:1], store=store, callback_path="/back")
+    for path in ("/out", "/" + "x" * 1000):
+        answer = await Browser(wrapped, {"session": SESSION + path[:3]}).post(path, **CLICK)
+        assert destination(answer)[0] == "a.example"
+        kept = [await store.inner.get(name) for name in store.names("cookie:")]
+    assert len(kept) == 2
+    assert all(len(json.dumps(record)) < 300 for record in kept)
 
 
 # Which provider
