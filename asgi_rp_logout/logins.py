@@ -305,11 +305,11 @@ async def remember(
 
 
 def _login_beside(verdict: Verdict, new: Handle) -> Handle | None:
-    """Return the login of a session cookie that came beside another user's companion, if it is the one remembered anew.
+    """Return the login of a session cookie that came beside another user's login, if it is the one remembered anew.
 
-    Whoever stole the cookie must not get a companion, and with it the tokens, by adding a companion of their own.
+    Whoever stole the cookie must not get a companion, and with it the tokens, by adding a login of their own.
     """
-    if not verdict.live or verdict.by_cookie or verdict.handle is None:
+    if not verdict.live or verdict.handle is None:
         return None
     others = (tie for tie in verdict.ties.values() if tie.sub_key not in ("", verdict.handle.sub_key))
     return next((tie for tie in others if tie.sub_key == new.sub_key), None)

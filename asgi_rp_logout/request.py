@@ -161,7 +161,7 @@ class Request:
         """Gather everything in the request that says who it is."""
         in_session = Handle.parse(self.session.get(HANDLE_IN_SESSION)) if self.session else None
         cookies = session_cookies.secrets(header := self.cookie_header)
-        own = header if _OWN in header else ""
+        own = header if header.find(_OWN, 0, header.rfind("=") + 1) >= 0 else ""
         companions = list(islice(_values_of(self.own.login, own), MOST_SECRETS))
         handle = in_session or next((one for value in companions if (one := Handle.parse(value))), None)
         later = next(_values_of(self.own.later, own), None)

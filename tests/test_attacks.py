@@ -398,6 +398,19 @@ async def test_a_cookie_that_is_forgotten_by_a_thief_ends_with_its_login(thiefs:
     assert await site.who(Browser(site.app, stolen)) == "anonymous"
 
 
+async def test_nor_does_one_with_a_cookie_of_the_thiefs_between_two_of_the_victims() -> None:
+    """The application reads the last one, which is not the last one that is new."""
+    site = Opaque()
+    victim, thief = await site.signed_in("alice"), await site.signed_in("mallory")
+    stolen, own = victim.cookies["session"], thief.cookies["session"]
+    header = f"session={stolen}; session={own}; session={stolen}"
+    answer = await call(site.app, http_scope("/other?refresh", headers={"cookie": header}))
+    assert answer.body == b"alice"
+    assert "rp_login" not in answer.cookies()
+    await victim.post("/logout")
+    assert await site.who(session=answer.cookies()["session"]) == "nobody"
+
+
 # Tombstones
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -12,7 +13,9 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider, current_login, remember_login
+from asgi_rp_logout.ends import EndsHere
 from asgi_rp_logout.errors import StoreError
+from asgi_rp_logout.store import LOGIN
 from tests.asgi import call, http_scope
 from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, providers
 from tests.test_deferred import CLICK, FETCH
@@ -119,6 +122,16 @@ def alone_digest(ledger: Any) -> str:
     return str(verdict.claim.digests[0])
 
 
+def test_ends_that_are_over_do_not_pile_up() -> None:
+    ends = EndsHere()
+    for number in range(4):
+        ends.note(f"ended:{number}", {"by": "logout"}, 100.0 + number, LOGIN)
+    ends.take(["ended:0", "ended:1"])
+    assert [key for key, _ in ends.to_write(99.0, 1)] == ["ended:2"]
+    assert ends.to_write(200.0, 10) == []
+    assert len(ends) == 0
+
+
 # How often the store is asked
 
 
@@ -163,6 +176,35 @@ async def test_session_cookies_whose_login_is_known_are_bounded(monkeypatch: pyt
     browsers = [await site.signed_in(sid=f"s{number}") for number in range(5)]
     assert len(ledger_of(site)._shared.ties) == 3
     assert {await site.who(Browser(site.app, {"session": one.cookies["session"]})) for one in browsers} == {"alice"}
+
+
+async def test_what_a_dropped_answer_needs_is_written_along_with_the_end() -> None:
+    batches = Batches()
+    site = Site(OUTSIDE, store=batches, freshness=0)
+    browser = await site.signed_in()
+    batches.written.clear()
+    assert destination(await browser.post("/logout", **CLICK))[0] == "a.example"
+    kinds = [sorted(key.partition(":")[0] for key in keys) for keys, _ in batches.written]
+    assert sorted(kinds) == [["cookie", "ended", "ends"], ["later", "login"]]
+
+
+async def test_the_session_cookie_of_a_login_in_use_is_not_pushed_out() -> None:
+    """What ties it to its login counts as used when it is read, as the login does."""
+    memory = MemoryStore(3)
+    for name in "abc":
+        await memory.put(f"cookie:{name}", {"login": [name, 1, 1, "", ""]}, ttl=10)
+    assert await memory.get("cookie:a") is not None
+    await memory.put("cookie:d", {"login": ["d", 1, 1, "", ""]}, ttl=10)
+    assert [name for name in "abcd" if await memory.get(f"cookie:{name}") is None] == ["b"]
+
+
+async def test_a_dead_bearer_token_beside_a_living_session_stops_no_logout() -> None:
+    site = Site(INSIDE, freshness=0, guard=True, session_cookie=("session", "access_token"))
+    gone, alice = await site.signed_in(), await site.signed_in(sid="s2")
+    gone.cookies["access_token"] = "header.payload.signature"
+    await gone.post("/logout")
+    host, query = destination(await alice.post("/logout", authorization="Bearer header.payload.signature"))
+    assert (host, query["id_token_hint"]) == ("a.example", id_token(sid="s2", pad=""))
 
 
 # What is remembered
@@ -283,6 +325,16 @@ async def test_the_second_click_of_a_user_whom_only_the_application_knows_goes_t
     assert destination(await again.post("/logout"))[0] == "b.example"
 
 
+async def test_a_second_click_by_fetch_gets_the_address_as_json_where_the_first_one_did() -> None:
+    site = Site(OUTSIDE, for_fetch="json", guard=True)
+    browser = await site.signed_in()
+    again = browser.copy()
+    first, second = await browser.post("/logout", **FETCH), await again.post("/logout", **FETCH)
+    assert [json.loads(answer.body)["logout_url"].partition("?")[0] for answer in (first, second)] == [
+        "https://a.example/logout"
+    ] * 2
+
+
 async def test_after_a_providers_frame_a_click_on_logout_stays_here() -> None:
     """The provider has ended its own session already, and told everybody."""
     site = Site(
@@ -350,7 +402,7 @@ async def test_an_id_token_for_another_client_is_warned_of(audience: Any, warned
 async def test_a_lost_login_is_warned_of_while_it_could_live(
     age: float, warned: bool, log: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = Site(INSIDE, store=ForeignStore(), freshness=0, session_lifetime=100)
+    site = Site(OUTSIDE, store=ForeignStore(), freshness=0, session_lifetime=100)
     browser = await site.signed_in()
     site.store.inner.entries.clear()
     now = time.time() + age
@@ -359,14 +411,23 @@ async def test_a_lost_login_is_warned_of_while_it_could_live(
     assert len(log()) == warned
 
 
-async def test_a_session_cookie_of_two_logins_is_warned_of_and_a_renewal_is_not_two(log: Any) -> None:
-    app = RPLogoutMiddleware(an_app(), providers=providers())
-    browser = Browser(app)
+async def test_a_session_cookie_of_two_logins_is_warned_of(log: Any) -> None:
+    """Neither a renewal is two, nor a second login in a browser that has kept its session."""
+    users = iter(["alice", "alice", "bob", "bob"])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        remember_login(scope, id_token=id_token(next(users)), provider="a")
+        answer = PlainTextResponse("")
+        answer.set_cookie("session", SESSION)
+        await answer(scope, receive, send)
+
+    browser = Browser(RPLogoutMiddleware(app, providers=providers()))
     await browser.get("/login")
     del browser.cookies["session"]
     await browser.get("/login")
+    await browser.get("/login")
     assert log() == []
-    await Browser(app).get("/login")
+    await Browser(browser.app).get("/login")
     (line,) = log()
     assert line.startswith("a session cookie has the same value in two logins")
     assert SESSION not in line

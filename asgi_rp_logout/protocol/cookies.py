@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from heapq import merge
 from itertools import count, takewhile
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
@@ -31,7 +32,7 @@ ROOM = 2048
 """Bytes that all deletions of one answer may take, whatever the request names."""
 MOST_SECRETS = 16
 """Session cookies that a request may bring, one in chunks counted as one."""
-_MOST_MENTIONS = 64
+_MOST_MENTIONS = 32
 """Places that name one, chunks included. Libraries make a chunk of two kilobytes at least."""
 _LONGEST = 8000
 """Characters of a session cookie. Browsers keep 4096, with its name, and few servers take a line longer than this."""
@@ -194,7 +195,9 @@ class CookieSet:
         prefixes = "|".join(map(_spelled, PREFIXES))
         names = "|".join(_spelled(cookie.base_name) for cookie in cookies)
         name = rf"(?:{prefixes})?(?:{names})"
-        self._mention = re.compile(rf"{_BEFORE}({name}{_END})\s*=(?=(\s*))") if cookies else None
+        plain = rf"(?:{'|'.join(PREFIXES)})?(?:{'|'.join(re.escape(cookie.base_name) for cookie in cookies)})"
+        self._mention = re.compile(rf"{_BEFORE}({plain}{_END})\s*=(?=(\s*))") if cookies else None
+        self._encoded = re.compile(rf";\s*({name}{_END})\s*=(?=(\s*))") if cookies else None
         # What stands between two ";" and mentions one: all but what has a percent-encoded number.
         before = rf"(?:\s*|[^;]*(?:[^{_WEBOB};]|GMT))"
         self._pieces = re.compile(rf"(?:^|;){before}{name}{_NUMBERED}?\s*=[^;]*") if cookies else None
@@ -287,15 +290,20 @@ class CookieSet:
 
     def _named(self, header: str) -> Iterator[tuple[str, int]]:
         """Yield the name of every mention, decoded, and where its value begins."""
-        may = "%" in header or any(cookie.base_name in header for cookie in self.cookies)
-        for match in self._mention.finditer(";" + header) if self._mention and may else ():
+        text, end = ";" + header, header.rfind("=") + 1  # no name is after the last "="
+        found: list[Iterator[re.Match[str]]] = []
+        if self._mention and any(header.find(cookie.base_name, 0, end) >= 0 for cookie in self.cookies):
+            found.append(self._mention.finditer(text))
+        if self._encoded and header.find("%", 0, end) >= 0:
+            found.append(match for match in self._encoded.finditer(text) if "%" in match[1])
+        for match in found[0] if len(found) == 1 else merge(*found, key=re.Match.end):
             name = unquote(match[1])
             if self.has(name):
                 yield name, match.end(2) - 1
 
     def _read(self, header: str) -> list[_Mention] | None:
         mentions: list[_Mention] = []
-        whole, room = MOST_SECRETS, len(header) + 4 * _LONGEST
+        whole, room = MOST_SECRETS, len(header) + 2 * _LONGEST
         for name, begin in self._named(header):
             end = header.find(";", begin)
             whole -= name in self._names
