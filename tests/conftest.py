@@ -17,11 +17,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hypothesis import HealthCheck
 from starlette.types import ASGIApp
 
 import asgi_rp_logout
@@ -30,6 +32,10 @@ from demo.serving import ListeningSocket, Server
 from tests.virtual_time import hand_in_the_clock
 
 INTEROP = Path(__file__).parent / "interop"
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_report_header() -> str:

@@ -291,7 +291,7 @@ REQUEST_HEADER = st.one_of(
 HINTS = st.one_of(st.none(), st.text(max_size=20), st.just("h" * 700))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     status=st.sampled_from([200, 204, 302, 303, 307, 400, 401, 500]),
     headers=st.lists(st.one_of(HEADER, INTERESTING), max_size=6),
