@@ -161,6 +161,35 @@ async def test_a_call_that_must_not_get_lost_makes_no_second_probe_of_a_store_th
         go_on.set()
 
 
+@pytest.mark.parametrize("dead", [True, False])
+async def test_an_application_that_raises_for_a_dead_session_does_not_keep_it(dead: bool) -> None:
+    """Its server answers past the middleware, so that the browser would bring the dead cookie for ever."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/raises":
+            raise ZeroDivisionError
+        await an_app()(scope, receive, send)
+
+    inner, raised = RPLogoutMiddleware(app, providers=providers(), freshness=0), []
+
+    async def server(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await inner(scope, receive, send)
+        except ZeroDivisionError as error:
+            raised.append(error)
+
+    browser = Browser(server)
+    await browser.get("/login")
+    alone = browser.copy()
+    if dead:
+        await browser.post("/logout")
+    answer = await call(server, http_scope("/raises", headers={"cookie": f"session={alone.cookies['session']}"}))
+    assert len(raised) == 1
+    assert [message.get("status") for message in answer.messages] == ([500, None] if dead else [])
+    if dead:
+        assert answer.expired() == {"session"}
+
+
 # How often the store is asked
 
 
