@@ -413,7 +413,7 @@ async def test_a_frame_about_a_session_that_nobody_has_is_told_to_nobody() -> No
     await site.signed_in()
     for sid in ("invented", "s1"):
         await site.browser().get(f"/frontchannel?iss=https://a.example&sid={sid}")
-    assert [event.sid for event in told] == ["s1"]
+    assert [(event.provider, event.iss, event.sid) for event in told] == [("a", "https://a.example", "s1")]
 
 
 async def test_a_logout_by_nobody_known_is_a_small_record_however_long_its_path_is() -> None:
@@ -433,6 +433,29 @@ async def test_a_logout_by_nobody_known_is_a_small_record_however_long_its_path_
 
 
 # Which provider
+
+
+@pytest.mark.parametrize("issuer", ["https://a.example", "https://b.example"])
+async def test_tokens_are_revoked_at_their_issuer_only(issuer: str) -> None:
+    """The provider that the application has named may have another issuer than the ID Token."""
+    revoked: list[str] = []
+
+    class Revoking:
+        name = "a"
+        revoke: Any = None
+
+        def get_end_session_url(self) -> str:
+            return "https://a.example/logout"
+
+        async def revoke_session(self, refresh_token: str) -> None:
+            revoked.append(refresh_token)
+
+    provider: Any = Revoking()
+    provider.revoke, provider.issuer = provider, issuer
+    browser = Browser(RPLogoutMiddleware(an_app(), providers=[provider]))
+    await browser.get("/login")
+    await browser.post("/logout")
+    assert revoked == (["refresh"] if issuer == "https://a.example" else [])
 
 
 class Slow:
