@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ class Arrivals:
         self._settings = settings
         self._ledger = ledger
         self._own: dict[tuple[str, bool], OwnCookies] = {}
+        self._declared = settings.session_declared
         self._public_https = (settings.public_url or "").startswith("https")
 
     def own_cookies(self, scope: Scope, root_path: str) -> OwnCookies:
@@ -40,29 +42,31 @@ class Arrivals:
 
         A glance has no time for the digest of a long one: it gets ``LONG``, under which nothing is kept.
         """
-        if session is not None:
-            text = session.get(HANDLE_IN_SESSION)
-            if isinstance(text, str):
-                return text
+        text = _handle_in(session)
+        if text and not self._declared:
+            return text
         said = secrets_said(scope["headers"], whole=True)
         if len(said) > WHOLE:
             return LONG
-        return (said, "", scope.get("scheme")) if said else None
+        return (said, "", scope.get("scheme"), text) if said or text else None
 
     async def verdict(self, request: Request, deadline: Deadline) -> Verdict | None:
-        """Return the verdict about a request, at most ``freshness`` old; None if there is nothing to judge."""
-        text = request.session.get(HANDLE_IN_SESSION) if request.session else None
-        if isinstance(text, str):
+        """Return the verdict about a request, at most ``freshness`` old; None if there is nothing to judge.
+
+        The handle in a session speaks for the whole request, unless session cookies were declared: one of somebody
+        else's, or a bearer token, may then have come with it.
+        """
+        text = _handle_in(request.session)
+        if text and not self._declared:
             verdict = self._ledger.cached(text)
             if verdict is not None:
                 return verdict
             handle = Handle.parse(text)
             if handle is not None:
                 return await self._ledger.look_up(text, Claim(handle), deadline)
-        said = secrets_said(request.headers)
-        if not said:
+        key = _key(request, text)
+        if key is None:
             return None
-        key = _cookie_key(request, said)
         verdict = self._ledger.cached(key)
         if verdict is not None:
             return verdict
@@ -71,10 +75,9 @@ class Arrivals:
     async def fresh_verdict(self, request: Request, deadline: Deadline) -> Verdict:
         """Read the store about everything in a request: what a logout is about must not be a second old."""
         claim = request.claim(self._settings.session_cookies)
-        text = (request.session or {}).get(HANDLE_IN_SESSION)
-        said = secrets_said(request.headers)
-        key = _cookie_key(request, said)
-        verdict = await self._ledger.look_up(("logout", text, *key), claim, deadline)
+        text = _handle_in(request.session)
+        key = _key(request, text)
+        verdict = await self._ledger.look_up(("logout", key), claim, deadline)
         if verdict.known:
             return verdict
         # The store is down, but an earlier request may have learned whose login this is, and where it has to end.
@@ -82,8 +85,15 @@ class Arrivals:
         return replace(last, claim=claim, known=False) if last is not None else verdict
 
 
-def _cookie_key(request: Request, said: bytes) -> tuple[object, ...]:
-    return said, request.root_path, request.scope.get("scheme")
+def _handle_in(session: Mapping[str, Any] | None) -> str | None:
+    text = session.get(HANDLE_IN_SESSION) if session else None
+    return text if isinstance(text, str) else None
+
+
+def _key(request: Request, text: str | None) -> tuple[object, ...] | None:
+    """Return what the verdict about all of a request is kept under, None if it says nothing; takes its handle."""
+    said = secrets_said(request.headers)
+    return (said, request.root_path, request.scope.get("scheme"), text) if said or text else None
 
 
 WHOLE = 4096

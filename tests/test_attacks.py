@@ -201,6 +201,46 @@ async def test_a_dead_bearer_token_is_dead_in_every_company_and_spelling(headers
     assert b"signature" not in (await call(browser.app, http_scope("/", headers=pairs))).body
 
 
+@pytest.mark.parametrize("carrier", ["cookie", "authorization"])
+@pytest.mark.parametrize("warm", [False, True])
+async def test_inside_a_dead_token_is_dead_beside_a_login_of_ones_own(carrier: str, warm: bool) -> None:
+    """A handle in the session says who has come, and nothing of what else was brought."""
+
+    async def login(request: Request) -> Response:
+        request.session["user"] = user = request.query_params["user"]
+        remember_login(request, id_token=id_token(user, f"s-{user}"), provider="a")
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie("jwt", f"header.{user}.signature")
+        return answer
+
+    async def home(request: Request) -> Response:
+        said = request.cookies.get("jwt", "") + request.headers.get("authorization", "")
+        return PlainTextResponse(f"{request.session.get('user')} {said}")
+
+    async def logout(request: Request) -> Response:
+        return RedirectResponse("/bye", 303)
+
+    ours = Middleware(RPLogoutMiddleware, providers=providers(), session_cookie=("session", "jwt"), freshness=60)
+    app = Starlette(
+        routes=[Route("/", home), Route("/login", login), Route("/logout", logout, methods=["POST"])],
+        middleware=[Middleware(SessionMiddleware, secret_key="secret"), ours],
+    )
+    victim, thief = Browser(app), Browser(app)
+    await victim.get("/login?user=alice")
+    await thief.get("/login?user=bob")
+    assert (await thief.get("/")).body == b"bob header.bob.signature"
+    token, beside = "header.alice.signature", ""
+    thief.cookies.pop("jwt")
+    if carrier == "cookie":
+        thief.cookies["jwt"] = token
+    else:
+        beside = f"Bearer {token}"
+    if warm:
+        assert token in (await thief.get("/", authorization=beside)).body.decode()
+    await victim.post("/logout")
+    assert (await thief.get("/", authorization=beside)).body == b"bob "
+
+
 def test_an_ecdsa_signature_has_one_digest_in_both_of_its_valid_forms() -> None:
     """Of (r, s) anybody can make (r, n - s), which is as valid."""
     n = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
