@@ -70,7 +70,13 @@ class Arrivals:
         verdict = self._ledger.cached(key)
         if verdict is not None:
             return verdict
-        return await self._ledger.look_up(key, request.claim(self._settings.session_cookies), deadline)
+        verdict = await self._ledger.look_up(key, request.claim(self._settings.session_cookies), deadline)
+        # Cookies change, and the handle stays: under it the verdict is found during an outage.
+        if text and verdict.login is not None:
+            self._ledger.keep_last(text, verdict)
+        elif text and not verdict.known and not verdict.hides and (last := self._ledger.last_known(text)) is not None:
+            return replace(last, claim=verdict.claim, known=False)
+        return verdict
 
     async def fresh_verdict(self, request: Request, deadline: Deadline) -> Verdict:
         """Read the store about everything in a request: what a logout is about must not be a second old."""

@@ -218,6 +218,10 @@ class Ledger:
             else None
         )
 
+    def keep_last(self, key: object, verdict: Verdict) -> None:
+        """Keep a verdict for ``last_known`` under one more key; takes one about a login."""
+        self._known.put(key, verdict)
+
     async def look_up(self, key: object, claim: Claim, deadline: Deadline) -> Verdict:
         """Read the store about a claim, and keep the verdict under ``key`` for ``freshness``.
 

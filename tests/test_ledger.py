@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import time
 from typing import Any
 
@@ -231,6 +233,18 @@ async def test_a_login_that_was_known_before_the_outage_still_ends_at_its_provid
         assert (host, query["id_token_hint"]) == ("b.example", id_token(iss="https://b.example", pad=""))
     else:
         assert answer.header("location") == "/bye"
+
+
+async def test_inside_a_login_is_known_during_an_outage_though_cookies_beside_it_change() -> None:
+    store = ForeignStore()
+    site = Site(INSIDE, store=store, session_cookie=("session", "other"), freshness=0)
+    browser = await site.signed_in()
+    assert await site.who(browser) == "alice"
+    store.trouble = "raise"
+    browser.cookies["other"] = secrets.token_hex(16)
+    assert json.loads((await browser.get("/")).body)["login"] == ["a", "alice", "s1"]
+    host, query = destination(await browser.post("/logout"))
+    assert (host, "id_token_hint" in query) == ("a.example", True)
 
 
 @in_virtual_time
