@@ -171,6 +171,7 @@ class Storm:
                     if await elsewhere.who(remaining[-1][1].copy()) == "anonymous":
                         remaining.pop()
                     else:
+                        remaining.insert(0, remaining.pop())  # one that is lost hides none that are not
                         await anyio.sleep(0.2)
             self.over = True
         for user, copy in remaining:
