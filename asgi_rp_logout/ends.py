@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .store import ISSUED, LOGIN, UNKNOWN, Record
@@ -55,13 +55,13 @@ class EndsHere:
         while len(taken) + len(owed) > LIMITS[cause]:
             (taken or owed).popitem(last=False)
 
-    def take(self, keys: Iterable[str]) -> None:
-        """Note that the store has taken the records of ``keys``."""
-        for key in keys:
+    def take(self, records: Mapping[str, Record]) -> None:
+        """Note that the store has taken ``records``; an end that was noted under the same key since stays owed."""
+        for key, record in records.items():
             for cause, owed in self._owed.items():
-                end = owed.pop(key, None)
-                if end is not None:
-                    self._taken[cause][key] = end
+                end = owed.get(key)
+                if end is not None and end.record == record:
+                    self._taken[cause][key] = owed.pop(key)
 
     def get(self, key: str) -> Record | None:
         """Return the record of an end, or None."""

@@ -317,6 +317,7 @@ class Ledger:
         """Write a login, and tie session cookies to it by their digests; return whether the store took it."""
         ties = dict.fromkeys(digests, handle)
         self._tie(ties)
+        self._shared.issued.add(handle.key)
         key = f"login:{handle.key}"
         records: dict[str, Record] = {key: login_record(login, handle, time.time())}
         records |= {cookie_key(one): handle.tie for one in ties}
@@ -345,6 +346,10 @@ class Ledger:
         for cookie in cookies:
             if cookie.digest is not None and cookie.digest not in self._shared.issued:
                 self._shared.issued.add(cookie.digest)
+
+    def has_made(self, handle: Handle) -> bool:
+        """Return whether this process has made a handle: nobody has invented it, whatever the store says of it."""
+        return handle.key in self._shared.issued
 
     async def forget(self, handle: Handle, deadline: Deadline) -> None:
         """Drop a login without ending anything."""
@@ -421,10 +426,10 @@ class Ledger:
         """Return what tells every worker that some login has ended: none need ask for each."""
         return {} if self.is_local else {NEWS: {"id": secrets.token_urlsafe(9)}}
 
-    def _taken(self, ends: Iterable[str], taken: set[str]) -> None:
+    def _taken(self, ends: Mapping[str, Record], taken: set[str]) -> None:
         if self.is_local:
             return
-        self._shared.ends.take(taken)
+        self._shared.ends.take({key: record for key, record in ends.items() if key in taken})
         for key in ends:
             self._note(key)  # once more: somebody may have read the store just before it was written
         if self._shared.ends.owes:
@@ -643,10 +648,9 @@ class Ledger:
             stored = await self._stored(befores, deadline) if befores else {}
         except StoreError:
             return False
-        merged = {key: later_of(stored[key], end.record) if key in stored else end.record for key, end in owed.items()}
-        some = [(key, merged[key], max(end.until - now, 1.0)) for key, end in owed.items()]
+        some = [(key, _merged(stored.get(key), end.record), max(end.until - now, 1.0)) for key, end in owed.items()]
         taken = await self._put_each(some, deadline) if some else set()
-        ends.take(taken)
+        ends.take({key: end.record for key, end in owed.items() if key in taken})
         return len(taken) == len(some)
 
     def _write_later(self) -> None:
@@ -662,8 +666,19 @@ class Ledger:
     async def _write_until_taken(self) -> None:
         while self._shared.ends.owes:
             await asyncio.sleep(WRITE_AGAIN)
-            while self._shared.ends.owes and await self._write_owed(Deadline()):
-                pass
+            try:
+                while self._shared.ends.owes and await self._write_owed(Deadline()):
+                    pass
+            except Exception as error:  # nobody else would write these ends
+                self._shared.guard.complain(NOT_WRITTEN["ended"], StoreError(type(error).__name__))
+
+
+def _merged(stored: Record | None, end: Record) -> Record:
+    """Return an end that was not written yet, with what another worker has written of a later one."""
+    try:
+        return later_of(stored, end) if stored is not None else end
+    except (TypeError, ValueError, LookupError, AttributeError):  # of another version: what is known here counts
+        return end
 
 
 async def _in_order(function: Callable[[Any], Awaitable[None]], items: Iterable[Any]) -> None:

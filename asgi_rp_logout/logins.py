@@ -100,7 +100,7 @@ async def end_login(
     if verdict.ended is not None:
         return
     cause = cause_of(ledger, request, verdict, login)
-    handle = ending_handle(request, verdict)
+    handle = ending_handle(ledger, request, verdict)
     digests = ledger.revocable(verdict, cause)
     shortly = dict(shortly or {})
     if handle is not None and verdict.record is not None:
@@ -113,20 +113,22 @@ async def end_login(
 def cause_of(ledger: Ledger, request: Request, verdict: Verdict, login: Login | None) -> str:
     """Return who could have made a request that ends something: the more can, the less it may cost the others."""
     known = verdict.live or login is not None or HANDLE_IN_SESSION in (request.session or ())
+    known = known or (verdict.claim.handle is not None and ledger.has_made(verdict.claim.handle))
     living = [cookie.digest for cookie in verdict.claim.cookies if cookie.digest and cookie not in verdict.dead]
     if known or (not verdict.known and ledger.is_tied([*living, *verdict.claim.bearers])):
         return LOGIN
     return ISSUED if request.session else UNKNOWN
 
 
-def ending_handle(request: Request, verdict: Verdict) -> Handle | None:
+def ending_handle(ledger: Ledger, request: Request, verdict: Verdict) -> Handle | None:
     """Return the handle of the login that a request ends.
 
-    One that the store knows nothing of may be invented, unless a session vouches for it. Tombstones for invented ones
-    would push out real ones.
+    One that the store knows nothing of may be invented, unless a session vouches for it, or this process has made it:
+    then the record may still be on its way to the store. Tombstones for invented ones would push out real ones.
     """
+    handle = verdict.handle or verdict.claim.handle
     vouched = verdict.live or not verdict.known or HANDLE_IN_SESSION in (request.session or ())
-    return (verdict.handle or verdict.claim.handle) if vouched else None
+    return handle if vouched or (handle is not None and ledger.has_made(handle)) else None
 
 
 async def echo_of(ledger: Ledger, verdict: Verdict, deadline: Deadline) -> Login | None:
@@ -345,7 +347,7 @@ def renewed(old: Login, new: Login) -> Login:
 
 async def _replace(ledger: Ledger, request: Request, verdict: Verdict, own: list[str], deadline: Deadline) -> None:
     """End the login before a new one in the same browser, with the session cookies that the new one does not keep."""
-    handle = ending_handle(request, verdict) if verdict.ended is None else None
+    handle = ending_handle(ledger, request, verdict) if verdict.ended is None else None
     if handle is None:
         return
     cookies = ledger.revocable(verdict, LOGIN) if request.session is None else {}

@@ -125,11 +125,22 @@ def alone_digest(ledger: Any) -> str:
     return str(verdict.claim.digests[0])
 
 
+def test_an_end_that_is_noted_while_an_older_one_is_written_is_still_to_be_written() -> None:
+    ends = EndsHere()
+    older, newer = {"": [1, 1, "back-channel"]}, {"": [2, 2, "back-channel"]}
+    ends.note("before:x", older, 100.0, LOGIN)
+    ends.note("before:x", newer, 100.0, LOGIN)
+    ends.take({"before:x": older})
+    assert ends.owes
+    ends.take({"before:x": newer})
+    assert not ends.owes
+
+
 def test_ends_that_are_over_do_not_pile_up() -> None:
     ends = EndsHere()
     for number in range(4):
         ends.note(f"ended:{number}", {"by": "logout"}, 100.0 + number, LOGIN)
-    ends.take(["ended:0", "ended:1"])
+    ends.take({f"ended:{number}": {"by": "logout"} for number in range(2)})
     assert [key for key, _ in ends.to_write(99.0, 1)] == ["ended:2"]
     assert ends.to_write(200.0, 10) == []
     assert len(ends) == 0

@@ -18,12 +18,22 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, current_login, forget_login, remember_login, store
+from asgi_rp_logout import (
+    MemoryStore,
+    RPLogoutMiddleware,
+    StoreError,
+    current_login,
+    forget_login,
+    remember_login,
+    store,
+)
 from asgi_rp_logout.ends import LIMITS
 from asgi_rp_logout.ledger import VERDICT_BYTES, VERDICTS
+from asgi_rp_logout.verdict import before_key
 from tests.asgi import Answer, call, http_scope
 from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
 from tests.test_ledger import ledger_of
+from tests.virtual_time import in_virtual_time
 
 
 def invented(count: int) -> str:
@@ -468,6 +478,63 @@ async def test_an_end_that_the_store_did_not_take_is_written_though_no_request_c
     with anyio.fail_after(10):
         while len(foreign.names("ended:")) < 50 or ledger_of(site)._shared.ends.owes:
             await anyio.sleep(0.01)
+
+
+async def test_a_record_that_nobody_can_read_does_not_keep_the_ends_of_others_out_of_the_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asgi_rp_logout.ledger.WRITE_AGAIN", 0.05)
+    foreign = ForeignStore()
+    site = Site(OUTSIDE, store=foreign, freshness=0)
+    browser = await site.signed_in(user="bob")
+    foreign.trouble = "raise"
+    with pytest.raises(StoreError):
+        await end_subject(site, at=time.time() + 1)
+    await browser.post("/logout")
+    key = next(key for key in ledger_of(site)._shared.ends.among([before_key("https://a.example", sub="alice")]))
+    await foreign.inner.put(key, {"": ["soon", "now", "by"]})
+    foreign.trouble = None
+    with anyio.fail_after(10):
+        while ledger_of(site)._shared.ends.owes:
+            await anyio.sleep(0.01)
+    assert len(foreign.names("ended:")) == 1
+    assert await foreign.inner.get(key) != {"": ["soon", "now", "by"]}
+
+
+class LateStore(ForeignStore):
+    """A store behind a slow line: while `late`, it takes what is written to it after everybody has given up on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late = False
+        self.on_its_way: list[tuple[str, dict[str, Any]]] = []
+
+    async def put(self, key: str, value: Any, *, collection: str | None = None, ttl: Any = None) -> Any:
+        if self.late:
+            self.on_its_way.append((key, dict(value)))
+            await anyio.sleep_forever()
+        return await super().put(key, value, ttl=ttl)
+
+    async def deliver(self) -> None:
+        for key, value in self.on_its_way:
+            await self.inner.put(key, value)
+
+
+@in_both_places
+@in_virtual_time
+async def test_a_login_that_reaches_the_store_after_its_logout_is_a_dead_one(place: str) -> None:
+    store = LateStore()
+    site = Site(place, store=store, freshness=0)
+    store.late = True
+    browser = await site.signed_in()
+    store.late = False
+    thief = browser.copy()
+    await anyio.sleep(2)
+    await browser.post("/logout")
+    await store.deliver()
+    await anyio.sleep(5)
+    elsewhere = Site(place, beside=site, freshness=0)
+    assert await elsewhere.who(Browser(elsewhere.app, thief.cookies)) == "anonymous"
 
 
 async def test_a_store_that_does_not_take_the_news_takes_the_tombstones_all_the_same() -> None:
