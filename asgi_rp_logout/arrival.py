@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import journal
-from ._asgi import Headers, Scope, Send, respond
+from .asgi.types import Headers, Scope, Send, respond
 from .ledger import Deadline, Ledger
 from .logins import anonymous_part, hides_session, renew_session
 from .request import HANDLE_IN_SESSION, OwnCookies, Request

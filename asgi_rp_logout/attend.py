@@ -6,8 +6,8 @@ from collections.abc import Awaitable
 from typing import Any
 
 from . import journal
-from ._asgi import ASGIApp, Message, Receive, Scope, Send, respond, route_path, without_header
 from .arrival import Arrivals, is_recognisable, make_anonymous, refuse_for_now
+from .asgi.types import ASGIApp, Message, Receive, Scope, Send, respond, route_path, without_header
 from .client import Client, client_of, comes_from_own_page, is_prefetch, plays_deferred
 from .context import SCOPE_KEY, Context, current
 from .endpoints.owned import owned_endpoints

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from starlette.routing import PARAM_REGEX, compile_path
 
-from ._asgi import logger
 from .errors import ConfigurationError
+from .log import logger
 from .protocol.cookies import Cookie, CookieSet
 from .providers.base import Provider, WithoutEndpoint, name_of
 from .store import Store, process_store

@@ -11,9 +11,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast, overload
 
-from ._asgi import logger
 from .context import Context, Mark, find_context
 from .errors import ConfigurationError, RPLogoutError
+from .log import logger
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 

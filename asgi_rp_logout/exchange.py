@@ -9,13 +9,14 @@ import time
 import anyio
 
 from . import journal
-from ._asgi import Message, Send, logger
+from .asgi.types import Message, Send
 from .client import Client, client_of, comes_from_own_page, is_unasked
 from .context import Context, Mark
 from .detect import CHANGING, detect
 from .errors import ProviderError, RPLogoutError
 from .later import REPLAYED_FOR, SHORT, Deferred, cancel, defer, later_key, later_record, play
 from .ledger import Deadline, Ledger
+from .log import logger
 from .login import Login
 from .logins import (
     ask_login_source,

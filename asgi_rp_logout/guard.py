@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import anyio
 
-from ._asgi import logger
 from .errors import StoreError
+from .log import logger
 
 T = TypeVar("T")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ._asgi import logger
 from .client import Client
 from .context import Mark
+from .log import logger
 from .login import Login
 from .protocol.cookie_values import Secret
 from .providers.base import Provider, name_of

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qs
 
-from ._asgi import Scope
+from .asgi.types import Scope
 from .context import Mark
 from .errors import StoreError
 from .ledger import Deadline, Ledger

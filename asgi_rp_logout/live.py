@@ -18,10 +18,11 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
 
-from ._asgi import Message, Receive, Send, logger
+from .asgi.types import Message, Receive, Send
 from .context import Context
 from .errors import StoreError
 from .ledger import NEWS, Deadline, Ledger
+from .log import logger
 from .store import Record
 from .verdict import Claim, Handle, Verdict, judge
 

@@ -11,7 +11,7 @@ import anyio
 from starlette.requests import HTTPConnection
 
 from . import journal
-from ._asgi import Message, Scope
+from .asgi.types import Message, Scope
 from .checks import DIRECTIVES
 from .client import may_be_of_another_site
 from .context import Context

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 
-from ._asgi import Headers, Message
+from .asgi.types import Headers, Message
 
 HEADERS_AT_MOST = 4000
 """Bytes of the headers of an answer that we write or add to, the status line included.

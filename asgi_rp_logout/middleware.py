@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ._asgi import ASGIApp, Receive, Scope, Send
+from .asgi.types import ASGIApp, Receive, Scope, Send
 from .attend import Attendant
 from .checks import Providers, refusing_unknown_options
 from .context import SCOPE_KEY, Context, current

@@ -7,10 +7,11 @@ import time
 from collections.abc import Sequence
 
 from . import journal
-from ._asgi import Message, logger
+from .asgi.types import Message
 from .context import Context
 from .later import cancel
 from .ledger import Deadline, Ledger
+from .log import logger
 from .login import Login
 from .logins import (
     forget,

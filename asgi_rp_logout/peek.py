@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from ._asgi import Message, header_values
+from .asgi.types import Message, header_values
 from .messages import headers_of
 
 MOST = 16 * 1024

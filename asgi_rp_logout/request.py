@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ._asgi import Headers, Scope, header_values
+from .asgi.types import Headers, Scope, header_values
 from .protocol.cookies import MOST_SECRETS, CookieSet, parse_cookies
 from .protocol.return_to import origin_of, public_base
 from .verdict import Claim, Handle

@@ -16,10 +16,10 @@ from typing import Any
 
 import anyio
 
-from ._asgi import logger
 from .checks import usable_list
 from .errors import ProviderError, RPLogoutError
 from .jose import is_encrypted
+from .log import logger
 from .login import Login, unverified_claims
 from .protocol.end_session import FormPost, same_endpoint
 from .providers.base import Provider, StandardProvider, ask, issuer_of, learn_issuers, name_of, run

@@ -8,8 +8,9 @@ import secrets
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from ._asgi import Message, logger
+from .asgi.types import Message
 from .detect import MOVED, path_on_host
+from .log import logger
 from .messages import status_of, target_of
 from .protocol.return_to import absolute_url, local_path, local_reference, origin_of, without_query
 from .request import Request

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import anyio
 
-from ._asgi import logger
 from .errors import ProviderError
+from .log import logger
 from .login import Login
 from .providers.base import Provider, call, issuer_of, keywords_of, name_of, run
 from .resolve import choose, list_providers

@@ -6,7 +6,7 @@ import html
 import json
 import secrets
 
-from ._asgi import Headers, Message
+from .asgi.types import Headers, Message
 from .client import Client
 from .messages import is_for_shared_caches, room_in
 from .protocol.end_session import FormPost

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ._asgi import Flood
 from .checks import (
     Paths,
     Providers,
@@ -27,6 +26,7 @@ from .checks import (
 )
 from .client import Client
 from .errors import ConfigurationError
+from .log import WarningLimiter
 from .login import Login
 from .protocol.cookies import CookieSet
 from .store import Store
@@ -64,7 +64,7 @@ class Settings:
     on_logout: Callable[..., Any] | None
     http_client: HTTPClient | None
     said: set[str] = field(default_factory=set, init=False)
-    flood: Flood = field(default_factory=Flood, init=False)
+    flood: WarningLimiter = field(default_factory=WarningLimiter, init=False)
     """Warnings that were logged, and are not to be logged again."""
 
     @property

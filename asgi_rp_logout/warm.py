@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import anyio
 
-from ._asgi import Message, Send, logger
+from .asgi.types import Message, Send
+from .log import logger
 from .resolve import list_providers
 from .settings import Settings
 from .transport import why

@@ -19,7 +19,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 PACKAGES = {name for name, path in MODULES.items() if path.name == "__init__.py"}
 
 LAYERS = [
-    {"errors", "_asgi"},
+    {"errors", "asgi", "log"},
     {"protocol"},
     {"transport", "jose", "login"},
     {"providers"},
@@ -51,7 +51,7 @@ NO_IO = {
 
 def layer_of(module: str) -> int:
     head = module.partition(".")[0]
-    if head in ("providers", "protocol", "endpoints"):
+    if head in ("asgi", "providers", "protocol", "endpoints"):
         name = head
     else:
         name = head if any(head in layer for layer in LAYERS) else "steps"
@@ -97,7 +97,7 @@ def test_the_reader_of_imports_reads_them() -> None:
     """The control: relative and absolute, from modules and from packages."""
     assert {"attend", "errors", "protocol.cookies"} <= set(imports_of("middleware"))
     assert {"context", "providers"} <= {one.partition(".")[0] for one in imports_of("__init__")}
-    assert {"_asgi", "protocol.logout_token", "endpoints._common"} <= set(imports_of("endpoints.back_channel"))
+    assert {"asgi.types", "protocol.logout_token", "endpoints._common"} <= set(imports_of("endpoints.back_channel"))
     assert "httpx" in {one.partition(".")[0] for one in imports_of("transport", inside=False)}
 
 

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 from asgi_rp_logout import MemoryStore
-from asgi_rp_logout._asgi import route_path
+from asgi_rp_logout.asgi.types import route_path
 from asgi_rp_logout.context import Mark
 from asgi_rp_logout.detect import detect
 from tests.apps import COOKIE, END, guarded, log_out, page, parameters, saying, signs_out, went_to_provider

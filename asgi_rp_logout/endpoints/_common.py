@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from .._asgi import Flood, Receive
+from ..asgi.types import Receive
 from ..errors import LogoutTokenError
+from ..log import WarningLimiter
 
 DEADLINE = 2.0
 """Seconds for the work on one request: less than the 2.5 s after which a provider may hang up."""
@@ -19,7 +20,7 @@ class Refusals:
     """Log refused requests, at most one line a second for each code, and count what was left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._flood = Flood(clock)
+        self._flood = WarningLimiter(clock)
 
     def log(self, channel: str, code: str, sentence: str) -> None:
         """Log one refusal by the code and the sentence of its error, neither of which holds anything secret."""

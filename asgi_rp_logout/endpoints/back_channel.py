@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 
-from .._asgi import Headers, Receive, Scope, Send, header_values, respond
+from ..asgi.types import Headers, Receive, Scope, Send, header_values, respond
 from ..errors import LogoutTokenError, RPLogoutError
 from ..jose import is_encrypted
 from ..login import unverified_claims

@@ -11,10 +11,11 @@ import hmac
 import time
 from urllib.parse import parse_qs
 
-from .._asgi import Headers, Send, logger, respond
+from ..asgi.types import Headers, Send, respond
 from ..errors import StoreError
 from ..later import REPLAYED_FOR, note_return
 from ..ledger import Deadline, Ledger
+from ..log import logger
 from ..protocol.return_to import local_reference
 from ..request import Request
 from ..returns import TRIP_LIFETIME, browser_digest, default_target, read_trip_reference, trip_key

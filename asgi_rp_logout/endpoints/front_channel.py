@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 
-from .._asgi import Headers, Receive, Scope, Send, respond
+from ..asgi.types import Headers, Receive, Scope, Send, respond
 from ..errors import LogoutTokenError, RPLogoutError
 from ..protocol.front_channel import frame_headers, read_front_channel
 from ..providers.base import issuer_of, learn_issuers

@@ -8,10 +8,11 @@ from typing import Any
 
 import anyio
 
-from .._asgi import Headers, Receive, Send, logger
 from ..arrival import Arrivals
+from ..asgi.types import Headers, Receive, Send
 from ..client import is_in_frame
 from ..ledger import Deadline, Ledger
+from ..log import logger
 from ..login import Login
 from ..logins import empty_session, end_login, expire_cookies
 from ..messages import headers_of

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import anyio
 import anyio.to_thread
 
-from .._asgi import logger
 from ..errors import ConfigurationError, ProviderError
+from ..log import logger
 from ..login import Login
 from ..protocol.end_session import (
     STANDARD_PARAMETERS,

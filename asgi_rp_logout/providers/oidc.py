@@ -8,9 +8,9 @@ from typing import Any
 
 import anyio
 
-from .._asgi import logger
 from ..errors import ConfigurationError, ProviderError
 from ..jose import TokenVerifier
+from ..log import logger
 from ..login import Login
 from ..protocol.discovery import (
     FAILURE_REMEMBERED_FOR,
