@@ -5,14 +5,14 @@ from __future__ import annotations
 from .context import current_login, forget_login, remember_login
 from .decorators import local_logout_only, rp_logout
 from .errors import ConfigurationError, LogoutTokenError, ProviderError, RPLogoutError, StoreError
+from .events import LogoutEvent
 from .login import Login
 from .middleware import RPLogoutMiddleware
 from .protocol.cookies import Cookie
 from .providers import presets
 from .providers.authlib import AuthlibProvider
 from .providers.oidc import OIDCProvider
-from .providers.static import StaticProvider
-from .revoke import LogoutEvent
+from .providers.standard import StaticProvider
 from .store import MemoryStore
 
 __version__ = "0.1.0"

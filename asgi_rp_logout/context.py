@@ -1,18 +1,18 @@
 """What the application says to the middleware while it handles a request: the calls behind the public functions.
 
-One small object per request stands in the scope, where copies of the scope carry it along, and in a ContextVar, where
-threadpools and tasks carry it along. Applications reach it either way; the middleware keeps it at hand.
+One object per request is kept in the scope, where copies of the scope carry it along, and in a ContextVar, where
+threadpools and tasks carry it along. Applications reach it either way.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 from .errors import RPLogoutError
-from .login import Login
+from .login import Login, LogoutIntent
 
 SCOPE_KEY = "asgi_rp_logout"
 
@@ -22,53 +22,58 @@ _NOTHING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Mark an answer as a logout: at which provider, if one was named, and whether of this application only."""
+class Phase(enum.Enum):
+    """How far a response is."""
 
-    provider: str | None = None
-    local: bool = False
+    OPEN = "open"
+    """It has not started: cookies can still be set."""
+    STARTED = "started"
+    """It has started, or can carry no cookies, as a WebSocket."""
+    HELD_BACK = "held back"
+    """The application's response waits for its body, which may lead to the provider by itself."""
+    REPLACED = "replaced"
+    """An answer of our own was sent; what the application sends is dropped."""
 
 
-class Context:
-    """Collect what one request's handler said. The defaults are on the class: most requests say nothing."""
+class RequestContext:
+    """Hold what the handler of one request says, and what it may ask.
 
-    asked = False
-    """Whether anything below was said."""
-    started = False
-    """Whether the response has started, or can carry no cookies (a WebSocket)."""
-    handled = False
-    """Whether a middleware nearer to the application has dealt with this logout."""
-    mark: Mark | None = None
+    This is the part of an ``Exchange`` that handlers reach. The defaults are on the class: most requests say nothing.
+    """
+
+    phase = Phase.OPEN
+    called = False
+    """Whether the handler has said anything."""
+    intent: LogoutIntent | None = None
+    """That this is a logout, and what it is to do."""
     remembered: Login | None = None
+    """A login to remember."""
     forgotten = False
-    recalled: Login | None = None
-    matters = False
-    """Whether there is more to do than to pass the answer on: one of the next two is there."""
-    exchange: Any = None
-    """The exchange that answers, once the request has turned out to matter."""
-    connection: Any = None
-    """The stream that answers, while its login is watched."""
-    outer: Context | None = None
+    """Whether the remembered login is to be forgotten."""
+    current: Login | None = None
+    """The login that is known of the request."""
+    handled_inside = False
+    """Whether a middleware nearer to the application has dealt with this logout."""
+    outer: RequestContext | None = None
     """The context of the next middleware further out, for the same request."""
 
     def tell_outer(self) -> None:
         """Let the middlewares further out know that this logout is dealt with."""
         context = self.outer
         while context is not None:
-            context.handled = True
+            context.handled_inside = True
             context = context.outer
 
 
-current: ContextVar[Context | None] = ContextVar("asgi_rp_logout", default=None)
+current: ContextVar[RequestContext | None] = ContextVar("asgi_rp_logout", default=None)
 
 
-def find_context(request_or_scope: object = None) -> Context | None:
+def find_context(request_or_scope: object = None) -> RequestContext | None:
     """Return the context of a request, of a scope, or of whatever is being handled right now."""
     scope = getattr(request_or_scope, "scope", request_or_scope)
     if isinstance(scope, Mapping):
         context = scope.get(SCOPE_KEY)
-        if isinstance(context, Context):
+        if isinstance(context, RequestContext):
             return context
     elif scope is not None:
         raise RPLogoutError(
@@ -116,7 +121,7 @@ def remember_login(
     login = Login(**parts)
     if login == Login():
         raise RPLogoutError(_NOTHING, code="token")
-    context.remembered, context.forgotten, context.asked = login, False, True
+    context.remembered, context.forgotten, context.called = login, False, True
 
 
 def _mapping(name: str, value: object) -> Mapping[str, Any]:
@@ -132,7 +137,7 @@ def forget_login(request_or_scope: Any = None) -> None:
     password. Takes the request or scope, if one is at hand. Raises ``RPLogoutError`` as ``remember_login`` does.
     """
     context = _writable_context(request_or_scope)
-    context.remembered, context.forgotten, context.asked = None, True, True
+    context.remembered, context.forgotten, context.called = None, True, True
 
 
 def current_login(request_or_scope: Any = None) -> Login | None:
@@ -144,16 +149,16 @@ def current_login(request_or_scope: Any = None) -> Login | None:
     context = find_context(request_or_scope)
     if context is None or context.forgotten:
         return None
-    return context.remembered or context.recalled
+    return context.remembered or context.current
 
 
-def _writable_context(request_or_scope: object) -> Context:
+def _writable_context(request_or_scope: object) -> RequestContext:
     context = find_context(request_or_scope)
     if context is None:
         raise RPLogoutError(
             "this request did not come through RPLogoutMiddleware: add it around this application", code="no_middleware"
         )
-    if context.started:
+    if context.phase is not Phase.OPEN:
         raise RPLogoutError(
             "no cookie can be set any more: call this before the response starts, and not in a WebSocket",
             code="too_late",

@@ -11,9 +11,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast, overload
 
-from .context import Context, Mark, find_context
+from .context import RequestContext, find_context
 from .errors import ConfigurationError, RPLogoutError
 from .log import logger
+from .login import LogoutIntent
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -31,8 +32,8 @@ def rp_logout(endpoint: Any = None, /, *, provider: str | None = None) -> Any:
     """
     if provider is not None and not (isinstance(provider, str) and provider):
         raise ConfigurationError(f"provider={provider!r}: expected a provider's name")
-    mark = Mark(provider=provider)
-    return functools.partial(_marking, mark=mark) if endpoint is None else _marking(endpoint, mark=mark)
+    intent = LogoutIntent(provider)
+    return functools.partial(_marking, intent=intent) if endpoint is None else _marking(endpoint, intent=intent)
 
 
 def local_logout_only(endpoint: Endpoint, /) -> Endpoint:
@@ -40,30 +41,30 @@ def local_logout_only(endpoint: Endpoint, /) -> Endpoint:
 
     Takes the endpoint, a function or method, sync or async. Raises ``ConfigurationError`` for what cannot be decorated.
     """
-    return _marking(endpoint, mark=Mark(local=True))
+    return _marking(endpoint, intent=LogoutIntent(local=True))
 
 
-def _marking(endpoint: Endpoint, *, mark: Mark) -> Endpoint:
+def _marking(endpoint: Endpoint, *, intent: LogoutIntent) -> Endpoint:
     if not callable(endpoint) or inspect.isclass(endpoint):
         raise ConfigurationError(f"{endpoint!r}: expected a function or a method, not a class or its name")
 
     @functools.wraps(endpoint)
     async def awaited(*args: Any, **kwargs: Any) -> Any:
         result = await endpoint(*args, **kwargs)
-        _set(mark, args, kwargs)
+        _mark(intent, args, kwargs)
         return result
 
     @functools.wraps(endpoint)
     def called(*args: Any, **kwargs: Any) -> Any:
         result = endpoint(*args, **kwargs)
-        _set(mark, args, kwargs)
+        _mark(intent, args, kwargs)
         return result
 
     is_async = inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(type(endpoint).__call__)
     return cast("Endpoint", awaited if is_async else called)
 
 
-def _set(mark: Mark, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _mark(intent: LogoutIntent, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     context = _context_of_call(args, kwargs)
     if context is None:
         logger.warning(
@@ -71,10 +72,10 @@ def _set(mark: Mark, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             "provider: add the middleware around this application"
         )
     else:
-        context.mark, context.asked = mark, True
+        context.intent, context.called = intent, True
 
 
-def _context_of_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Context | None:
+def _context_of_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> RequestContext | None:
     # The request among the arguments comes first: it is right even in a thread that a ContextVar did not reach.
     for argument in (*args, *kwargs.values()):
         if hasattr(argument, "scope"):

@@ -1,4 +1,4 @@
-"""What is known of one login: the value that steps, providers and applications hand to each other."""
+"""A login and the wish to end it: the two values that applications, steps and providers hand to each other."""
 
 from __future__ import annotations
 
@@ -38,6 +38,20 @@ class Login:
 
     def __bool__(self) -> bool:
         return self.ended is None
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutIntent:
+    """Describe what a logout is to do.
+
+    ``provider``: the name of the provider to log out at, if the application named one. ``local``: whether the logout
+    ends the application's session only. ``return_to``: the page that the application wants to show afterwards, a path
+    on this origin.
+    """
+
+    provider: str | None = None
+    local: bool = False
+    return_to: str | None = None
 
 
 def unverified_claims(token: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """RPLogoutMiddleware: any application's own logout becomes a logout at the identity provider as well.
 
-Most requests are no logout. For those this module does as little as it can: it looks at the path, at the headers of the
-response and, if anything is remembered at all, at the cookies. Everything else is an ``Exchange``.
+Most requests are no logout: ``hot_path`` looks at them. What needs more goes to ``dispatch``.
 """
 
 from __future__ import annotations
@@ -10,15 +9,18 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from .asgi.types import ASGIApp, Receive, Scope, Send
-from .attend import Attendant
-from .checks import Providers, refusing_unknown_options
-from .context import SCOPE_KEY, Context, current
+from .context import SCOPE_KEY, current
+from .dispatch import Dispatcher
 from .errors import ConfigurationError
+from .exchange import Exchange
+from .inspect_response import fail, finish
+from .option_checks import refuse_unknown_options
+from .options import LoginSource, Options
 from .protocol.cookies import Cookie
-from .settings import LoginSource, checked_settings
+from .providers.prefetch import prefetched_at_startup
+from .providers.provider import Providers
+from .providers.transport import HTTPClient
 from .store import Store
-from .transport import HTTPClient
-from .warm import warmed
 
 
 class RPLogoutMiddleware:
@@ -53,7 +55,7 @@ class RPLogoutMiddleware:
     - ``http_client``: an AsyncClient of httpx or httpx2 for requests to providers.
     """
 
-    @refusing_unknown_options
+    @refuse_unknown_options
     def __init__(
         self,
         app: ASGIApp,
@@ -82,49 +84,72 @@ class RPLogoutMiddleware:
         on_logout: Callable[..., Any] | None = None,
         http_client: HTTPClient | None = None,
     ) -> None:
-        options = dict(locals())  # the parameters as they were given, and nothing else: keep this the first line
         if not callable(app):
             raise ConfigurationError(f"app={app!r}: expected an ASGI application")
         self.app = app
-        self._settings = checked_settings(options)
-        self._attendant = Attendant(app, self._settings)
+        self._options = Options.checked(
+            providers=providers,
+            logout_path=logout_path,
+            marker_header=marker_header,
+            session_cookie=session_cookie,
+            clear_cookies=clear_cookies,
+            post_logout_redirect_uri=post_logout_redirect_uri,
+            public_url=public_url,
+            callback_path=callback_path,
+            backchannel_path=backchannel_path,
+            frontchannel_path=frontchannel_path,
+            frontchannel_session_required=frontchannel_session_required,
+            login_source=login_source,
+            require_login=require_login,
+            store=store,
+            session_lifetime=session_lifetime,
+            freshness=freshness,
+            on_store_error=on_store_error,
+            for_fetch=for_fetch,
+            max_url_length=max_url_length,
+            clear_site_data=clear_site_data,
+            provider_timeout=provider_timeout,
+            on_logout=on_logout,
+            http_client=http_client,
+        )
+        self._dispatcher = Dispatcher(app, self._options)
+        self._services = self._dispatcher.services
+        self._hot_path = self._dispatcher.hot_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
         if scope["type"] != "http":
             await self._not_http(scope, receive, send)
             return
-        attendant, context = self._attendant, Context()
+        exchange = Exchange(self._services, scope, send)
         outer = scope.get(SCOPE_KEY)
         if outer is not None:
-            context.outer = outer
-        scope[SCOPE_KEY] = context
-        token = current.set(context)
+            exchange.outer = outer
+        scope[SCOPE_KEY] = exchange
+        token = current.set(exchange)
         try:
-            path = scope["path"]
-            answer: Send | None
-            if attendant.entries or path in attendant.paths or scope.get("root_path") or "session" in scope:
-                answer = attendant.glance(scope, send, context)
-            else:  # nobody is remembered in this process, and this is no path of ours
-                answer = attendant.scanning(send, context, (scope, path, None, None, None))
+            answer = self._hot_path.fast_path(exchange)
             if answer is not None:
                 await self.app(scope, receive, answer)
             else:
-                await attendant.attend(scope, receive, send, context)
+                await self._dispatcher.dispatch(exchange, receive)
         except Exception:
-            if context.connection is None or not context.connection.ended:
-                if context.exchange is not None:
-                    await context.exchange.fail()
+            if exchange.connection is None or not exchange.connection.ended:
+                if exchange.inspected:
+                    await fail(exchange)
                 raise
         finally:
             current.reset(token)
             if outer is not None:
                 scope[SCOPE_KEY] = outer
-            if context.matters:
-                await attendant.finish(context)
+            if exchange.matters:
+                await finish(exchange)
 
     async def _not_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await self._attendant.attend_websocket(scope, receive, send)
+            await self._dispatcher.handle_websocket(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            options = self._options
+            await self.app(scope, receive, prefetched_at_startup(options.providers, options.http_client, send))
         else:
-            await self.app(scope, receive, warmed(self._settings, send) if scope["type"] == "lifespan" else send)
+            await self.app(scope, receive, send)

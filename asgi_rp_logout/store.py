@@ -1,16 +1,20 @@
-"""Where logins are remembered: the protocol that a store has, and the one that is built in.
+"""Where logins are remembered: what a store has to have, and the one that is built in.
 
 The protocol is the part of py-key-value-aio's ``AsyncKeyValue`` that is used here, so that each of its stores fits as
 it is. Values are small JSON objects. A key begins with the kind of thing it names, then a colon:
 
-    login:    a login as it was remembered              ended:    the tombstone of one
-    cookie:   a session cookie's value: the login that it was issued to, that it is dead, or when it was issued anew
-    before:   the time up to which logins of an (iss, sid) or (iss, sub) have ended
-    trip:     where a browser wants to go after the provider        later:    a logout that waits for a navigation
-    ends:     that some login has ended just now
-    echo:     what a second click within two minutes needs      known:    a sid that somebody signed in with
+    login:        a login as it was remembered
+    ended:        the tombstone of a login
+    cookie:       a session cookie's value: the login that it was issued to, its end, or when it was issued again
+    ended_until:  the time up to which logins of an (iss, sid) or (iss, sub) have ended
+    known_sid:    a sid that somebody signed in with
+    last_login:   the provider of a login that only ``login_source`` knew, for a second click within two minutes
+    last_end:     that some login has ended just now
+    deferred:     a logout that the next page finishes
+    return_trip:  where a browser goes after the provider
 
-What follows the colon is a digest. No key shows a token, a cookie value or a subject.
+What follows the colon is a digest. No key shows a token, a cookie value or a subject. ``logins.records`` has a class
+for each kind of value.
 
 Some records say in ``of`` who could have caused them: ``login``, the user of a login that was remembered; ``issued``,
 somebody to whom the application has issued a session cookie; ``unknown``, anybody at all.
@@ -29,6 +33,9 @@ from typing import Any, Protocol, SupportsFloat
 from .errors import ConfigurationError
 
 COLLECTION = "asgi_rp_logout"
+
+VERSION = 1
+"""The version of every record."""
 
 Record = dict[str, Any]
 
@@ -177,7 +184,7 @@ class MemoryStore:
                 shelf.move_to_end(key)
             return entry[1]
         if kind == "cookie" and any(key in fingerprints for fingerprints in self._dead.values()):
-            return {"by": "buried", "at": 0.0}
+            return {"v": VERSION, "by": "buried", "at": 0.0}
         return None
 
     def _drop(self, name: str, key: str) -> None:
@@ -201,5 +208,6 @@ GENERATION = 250_000
 """Dead cookie values that make one generation of fingerprints."""
 
 _SHELVES = {
-    kind: (kind, *(f"{kind}:{cause}" for cause in (LOGIN, ISSUED, UNKNOWN))) for kind in ("cookie", "later", "trip")
+    kind: (kind, *(f"{kind}:{cause}" for cause in (LOGIN, ISSUED, UNKNOWN)))
+    for kind in ("cookie", "deferred", "return_trip")
 }

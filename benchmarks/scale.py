@@ -12,7 +12,8 @@ import statistics
 import time
 
 from asgi_rp_logout import Login, MemoryStore
-from asgi_rp_logout.verdict import Handle, login_record
+from asgi_rp_logout.logins.handle import LoginHandle
+from asgi_rp_logout.logins.records import LoginRecord, login_key
 
 from .apps import PROVIDER, App, ask, hello, once, ours, request_scope, sign_in, tiny, who
 from .idp import IdP
@@ -51,8 +52,8 @@ async def _fill(store: MemoryStore, size: int) -> list[bytes]:
     for number in range(size):
         sub, sid = f"user{number}", f"sid{number}"
         login = Login(provider=PROVIDER, iss=PROVIDER, sub=sub, sid=sid, id_token=id_token(sub, sid))
-        handle = Handle.new(login, now)
-        await store.put(f"login:{handle.key}", login_record(login, handle, now), ttl=lifetime)
+        handle = LoginHandle.new(login, now)
+        await store.put(login_key(handle), LoginRecord(login, handle.at, now).to_json(), ttl=lifetime)
         if number in chosen:
             browsers.append(f"session={secrets.token_urlsafe(32)}; __Host-rp_login={handle.text}".encode())
     return browsers

@@ -25,7 +25,8 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.middleware.sessions import Session
 
 from asgi_rp_logout import MemoryStore
-from asgi_rp_logout.guard import Deadline
+from asgi_rp_logout.logins.guarded_store import StoreBudget
+from asgi_rp_logout.logins.registry import EndedSessions
 
 from .apps import BROWSER, PROVIDER, App, Pairs, ask, cookies_of, hello, ours, request_scope, sign_in
 from .measure import show
@@ -133,10 +134,10 @@ async def _cases(make: Make) -> AsyncIterator[tuple[str, Turn]]:
     state = parse_qs(urlsplit(played[0][1].decode()).query)["state"][0]
     back = request_scope("/back", query=f"state={state}".encode(), cookies=played[0][0])
     yield "the way back", lambda: ask(here, back)
-    ledger: Any = here._attendant._ledger  # type: ignore[attr-defined]
+    registry = here._dispatcher.services.registry
     now = time.time()
-    token = {"sid": number, "sub": "carol", "at": now, "received": now, "by": "back-channel"}
-    yield "a logout token with a sid and a sub", lambda: ledger.end_sessions(PROVIDER, **token, deadline=Deadline())
+    ended = EndedSessions(PROVIDER, number, "carol", now, now, "back-channel")
+    yield "a logout token with a sid and a sub", lambda: registry.end_sessions(ended, StoreBudget())
 
 
 async def _measure(make: Make, proxy: Proxy) -> dict[str, tuple[int, int]]:

@@ -20,9 +20,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from asgi_rp_logout.errors import LogoutTokenError
-from asgi_rp_logout.jose import TokenVerifier
 from asgi_rp_logout.protocol.front_channel import frame_headers, read_front_channel
-from asgi_rp_logout.protocol.logout_token import parse_form, read_logout_token, unverified_issuer
+from asgi_rp_logout.protocol.logout_token import Expected, parse_form, read_logout_token, unverified_issuer
+from asgi_rp_logout.providers.token_verifier import TokenVerifier
 
 ISSUER, CLIENT, SECRET, NOW = "https://op.example/", "rp", "a secret of at least 32 bytes......", 1_700_000_000
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
@@ -93,7 +93,7 @@ def read_back_channel(verifier: TokenVerifier, body: bytes) -> str:
         text = parse_form(body, FORM)
         issuer = unverified_issuer(text)
         header, claims = finish(verifier.verify(text))
-        token = read_logout_token(header, claims, issuer=ISSUER, client_id=CLIENT, algorithm="HS256", now=NOW)
+        token = read_logout_token(header, claims, Expected(ISSUER, CLIENT, "HS256"), now=NOW)
     except LogoutTokenError as refusal:
         return refusal.code
     if issuer != ISSUER or not (token.sub or token.sid) or "nonce" in claims or EVENT not in claims["events"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,23 +14,44 @@ import pytest
 import asgi_rp_logout
 
 ROOT = Path(asgi_rp_logout.__path__[0])
+ROOT_OF_CHECKOUT = Path(__file__).parent.parent
 MODULES = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path for path in ROOT.rglob("*.py")}
 MODULES = {name.removesuffix(".__init__"): path for name, path in MODULES.items()}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 PACKAGES = {name for name, path in MODULES.items() if path.name == "__init__.py"}
 
-LAYERS = [
-    {"errors", "asgi", "log"},
-    {"protocol"},
-    {"transport", "jose", "login"},
-    {"providers"},
-    {"store"},
-    {"steps", "endpoints"},
-    {"middleware"},
-    {"doctor", "__main__"},
-    {"__init__"},
-]
-"""From the ground up. Whatever is not named is a step."""
+LAYERS = {
+    "errors": "one tree of errors",
+    "log": "the logger, and what it says about a logout",
+    "login": "Login and LogoutIntent, the values that everybody hands on",
+    "protocol": "what the specifications say: no I/O, clock or randomness",
+    "store": "what a store is, and MemoryStore",
+    "asgi": "ASGI's types, the request as it came in, the start of a response",
+    "providers": "providers, and the only modules that open a socket or verify a signature",
+    "negotiation": "how a request was made, and the answer that it understands",
+    "option_checks": "what each kind of option looks like",
+    "options": "every option once",
+    "events": "LogoutEvent and the application's hook",
+    "logins": "remembered logins: recognised, kept, ended; knows nothing of logouts",
+    "context": "what a handler says: remember_login, current_login, forget_login",
+    "decorators": "rp_logout and local_logout_only",
+    "exchange": "one request and its response: data only",
+    "logout": "one logout, a file a step",
+    "login_upkeep": "what a response that is no logout does to a login",
+    "endpoints": "the addresses that the middleware answers itself",
+    "inspect_response": "the response of a request that needs a look",
+    "hot_path": "what nearly every request meets, whole",
+    "dispatch": "a request that needs a look",
+    "middleware": "RPLogoutMiddleware: the options, the door",
+    "__init__": "the public names",
+}
+"""Every file and folder at the top of the package, from the ground up: each may import what stands above it here."""
+
+PURE = {
+    *("asgi.own_cookies", "asgi.response", "logins.credentials", "logins.ended_here", "logins.status"),
+    *("logout.detect", "negotiation.answers", "negotiation.json_body", "negotiation.request_kind"),
+}
+"""Modules outside of protocol/ that say of themselves that they are pure."""
 
 NO_IO = {
     *("anyio", "asyncio", "authlib", "httpx", "io", "joserfc", "logging", "os", "pathlib", "random"),
@@ -50,12 +72,7 @@ NO_IO = {
 
 
 def layer_of(module: str) -> int:
-    head = module.partition(".")[0]
-    if head in ("asgi", "providers", "protocol", "endpoints"):
-        name = head
-    else:
-        name = head if any(head in layer for layer in LAYERS) else "steps"
-    return next(number for number, layer in enumerate(LAYERS) if name in layer)
+    return list(LAYERS).index(module.partition(".")[0])
 
 
 def imports_of(module: str, *, inside: bool = True) -> Iterator[str]:
@@ -87,21 +104,51 @@ def _module_of(name: str) -> str:
     return name or "__init__"
 
 
+def test_every_file_and_folder_has_its_layer() -> None:
+    assert {module.partition(".")[0] for module in MODULES} == LAYERS.keys()
+    files = [path.name for path in ROOT.glob("*.py")]
+    assert len(files) <= 16, "a folder at the top is easier to read than a seventeenth file"
+
+
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_arrows_point_down_only(module: str) -> None:
     for other in imports_of(module):
         assert layer_of(other) <= layer_of(module), f"{module} imports {other}"
 
 
+def test_the_picture_in_contributing_is_this_list() -> None:
+    picture = re.findall(r"^    (\w+) {2,}(\S.*)$", (ROOT_OF_CHECKOUT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert picture == list(reversed(LAYERS.items()))
+
+
+def test_remembered_logins_know_nothing_of_logouts() -> None:
+    for module in (name for name in MODULES if name.startswith("logins")):
+        assert not {"logout", "exchange", "endpoints"} & {other.partition(".")[0] for other in imports_of(module)}
+
+
+def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    named = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    return len([name for name in named if name not in ("self", "cls")])
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"context", "middleware"}))
+def test_no_function_takes_more_than_five_parameters(module: str) -> None:
+    """But for constructors and presets, whose parameters are options that users give by name."""
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != "__init__":
+            public = module == "providers.presets" or node.name in ("get_end_session_url", "stream")
+            assert public or _parameters(node) <= 5, f"{module}.{node.name} takes {_parameters(node)}"
+
+
 def test_the_reader_of_imports_reads_them() -> None:
     """The control: relative and absolute, from modules and from packages."""
-    assert {"attend", "errors", "protocol.cookies"} <= set(imports_of("middleware"))
+    assert {"dispatch", "errors", "protocol.cookies"} <= set(imports_of("middleware"))
     assert {"context", "providers"} <= {one.partition(".")[0] for one in imports_of("__init__")}
-    assert {"asgi.types", "protocol.logout_token", "endpoints._common"} <= set(imports_of("endpoints.back_channel"))
-    assert "httpx" in {one.partition(".")[0] for one in imports_of("transport", inside=False)}
+    assert {"asgi.types", "protocol.logout_token", "endpoints.intake"} <= set(imports_of("endpoints.back_channel"))
+    assert "httpx" in {one.partition(".")[0] for one in imports_of("providers.transport", inside=False)}
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - {"__init__", "__main__"}))
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"__init__"}))
 def test_nothing_inside_imports_the_package_root(module: str) -> None:
     assert "__init__" not in set(imports_of(module))
 
@@ -113,8 +160,13 @@ def test_there_is_no_cycle() -> None:
     assert graph == {}
 
 
-@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("protocol")))
-def test_protocol_does_no_io_and_asks_no_clock_and_no_dice(module: str) -> None:
+def test_every_module_that_says_it_is_pure_is_one_of_these() -> None:
+    saying = {name for name, tree in TREES.items() if " Pure" in (ast.get_docstring(tree) or "").partition("\n\n")[0]}
+    assert {name for name in saying if not name.startswith("protocol")} - {"logins.handle"} == PURE
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("protocol") or name in PURE))
+def test_protocol_and_what_says_so_does_no_io_and_asks_no_clock_and_no_dice(module: str) -> None:
     """They are arguments. ``datetime`` may name a type or a constant, and never asks what time it is."""
     for name in imports_of(module, inside=False):
         assert not {name, name.partition(".")[0]} & NO_IO, f"{module} imports {name}"
@@ -125,17 +177,17 @@ def test_protocol_does_no_io_and_asks_no_clock_and_no_dice(module: str) -> None:
     assert not [node for node in ast.walk(TREES[module]) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
 
 
-def test_only_transport_opens_a_socket_and_only_jose_verifies_a_signature() -> None:
+def test_only_transport_opens_a_socket_and_only_the_token_verifier_verifies_a_signature() -> None:
     """And httpx2 is imported nowhere: it need not be installed."""
     for module, tree in TREES.items():
         outside = {name.partition(".")[0] for name in imports_of(module, inside=False)}
-        assert "joserfc" not in outside or module == "jose"
-        assert "httpx" not in outside or module == "transport"
+        assert "joserfc" not in outside or module == "providers.token_verifier"
+        assert "httpx" not in outside or module == "providers.transport"
         assert "httpx2" not in outside
         assert not outside & {"socket", "urllib3", "requests", "aiohttp", "ssl"}, module
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         fetching = {call for call in calls if call.startswith("httpx.") or call.endswith((".stream", ".request"))}
-        assert not fetching or module in ("transport", "doctor"), (module, fetching)
+        assert not fetching or module == "providers.transport", (module, fetching)
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -156,12 +208,12 @@ def test_every_module_and_public_name_is_documented_in_one_line_first(module: st
 
 
 def test_no_module_asserts_or_prints() -> None:
-    """An assert is gone under python -O; printing is the doctor's."""
+    """An assert is gone under python -O."""
     for module, tree in TREES.items():
         for node in ast.walk(tree):
             assert not isinstance(node, ast.Assert), f"{module}:{node.lineno}"
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
-                assert module in ("doctor", "__main__"), f"{module}:{node.lineno}"
+            printing = isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+            assert not printing, f"{module}:{node.lineno}"
 
 
 # The package root

@@ -19,12 +19,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, ends, remember_login, store
-from asgi_rp_logout.guard import Deadline
+from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, remember_login, store
+from asgi_rp_logout.logins import ended_here
+from asgi_rp_logout.logins.guarded_store import StoreBudget
+from asgi_rp_logout.logins.registry import EndedSessions
 from asgi_rp_logout.protocol.cookie_values import secret_digests
 from tests.asgi import Answer, call, http_scope
 from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
-from tests.test_ledger import ledger_of
+from tests.test_registry import registry_of
 from tests.test_strangers import end_subject, invented, send_cookies
 from tests.virtual_time import in_virtual_time
 
@@ -82,9 +84,10 @@ class Opaque:
 
     async def end(self, user: str) -> None:
         """End all logins of a user, as a logout token does."""
-        parts: dict[str, Any] = {"sid": None, "sub": user, "at": time.time() + 1, "received": time.time() + 1}
-        ledger: Any = self.app._attendant._ledger
-        await ledger.end_sessions("https://a.example", **parts, by="back-channel", deadline=Deadline())
+        registry: Any = self.app._dispatcher.services.registry
+        soon = time.time() + 1
+        ended = EndedSessions("https://a.example", None, user, soon, soon, "back-channel")
+        await registry.end_sessions(ended, StoreBudget())
 
     async def while_it_waits(self, thief: Browser, path: str, victim: Browser) -> None:
         """Log the victim out while a request of the thief's is answered."""
@@ -512,7 +515,7 @@ async def test_invented_cookies_beside_a_login_have_no_share_in_the_room_of_logi
 async def test_a_tied_cookie_of_ones_own_pushes_out_no_end_that_waits_for_the_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(ends.LIMITS, "login", 60)
+    monkeypatch.setitem(ended_here.LIMITS, "login", 60)
     foreign = ForeignStore()
     site = Site(OUTSIDE, store=foreign, freshness=0)
     browser, mallory = await site.signed_in(), await site.signed_in(user="mallory", sid="s2")
@@ -524,7 +527,7 @@ async def test_a_tied_cookie_of_ones_own_pushes_out_no_end_that_waits_for_the_st
         cookies = f"{invented(14)}; session={own}; rp_login={number:04}{handle}"
         await send_cookies(site, cookies, "/logout", "POST")
     foreign.trouble = None
-    ledger_of(site)._shared.guard.close()
+    registry_of(site).store.breaker.close()
     for _ in range(8):
         await send_cookies(site, invented(1))
     elsewhere = Site(OUTSIDE, beside=site)
@@ -539,7 +542,7 @@ async def test_what_is_planted_behind_a_session_cookie_does_not_keep_it_from_bei
     """At a worker that has not issued it, which revokes the value that the application most likely reads."""
     site = Site(OUTSIDE, remembers=False, providers=providers()[:1], freshness=0, session_cookie="session")
     own = (await site.signed_in()).cookies["session"]
-    ledger_of(site)._shared.issued = store.Fingerprints(10)
+    registry_of(site)._shared.issued = store.Fingerprints(10)
     header = planted.format(own) if "{}" in planted else f"session={own}; {planted}"
     await send_cookies(site, header, "/logout", "POST")
     assert await user_of(site, own) == "anonymous"
@@ -629,11 +632,11 @@ async def test_a_logout_token_that_waited_for_the_store_takes_back_no_later_one(
         await end_subject(here, at=100, received=1000)
     assert await end_subject(there, at=300, received=1000)
     foreign.trouble = None
-    ledger_of(here)._shared.guard.close()
+    registry_of(here).store.breaker.close()
     await send_cookies(here, invented(1))
-    assert not ledger_of(here)._shared.ends.owes
-    (key,) = foreign.names("before:")
-    assert (await foreign.inner.get(key))[""][0] == 300
+    assert not registry_of(here).store.ended.unwritten
+    (key,) = foreign.names("ended_until:")
+    assert (await foreign.inner.get(key))["until"][""][0] == 300
 
 
 @in_both_places

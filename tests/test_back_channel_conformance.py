@@ -23,11 +23,13 @@ from starlette.routing import Route
 
 from asgi_rp_logout import RPLogoutMiddleware, current_login, remember_login
 from asgi_rp_logout.endpoints import back_channel as endpoint
-from asgi_rp_logout.endpoints._common import Refusals
+from asgi_rp_logout.endpoints.intake import RefusalLog
 from asgi_rp_logout.errors import StoreError
-from asgi_rp_logout.protocol.logout_token import LogoutToken
+from asgi_rp_logout.logins.guarded_store import StoreBudget
+from asgi_rp_logout.logins.registry import EndedSessions
 from asgi_rp_logout.providers.oidc import OIDCProvider
 from tests.asgi import Answer, call, http_scope
+from tests.exchanges import exchange_of
 from tests.stub_provider import KNOBS, StubProvider, encrypt, generated
 from tests.virtual_time import in_virtual_time
 
@@ -48,17 +50,19 @@ class RelyingParty:
         self.signed_in = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await endpoint.back_channel(scope, receive, send, providers=self.listed, end=self.end)
+        await endpoint.back_channel(exchange_of(scope, send, registry=self, providers=self.listed), receive)
 
     async def listed(self) -> list[Any]:
         return self.providers
 
-    async def end(self, token: LogoutToken, received: float) -> None:
+    async def end_sessions(self, token: EndedSessions, budget: StoreBudget) -> bool:
+        """Stand in for the registry of logins."""
         await anyio.sleep(self.delay)
         if self.failure is not None:
             raise self.failure
         self.ended.append(token)
         self.signed_in = self.signed_in and (token.sub, token.sid) != ("alice", "s1")
+        return True
 
     async def sign_in(self) -> None:
         """Sign alice in, in session s1, ten seconds ago."""
@@ -126,7 +130,7 @@ def is_taken(answer: Answer) -> bool:
 @pytest.fixture(autouse=True)
 def _each_refusal_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     # A clock that goes a minute at each look: no refusal is left out because of the one before.
-    monkeypatch.setattr(endpoint, "refusals", Refusals(itertools.count(step=60).__next__))
+    monkeypatch.setattr(endpoint, "refusals", RefusalLog(itertools.count(step=60).__next__))
 
 
 @pytest.fixture
@@ -275,7 +279,8 @@ async def test_a_token_that_is_posted_twice_is_taken_twice(rp: RelyingParty, stu
     token = stub.make_logout_token()
     assert is_taken(await rp.post(token))
     assert is_taken(await rp.post(token))
-    assert rp.ended[0] == rp.ended[-1]
+    ends = [(one.iss, one.sub, one.sid) for one in rp.ended]
+    assert ends[0] == ends[-1]
 
 
 async def test_a_token_without_exp_is_refused_where_one_is_required(stub: StubProvider, log: Any) -> None:
@@ -494,7 +499,7 @@ async def test_a_provider_of_somebody_elses_that_breaks_is_a_400(stub: StubProvi
     class Broken:
         issuer = stub.issuer
 
-        async def verify_logout_token(self, token: str, now: float) -> LogoutToken:
+        async def verify_logout_token(self, token: str, now: float) -> Any:
             raise ZeroDivisionError(token)
 
     rp = RelyingParty(stub)
@@ -516,8 +521,8 @@ async def test_ten_thousand_invalid_tokens_end_nothing_and_fetch_next_to_nothing
     Once for its keys, and for newer ones once in 30 s.
     """
     rp, clock = RelyingParty(stub), itertools.count(step=0.01)
-    monkeypatch.setattr(endpoint, "refusals", Refusals(lambda: next(clock)))
-    rp.provider._verifier._clock = lambda: 0.0
+    monkeypatch.setattr(endpoint, "refusals", RefusalLog(lambda: next(clock)))
+    rp.provider.verifier.keys.clock = lambda: 0.0
     kinds = [stub.make_logout_token(knob) for knob in sorted(MODULES | REFUSED.keys()) if knob != "iat_huge"]
     tokens = itertools.cycle(
         [*kinds, *(stub.make_logout_token(kid) for kid in ["unknown_kid"] * 20), "", "a.b.c", "x" * 9000]
@@ -529,7 +534,7 @@ async def test_ten_thousand_invalid_tokens_end_nothing_and_fetch_next_to_nothing
     # 10,000 refusals in 100 seconds, of some twenty codes, would be one line a second for each.
     assert len(log()) <= 100 * len({line.partition(")")[0] for line in log()})
     assert "more like it since the last line" in log()[-1]
-    rp.provider._verifier._clock = lambda: 31.0
+    rp.provider.verifier.keys.clock = lambda: 31.0
     assert (await rp.post(stub.make_logout_token("unknown_kid"))).status == 400
     assert stub.fetched == {"discovery": 1, "jwks": 3}
     assert is_taken(await rp.post(stub.make_logout_token()))

@@ -19,19 +19,21 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from asgi_rp_logout import MemoryStore, OIDCProvider, RPLogoutMiddleware, ledger, settings, store
-from asgi_rp_logout.client import client_of, comes_from_own_page, may_be_of_another_site, plays_deferred
+from asgi_rp_logout import MemoryStore, OIDCProvider, RPLogoutMiddleware, options, store
+from asgi_rp_logout.asgi.request import _base
+from asgi_rp_logout.asgi.response import ResponseStart
 from asgi_rp_logout.errors import LogoutTokenError, ProviderError
-from asgi_rp_logout.later import is_login_response
-from asgi_rp_logout.peek import MOST, Peek, is_worth_a_look
+from asgi_rp_logout.logins import guarded_store, registry, status_cache
+from asgi_rp_logout.logout.deferred import is_login_response
+from asgi_rp_logout.negotiation.json_body import MOST, JSONBody, may_hold_url
+from asgi_rp_logout.negotiation.request_kind import comes_from_own_page, kind_of, may_be_cross_site, may_finish_deferred
 from asgi_rp_logout.protocol.cookies import Cookie, CookieSet, is_deletion, parse_cookies
 from asgi_rp_logout.protocol.front_channel import read_front_channel
 from asgi_rp_logout.protocol.logout_token import parse_form
-from asgi_rp_logout.protocol.return_to import local_reference
-from asgi_rp_logout.request import _base
+from asgi_rp_logout.protocol.return_target import local_reference
 from tests.asgi import call, http_scope
 from tests.places import INSIDE, OUTSIDE, ForeignStore, Site, destination, in_both_places, providers
-from tests.test_ledger import ledger_of
+from tests.test_registry import registry_of
 from tests.test_strangers import KINDS, Batches, invented, send_cookies
 
 TABLE = Path(__file__).parent.parent / "SECURITY.md"
@@ -65,7 +67,7 @@ def headers_read(value: bytes) -> None:
         "hx-request",
     ):
         headers = [(name.encode(), value), (b"host", b"app.example.com"), (b"origin", b"https://app.example.com")]
-        for read in (client_of, may_be_of_another_site, plays_deferred):
+        for read in (kind_of, may_be_cross_site, may_finish_deferred):
             read("POST", headers)
         comes_from_own_page(headers)
 
@@ -250,7 +252,7 @@ async def test_what_strangers_leave_pushes_out_no_waiting_logout_of_a_login(monk
     answer = await browser.get("/", **page)
     assert "id_token_hint=" in (answer.header("location") or "")
     assert (await leaving.get(f"/back?state={query['state']}")).header("location") == "/bye"
-    assert all(len(site.store.entries.get(f"{kind}:unknown", ())) <= 20 for kind in ("later", "trip"))
+    assert all(len(site.store.entries.get(f"{kind}:unknown", ())) <= 20 for kind in ("deferred", "return_trip"))
     assert len(site.store) <= 60
 
 
@@ -261,7 +263,7 @@ async def test_ends_that_no_verdict_can_be_older_than_are_few_and_none_is_overlo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a long `freshness` and many ends within it, older verdicts are judged anew instead."""
-    monkeypatch.setattr(ledger, "FRESH", 50)
+    monkeypatch.setattr(status_cache, "FRESH", 50)
     site = Site(OUTSIDE, store=ForeignStore(), freshness=3600)
     ending, other = await site.signed_in(), await site.signed_in(user="bob", sid="s2")
     thief = ending.copy()
@@ -269,7 +271,7 @@ async def test_ends_that_no_verdict_can_be_older_than_are_few_and_none_is_overlo
     await ending.post("/logout")
     for _ in range(200):
         await send_cookies(site, invented(1), "/logout", "POST")
-    assert len(ledger_of(site)._shared.fresh) <= 51
+    assert len(registry_of(site)._recent.keys) <= 51
     assert [await site.who(one) for one in (thief, other)] == ["anonymous", "bob"]
 
 
@@ -278,20 +280,19 @@ async def test_nothing_that_is_kept_beside_the_store_grows_with_requests() -> No
     site = Site(OUTSIDE, store=ForeignStore(), freshness=1)
     await site.signed_in()
     gc.collect()  # of what earlier tests have left
-    made = len(settings._CONFIGURED), len(ledger._SHARED)
+    made = len(options._CONFIGURED), len(registry._STATES), len(guarded_store._STATES)
     for number in range(600):
         headers = {"cookie": invented(1), "host": f"{number}.example.com"}
         path = f"/mount{number}/logout?{number}"
         await call(site.app, http_scope(path, "POST", headers, root_path=f"/mount{number}"))
-    book = ledger_of(site)
-    attendant: Any = site.app._attendant  # type: ignore[attr-defined]
-    assert len(attendant._arrivals._own) <= 256
-    assert len(attendant._settings.said) <= 100
-    assert len(book.advised) < 10
-    assert len(attendant._settings.flood._logged) < 10
+    book = registry_of(site)
+    dispatcher: Any = site.app._dispatcher  # type: ignore[attr-defined]
+    assert len(dispatcher.services.recogniser._own) <= 256
+    assert len(dispatcher.services.options.notices.said) <= 100
+    assert len(dispatcher.services.options.notices.limiter._logged) < 10
     assert book._asking == {}
-    assert len(book._shared.ties) <= ledger.TIES
-    assert (len(settings._CONFIGURED), len(ledger._SHARED)) == made
+    assert len(book._shared.ties) <= registry.TIES
+    assert (len(options._CONFIGURED), len(registry._STATES), len(guarded_store._STATES)) == made
 
 
 async def test_a_host_longer_than_any_is_unknown_and_not_kept() -> None:
@@ -304,18 +305,14 @@ async def test_a_host_longer_than_any_is_unknown_and_not_kept() -> None:
 
 
 def test_of_an_answer_in_json_no_more_is_held_back_than_is_looked_at() -> None:
-    def start(length: int | None) -> Any:
+    def start(length: int | None) -> ResponseStart:
         sizes = [(b"content-length", str(length).encode())] if length is not None else []
-        return {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [(b"content-type", b"application/json"), *sizes],
-        }
+        return ResponseStart.of(200, [(b"content-type", b"application/json"), *sizes])
 
-    assert not is_worth_a_look(start(MOST + 1))
+    assert not may_hold_url(start(MOST + 1))
     for length in (None, MOST):
-        assert is_worth_a_look(start(length))
-        peek, held = Peek(start(length)), 0
+        assert may_hold_url(start(length))
+        peek, held = JSONBody(start(length)), 0
         while not peek.add({"type": "http.response.body", "body": b"[" * 1000, "more_body": True}):
             held += 1000
         assert held <= MOST

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asgi_rp_logout.messages import may_be_shared, with_cookies
+from asgi_rp_logout.asgi.response import ResponseStart
 from tests.apps import COOKIE, FETCH, guarded, log_out, page, went_to_provider
 from tests.asgi import Pairs, call, http_scope
 from tests.places import OUTSIDE, Site
@@ -57,10 +57,10 @@ async def test_an_answer_of_the_applications_that_gets_deletions_is_private() ->
     ],
 )
 def test_what_is_left_of_cache_control_where_a_cookie_is_added(said: list[str], expected: str) -> None:
-    start = {"type": "http.response.start", "status": 200, "headers": raw(("cache-control", one) for one in said)}
-    headers = with_cookies(start, [b"a=; Max-Age=0"])["headers"]
+    start = ResponseStart.of(200, raw(("cache-control", one) for one in said))
+    headers = start.with_cookies([b"a=; Max-Age=0"]).headers
     assert headers == [(b"cache-control", expected.encode()), (b"set-cookie", b"a=; Max-Age=0")]
-    assert with_cookies(start, []) is start
+    assert start.with_cookies([]) is start
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_is_left_of_cache_control_where_a_cookie_is_added(said: list[str], 
     ],
 )
 def test_what_a_shared_cache_may_keep(headers: Pairs, expected: bool) -> None:
-    assert may_be_shared(raw(headers)) is expected
+    assert ResponseStart.of(200, raw(headers)).may_be_shared is expected
 
 
 @pytest.mark.parametrize("kept", [[("cache-control", "public, max-age=60")], [("etag", '"1"')], FOR_CACHES[:1]])

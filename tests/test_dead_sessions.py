@@ -18,7 +18,8 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, StaticProvider
-from asgi_rp_logout.ledger import Deadline
+from asgi_rp_logout.logins.guarded_store import StoreBudget
+from asgi_rp_logout.logins.registry import EndedSessions
 from tests.asgi import Answer, call, http_scope
 from tests.places import (
     INSIDE,
@@ -385,7 +386,7 @@ async def test_a_second_click_counts_for_two_minutes_and_on_unsafe_methods(
     second = browser.copy()
     await browser.post("/logout")
     later = time.time() + seconds
-    monkeypatch.setattr("asgi_rp_logout.exchange.time.time", lambda: later)
+    monkeypatch.setattr("asgi_rp_logout.logout.evidence.time.time", lambda: later)
     assert (await second.request(method, "/logout", {})).status == status
 
 
@@ -505,8 +506,8 @@ async def end_elsewhere(how: str, browser: Browser, site: Tracked) -> None:
     if how == "logout":
         await browser.copy().post("/logout")
         return
-    parts = {"sid": "s1", "sub": "alice", "at": None, "received": time.time(), "by": how}
-    await site.middleware._attendant._ledger.end_sessions("https://a.example", deadline=Deadline(), **parts)
+    ended = EndedSessions("https://a.example", "s1", "alice", None, time.time(), how)
+    await site.middleware._dispatcher.services.registry.end_sessions(ended, StoreBudget())
 
 
 BOTH_WAYS = pytest.mark.parametrize("how", ["logout", "back-channel"])

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_rp_logout import Login, MemoryStore, StaticProvider, remember_login
-from asgi_rp_logout.later import LATER_LIFETIME, MOST_PLAYS
+from asgi_rp_logout.logout.deferred import LATER_LIFETIME, MOST_PLAYS
 from tests.apps import END, guarded, page, parameters, saying, signs_out, went_to_provider
 from tests.asgi import Answer, call, http_scope
 from tests.places import Browser, ForeignStore
@@ -67,7 +67,7 @@ class Clock:
         self.now = 1_000_000.0
         self.store = MemoryStore()
         self.store._clock = lambda: self.now
-        monkeypatch.setattr("asgi_rp_logout.later.time", SimpleNamespace(time=lambda: self.now))
+        monkeypatch.setattr("asgi_rp_logout.logout.deferred.time", SimpleNamespace(time=lambda: self.now))
 
 
 # An answer that the browser has dropped
@@ -185,7 +185,7 @@ async def test_a_client_whose_next_click_could_not_be_told_leaves_nothing_in_the
     store = ForeignStore()
     browser = Browser(guarded(site, store=store), {"session": SECRET})
     await browser.post("/logout", **headers)
-    assert (browser.cookies, store.names("later:")) == ({}, [])
+    assert (browser.cookies, store.names("deferred:")) == ({}, [])
 
 
 async def test_another_worker_knows_that_it_was_played() -> None:

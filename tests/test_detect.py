@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
-from asgi_rp_logout import MemoryStore
+from asgi_rp_logout import MemoryStore, local_logout_only, rp_logout
 from asgi_rp_logout.asgi.types import route_path
-from asgi_rp_logout.context import Mark
-from asgi_rp_logout.detect import detect
+from asgi_rp_logout.login import LogoutIntent
+from asgi_rp_logout.logout.detect import Said, detect, read_marker
 from tests.apps import COOKIE, END, guarded, log_out, page, parameters, saying, signs_out, went_to_provider
 from tests.places import Browser, ForeignStore
 
@@ -420,13 +420,28 @@ async def test_without_a_marker_header_none_is_read_or_stripped(path: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("marker", "mark", "expected"),
+    ("said", "expected"),
     [
-        ("local", Mark(provider="idp"), Mark(local=True)),
-        (None, Mark(provider="idp"), Mark(provider="idp")),
-        (None, Mark(local=True), Mark(local=True)),
-        (None, None, Mark()),
+        (LogoutIntent("idp"), LogoutIntent("idp")),
+        (LogoutIntent(local=True), LogoutIntent(local=True)),
+        (read_marker("0"), None),
+        (None, LogoutIntent()),
     ],
 )
-def test_the_header_goes_before_the_decorator_and_that_before_the_path(marker, mark, expected) -> None:
-    assert detect(303, "POST", on_logout_path=True, marker=marker, mark=mark) == expected
+def test_what_is_said_for_one_response_goes_before_the_path(said: Said | None, expected: LogoutIntent | None) -> None:
+    assert detect(303, "POST", on_logout_path=True, said=said) == expected
+
+
+@pytest.mark.parametrize(("marker", "goes"), [("local", False), ("0", False), ("1", True)])
+async def test_the_header_goes_before_the_decorator(marker: str, goes: bool) -> None:
+    @rp_logout
+    async def endpoint(request: Request) -> Response:
+        return RedirectResponse("/login", 303, {MARK: marker})
+
+    @local_logout_only
+    async def here_only(request: Request) -> Response:
+        return RedirectResponse("/login", 303, {MARK: "1"})
+
+    routes = [Route("/out", endpoint, methods=["POST"]), Route("/here", here_only, methods=["POST"])]
+    assert went_to_provider(await log_out(guarded(Starlette(routes=routes)), "/out")) is goes
+    assert went_to_provider(await log_out(guarded(Starlette(routes=routes)), "/here"))

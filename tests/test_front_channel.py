@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,10 +19,13 @@ from starlette.routing import Route
 
 from asgi_rp_logout import MemoryStore, OIDCProvider, RPLogoutMiddleware, current_login, remember_login
 from asgi_rp_logout.endpoints import front_channel as endpoint
-from asgi_rp_logout.endpoints._common import Refusals
+from asgi_rp_logout.endpoints.intake import RefusalLog
 from asgi_rp_logout.errors import LogoutTokenError, StoreError
+from asgi_rp_logout.logins.guarded_store import StoreBudget
+from asgi_rp_logout.logins.registry import EndedSessions
 from asgi_rp_logout.protocol.front_channel import frame_headers, read_front_channel
 from tests.asgi import Answer, call, http_scope
+from tests.exchanges import exchange_of
 from tests.places import INSIDE, OUTSIDE, Browser, Site, in_both_places
 from tests.virtual_time import in_virtual_time
 
@@ -131,22 +135,23 @@ class RelyingParty:
     """An application's front-channel endpoint with one known session, and what it was asked to end."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, float]] = []
+        self.asked: list[tuple[str, str | None, float]] = []
         self.failure: Exception | None = None
         self.delay = 0.0
 
-    async def end(self, iss: str, sid: str, received: float) -> bool:
+    async def end_known_session(self, ended: EndedSessions, budget: StoreBudget) -> bool:
+        """Stand in for the registry of logins."""
         await anyio.sleep(self.delay)
         if self.failure is not None:
             raise self.failure
-        self.asked.append((iss, sid, received))
-        return sid == "known"
+        self.asked.append((ended.iss, ended.sid, ended.received))
+        return ended.sid == "known"
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def providers() -> list[Any]:
             return [object(), Provider("https://other.example"), Provider(ISSUER)]
 
-        await endpoint.front_channel(scope, receive, send, providers=providers, end=self.end, now=lambda: 1234.5)
+        await endpoint.front_channel(exchange_of(scope, send, registry=self, providers=providers), receive)
 
     async def get(self, method: str = "GET", /, **query: str) -> Answer:
         return await call(self, http_scope(f"/frontchannel?{urlencode(query)}", method))
@@ -154,7 +159,8 @@ class RelyingParty:
 
 @pytest.fixture
 def rp(monkeypatch: pytest.MonkeyPatch) -> RelyingParty:
-    monkeypatch.setattr(endpoint, "refusals", Refusals(itertools.count(step=60).__next__))
+    monkeypatch.setattr(endpoint, "refusals", RefusalLog(itertools.count(step=60).__next__))
+    monkeypatch.setattr(endpoint, "time", SimpleNamespace(time=lambda: 1234.5))
     return RelyingParty()
 
 
@@ -384,7 +390,7 @@ async def test_a_frame_that_names_no_session_ends_nobody_by_default(place: str) 
 
 def test_a_flood_of_refusals_is_one_line_a_second_for_each_code(log: Any) -> None:
     now = 0.0
-    refusals = Refusals(lambda: now)
+    refusals = RefusalLog(lambda: now)
     for tenth in range(25):
         now = tenth / 10
         refusals.log("front-channel", "iss", "no such issuer")

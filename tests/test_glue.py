@@ -15,14 +15,14 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider, current_login, remember_login
-from asgi_rp_logout.ends import EndsHere
 from asgi_rp_logout.errors import StoreError
-from asgi_rp_logout.guard import Deadline, Guard
+from asgi_rp_logout.logins.ended_here import EndedHere
+from asgi_rp_logout.logins.guarded_store import Breaker, StoreBudget
 from asgi_rp_logout.store import LOGIN
 from tests.asgi import call, http_scope
 from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, providers
 from tests.test_deferred import CLICK, FETCH
-from tests.test_ledger import ledger_of
+from tests.test_registry import registry_of
 from tests.test_strangers import Batches, Stepping, end_subject
 
 SESSION = "a-session-id-of-the-server"
@@ -56,8 +56,8 @@ async def test_a_token_that_comes_late_to_another_worker_takes_back_nothing() ->
     there = Site(OUTSIDE, beside=here)
     assert await end_subject(here, at=300, received=1000) is True
     assert [await end_subject(there, at=at, received=1000) for at in (100, 300, 400)] == [False, False, True]
-    (key,) = here.store.names("before:")
-    assert (await here.store.inner.get(key))[""][0] == 400
+    (key,) = here.store.names("ended_until:")
+    assert (await here.store.inner.get(key))["until"][""][0] == 400
 
 
 async def test_of_two_tokens_that_the_store_did_not_take_the_later_one_counts() -> None:
@@ -69,10 +69,10 @@ async def test_of_two_tokens_that_the_store_did_not_take_the_later_one_counts() 
             with pytest.raises(StoreError):
                 await end_subject(site, at=at, received=1000)
         foreign.trouble = None
-        ledger_of(site)._shared.guard.close()
+        registry_of(site).store.breaker.close()
         await end_subject(site, at=50, received=1000)
-        (key,) = foreign.names("before:")
-        assert (await foreign.inner.get(key))[""][0] == 300
+        (key,) = foreign.names("ended_until:")
+        assert (await foreign.inner.get(key))["until"][""][0] == 300
 
 
 @pytest.mark.parametrize("steps", range(12))
@@ -86,7 +86,7 @@ async def test_a_logout_token_that_is_cancelled_is_taken_or_not_begun(steps: int
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled() is not done
-    assert bool(site.store.names("before:")) is (steps > 0)
+    assert bool(site.store.names("ended_until:")) is (steps > 0)
 
 
 # An outage
@@ -112,35 +112,35 @@ async def test_a_login_that_has_ended_here_is_not_shown_as_living_during_an_outa
     alone = Browser(app, {"session": SESSION})
     await alone.get("/")
     await browser.post("/logout")
-    ledger: Any = app._attendant._ledger
-    ledger._shared.ties.clear()
-    ledger._shared.ends.drop(f"cookie:{alone_digest(ledger)}")
+    registry: Any = app._dispatcher.services.registry
+    registry._shared.ties.clear()
+    registry.store.ended.drop(f"cookie:{alone_digest(registry)}")
     foreign.trouble = "raise"
     await alone.get("/")
     assert [login and login.sub for login in seen] == ["alice", None]
 
 
-def alone_digest(ledger: Any) -> str:
-    (verdict,) = (one for one in ledger._known.entries.values() if one.by_cookie)
-    return str(verdict.claim.digests[0])
+def alone_digest(registry: Any) -> str:
+    (status,) = (one.status for one in registry._cache.logins.entries.values() if one.status.by_cookie)
+    return str(status.credentials.digests[0])
 
 
 def test_an_end_that_is_noted_while_an_older_one_is_written_is_still_to_be_written() -> None:
-    ends = EndsHere()
-    older, newer = {"": [1, 1, "back-channel"]}, {"": [2, 2, "back-channel"]}
-    ends.note("before:x", older, 100.0, LOGIN)
-    ends.note("before:x", newer, 100.0, LOGIN)
-    ends.take({"before:x": older})
-    assert ends.owes
-    ends.take({"before:x": newer})
-    assert not ends.owes
+    ends = EndedHere()
+    older, newer = {"v": 1, "until": {"": [1, 1, "back-channel"]}}, {"v": 1, "until": {"": [2, 2, "back-channel"]}}
+    ends.note("ended_until:x", older, 100.0, LOGIN)
+    ends.note("ended_until:x", newer, 100.0, LOGIN)
+    ends.note_written({"ended_until:x": older})
+    assert ends.unwritten
+    ends.note_written({"ended_until:x": newer})
+    assert not ends.unwritten
 
 
 def test_ends_that_are_over_do_not_pile_up() -> None:
-    ends = EndsHere()
+    ends = EndedHere()
     for number in range(4):
         ends.note(f"ended:{number}", {"by": "logout"}, 100.0 + number, LOGIN)
-    ends.take({f"ended:{number}": {"by": "logout"} for number in range(2)})
+    ends.note_written({f"ended:{number}": {"by": "logout"} for number in range(2)})
     assert [key for key, _ in ends.to_write(99.0, 1)] == ["ended:2"]
     assert ends.to_write(200.0, 10) == []
     assert len(ends) == 0
@@ -149,7 +149,7 @@ def test_ends_that_are_over_do_not_pile_up() -> None:
 async def test_a_call_that_must_not_get_lost_makes_no_second_probe_of_a_store_that_was_down() -> None:
     """While one call asks whether the store is back, the others do without it, whatever else is written meanwhile."""
     now, go_on = [1000.0], anyio.Event()
-    guard = Guard(lambda: now[0])
+    guard = Breaker(lambda: now[0])
 
     async def fails() -> None:
         raise OSError
@@ -158,16 +158,16 @@ async def test_a_call_that_must_not_get_lost_makes_no_second_probe_of_a_store_th
         await go_on.wait()
 
     with pytest.raises(StoreError):
-        await guard.call(fails, Deadline(), vital=False)
+        await guard.call(fails, StoreBudget(), vital=False)
     now[0] += 2
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: guard.call(answers, Deadline(), vital=False))
+        tasks.start_soon(lambda: guard.call(answers, StoreBudget(), vital=False))
         await anyio.lowlevel.checkpoint()
         with pytest.raises(StoreError):
-            await guard.call(fails, Deadline(), vital=True)
+            await guard.call(fails, StoreBudget(), vital=True)
         now[0] += 2
         with pytest.raises(StoreError) as caught:
-            await guard.call(answers, Deadline(), vital=False)
+            await guard.call(answers, StoreBudget(), vital=False)
         assert caught.value.code == "breaker"
         go_on.set()
 
@@ -218,7 +218,7 @@ async def test_the_end_of_one_login_asks_for_no_other_anew() -> None:
 async def test_what_ties_a_session_cookie_to_a_login_is_renewed_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """And so is the note that somebody signed in with this sid, without which a provider's frame ends nothing."""
     now = time.time()
-    monkeypatch.setattr("asgi_rp_logout.ledger.time.time", lambda: now)
+    monkeypatch.setattr("asgi_rp_logout.logins.registry.time.time", lambda: now)
     site = Site(OUTSIDE, store=Batches(), freshness=0, session_lifetime=100, frontchannel_path="/frontchannel")
     browser = await site.signed_in()
     await site.who(browser)
@@ -228,7 +228,7 @@ async def test_what_ties_a_session_cookie_to_a_login_is_renewed_with_it(monkeypa
     assert site.store.written == []  # a session cookie alone may be a copy, and prolongs nothing
     await site.who(browser)
     assert [sorted(key.partition(":")[0] for key in keys) for keys, _ in site.store.written] == [
-        ["cookie", "known", "login"]
+        ["cookie", "known_sid", "login"]
     ]
 
 
@@ -238,14 +238,14 @@ async def test_what_ties_a_session_cookie_to_a_login_is_renewed_with_it(monkeypa
 async def test_a_sid_is_noted_where_a_frame_may_ask_for_it(path: str | None, sid: str, count: int) -> None:
     site = Site(OUTSIDE, store=ForeignStore(), frontchannel_path=path)
     await site.signed_in(sid=sid)
-    assert len(site.store.names("known:")) == count
+    assert len(site.store.names("known_sid:")) == count
 
 
 async def test_session_cookies_whose_login_is_known_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asgi_rp_logout.ledger.TIES", 3)
+    monkeypatch.setattr("asgi_rp_logout.logins.registry.TIES", 3)
     site = Site(OUTSIDE, store=ForeignStore(), freshness=0)
     browsers = [await site.signed_in(sid=f"s{number}") for number in range(5)]
-    assert len(ledger_of(site)._shared.ties) == 3
+    assert len(registry_of(site)._shared.ties) == 3
     assert {await site.who(Browser(site.app, {"session": one.cookies["session"]})) for one in browsers} == {"alice"}
 
 
@@ -256,7 +256,7 @@ async def test_what_a_dropped_answer_needs_is_written_along_with_the_end() -> No
     batches.written.clear()
     assert destination(await browser.post("/logout", **CLICK))[0] == "a.example"
     kinds = [sorted(key.partition(":")[0] for key in keys) for keys, _ in batches.written]
-    assert sorted(kinds) == [["cookie", "ended", "ends"], ["later", "login"]]
+    assert sorted(kinds) == [["cookie", "ended", "last_end"], ["deferred", "login"]]
 
 
 async def test_the_session_cookie_of_a_login_in_use_is_not_pushed_out() -> None:
@@ -525,7 +525,7 @@ async def test_a_lost_login_is_warned_of_while_it_could_live(
     browser = await site.signed_in()
     site.store.inner.entries.clear()
     now = time.time() + age
-    monkeypatch.setattr("asgi_rp_logout.ledger.time.time", lambda: now)
+    monkeypatch.setattr("asgi_rp_logout.logins.registry.time.time", lambda: now)
     await site.who(browser)
     assert len(log()) == warned
 

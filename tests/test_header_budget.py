@@ -187,7 +187,7 @@ async def test_a_login_whose_cookie_does_not_fit_goes_through_and_is_not_remembe
         await inner(scope, receive, send_more)
 
     inner, app.app = app.app, more_headers
-    app._attendant.app = more_headers
+    app._dispatcher.app = more_headers
     browser = site.browser()
     answer = await browser.get("/login")
     assert (answer.status, size(answer) <= LIMIT) == (303, True)

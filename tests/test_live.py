@@ -32,7 +32,7 @@ from asgi_rp_logout import (
     current_login,
     remember_login,
 )
-from asgi_rp_logout.live import TASK_NAME
+from asgi_rp_logout.logins.live import TASK_NAME
 from tests.asgi import Answer, call, http_scope
 from tests.conftest import RedisServer, Serve
 from tests.places import INSIDE, Browser, ForeignStore, id_token, in_both_places, providers
@@ -317,7 +317,7 @@ class House:
     def __init__(self, **options: Any) -> None:
         self.scripts: dict[str, Script] = {"/live": listen}
         self.app = RPLogoutMiddleware(self._app, **{"providers": providers(), "freshness": 0, **options})
-        self.watch = self.app._attendant._watch
+        self.watch = self.app._dispatcher.services.live
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] in self.scripts:
@@ -463,7 +463,7 @@ async def test_a_stream_that_was_opened_while_the_store_was_down_ends_as_well() 
 
     house.scripts["/events"] = stream
     store.trouble = "raise"
-    house.app._attendant._ledger._known.entries.clear()  # nothing is known of anybody
+    house.app._dispatcher.services.registry._cache.logins.entries.clear()  # nothing is known of anybody
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(house.serve, live, alice, "/events", "GET")
         await until(lambda: live.sent)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from asgi_rp_logout.errors import LogoutTokenError
 from asgi_rp_logout.protocol.logout_token import (
+    Expected,
     LogoutToken,
     parse_form,
     read_logout_token,
@@ -52,15 +53,8 @@ def read(
 ) -> LogoutToken:
     """Read a token whose claims are replaced by these; None takes a claim away."""
     changed = {name: value for name, value in (CLAIMS | claims).items() if value is not None}
-    return read_logout_token(
-        {"alg": "RS256"} if header is None else header,
-        changed,
-        issuer="https://op.example/",
-        client_id="rp",
-        algorithm="RS256",
-        now=now,
-        require_exp=require_exp,
-    )
+    expected = Expected("https://op.example/", "rp", "RS256", require_exp)
+    return read_logout_token({"alg": "RS256"} if header is None else header, changed, expected, now=now)
 
 
 def code(*arguments: Any, **changes: Any) -> str:
@@ -183,8 +177,7 @@ plausible = anything | st.sampled_from(list(CLAIMS.values()))
 )
 def test_any_claims_are_either_refused_or_read_as_they_are(header: Any, claims: Any, whole: bool) -> None:
     claims = CLAIMS | claims if whole else claims
-    expected = {"issuer": "https://op.example/", "client_id": "rp", "algorithm": "RS256", "now": NOW}
-    token = outcome(read_logout_token, header, claims, **expected)
+    token = outcome(read_logout_token, header, claims, Expected("https://op.example/", "rp"), now=NOW)
     if isinstance(token, LogoutTokenError):
         assert token.code in CODES
     else:

@@ -295,7 +295,9 @@ async def test_what_the_login_source_knew_is_played_with_its_hint_and_a_new_logi
     store = MemoryStore()
     options: dict[str, Any] = {"login_source": lambda _: known[0], "store": store}
     browser = await after_fetch(**options)
-    assert "s3cr3t" not in str(store.entries["later"])  # nothing that the provider need not hear of waits in the store
+    assert "s3cr3t" not in str(
+        store.entries["deferred"]
+    )  # nothing that the provider need not hear of waits in the store
     again = await after_fetch(**options)
     known[0] = None
     assert parameters(await browser.get("/", **NAVIGATION))["id_token_hint"] == "a.b.c"

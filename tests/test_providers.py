@@ -16,8 +16,9 @@ import httpx
 import pytest
 from authlib.integrations.starlette_client import OAuth
 
-from asgi_rp_logout import AuthlibProvider, ConfigurationError, Login, OIDCProvider, StaticProvider
-from asgi_rp_logout.providers.base import OwnThreads, ask
+from asgi_rp_logout import AuthlibProvider, ConfigurationError, Login, OIDCProvider, StaticProvider, presets
+from asgi_rp_logout.providers.calling import OwnThreads
+from asgi_rp_logout.providers.provider import WithoutEndpoint, ask
 from demo.provider import Client, create_provider
 from tests.apps import END, guarded, log_out, parameters, signs_out, went_to_provider
 from tests.asgi import call, http_scope
@@ -185,22 +186,50 @@ async def test_a_sync_method_runs_in_a_thread_of_its_own() -> None:
     assert provider.thread not in (None, threading.get_ident())
 
 
-# Threads: a method that hangs keeps one, and they are bounded
+# Threads: our own methods need none; a method that hangs keeps one, and they are bounded
 
 
-async def test_a_sync_method_that_overrides_one_of_ours_runs_in_a_thread_too() -> None:
-    """Ours only compute; what is written on top of them may wait for anything."""
+class Overriding(StaticProvider):
+    def get_end_session_url(self, **given: Any) -> str:
+        return super().get_end_session_url(**given)
 
-    class Waiting(StaticProvider):
-        thread: int | None = None
 
-        def get_end_session_url(self, **given: Any) -> str:
-            self.thread = threading.get_ident()
-            return super().get_end_session_url()
+def wrapped() -> Any:
+    """A provider of ours whose method an application has wrapped, as decorators for metrics and caches do."""
+    provider = StaticProvider(END)
+    method = functools.wraps(StaticProvider.get_end_session_url)(lambda **given: END)
+    provider.get_end_session_url = method  # type: ignore[method-assign]
+    return provider
 
-    provider = Waiting(END)
+
+OURS: dict[str, Any] = {
+    "static": StaticProvider(END, name="it"),
+    "a subclass that overrides nothing": type("Own", (StaticProvider,), {})(END),
+    "preset": presets.entra("acme", "rp"),
+    "local only": presets.local_only("google"),
+    "an entry without an endpoint": WithoutEndpoint(object()),
+}
+THEIRS: dict[str, Any] = {"a subclass of ours": Overriding(END), "a wrapper of ours": wrapped()}
+
+
+@pytest.mark.parametrize("provider", OURS.values(), ids=OURS)
+async def test_a_sync_method_of_ours_runs_without_a_thread(provider: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It only computes, and a thread would cost more than the whole URL."""
+    monkeypatch.setattr(OwnThreads, "run", refuses)
+    await ask(provider, {})
+
+
+@pytest.mark.parametrize("provider", THEIRS.values(), ids=THEIRS)
+async def test_a_sync_method_on_top_of_ours_runs_in_a_thread(provider: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An override or a wrapper may wait for anything."""
     assert await ask(provider, {}) == END
-    assert provider.thread not in (None, threading.get_ident())
+    monkeypatch.setattr(OwnThreads, "run", refuses)
+    with pytest.raises(RuntimeError, match="a thread"):
+        await ask(provider, {})
+
+
+async def refuses(threads: OwnThreads, function: Any) -> Any:
+    raise RuntimeError("a thread is asked for")
 
 
 async def test_hung_methods_take_no_more_threads_than_the_limit() -> None:
@@ -318,7 +347,7 @@ async def test_an_async_function_of_the_app_runs_in_the_event_loop(option: str) 
 async def test_a_function_of_the_app_that_hangs_keeps_to_its_deadline_and_its_own_threads(
     make: Any, monkeypatch: pytest.MonkeyPatch, log: Any
 ) -> None:
-    monkeypatch.setattr("asgi_rp_logout.revoke.AFTER_DEADLINE", 0.1)
+    monkeypatch.setattr("asgi_rp_logout.logout.afterwards.AFTER_DEADLINE", 0.1)
     gate, hung = threading.Event(), []
     guard = guarded(signs_out(), provider_timeout=0.1, **make(lambda: (hung.append(1), gate.wait())))
     try:
@@ -420,6 +449,7 @@ def test_options_of_a_provider_are_checked_at_construction(options: dict[str, An
         functools.partial(
             OIDCProvider, "https://op.example", **({} if "client_id" in options else {"client_id": "rp"})
         ),
+        *([] if "client_id" in options else [functools.partial(AuthlibProvider, registered())]),
     ):
         with pytest.raises(ConfigurationError, match="expected") as caught:
             make(**options)
@@ -444,6 +474,28 @@ def test_options_of_an_openid_provider_are_checked_at_construction(options: dict
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"revoke": "yes"}, "revoke='yes'"),
+        ({"algorithm": "none"}, "none"),
+        ({"algorithm": "HS256"}, "HS256"),  # needs a client_secret
+        ({"require_exp": 1}, "require_exp of type int"),
+    ],
+)
+def test_options_of_an_authlib_provider_are_checked_at_construction(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected") as caught:
+        AuthlibProvider(registered(client_secret=None), **options)
+    assert message in str(caught.value)
+
+
+def test_no_provider_shows_its_secret() -> None:
+    client = registered(client_secret="s3cret")
+    for provider in (OIDCProvider("https://op.example", "rp", "s3cret"), AuthlibProvider(client)):
+        assert provider.client_secret == "s3cret"
+        assert "s3cret" not in repr(provider)
+
+
 def test_a_name_is_the_endpoint_or_issuer_unless_given() -> None:
     assert StaticProvider(END).name == END
     assert OIDCProvider("https://op.example/", "rp").name == "https://op.example/"
@@ -464,7 +516,7 @@ def op(serve, unused_port) -> str:
 
 def registered(**options: Any) -> Any:
     oauth = OAuth()
-    oauth.register("it", client_id="rp", client_secret="secret", **options)
+    oauth.register("it", client_id="rp", **({"client_secret": "secret"} | options))
     return oauth.create_client("it")
 
 
@@ -485,6 +537,47 @@ async def test_an_authlib_client_with_metadata_of_its_own_needs_no_fetch() -> No
     client = registered(end_session_endpoint=END, authorize_url="https://id.example/auth")
     client.server_metadata.update(end_session_endpoint=END)
     assert await sent(AuthlibProvider(client)) == STANDARD
+
+
+def with_endpoint(**options: Any) -> Any:
+    client = registered(authorize_url="https://id.example/auth", **options)
+    client.server_metadata.update(end_session_endpoint=END)
+    return client
+
+
+async def test_an_authlib_client_renames_drops_and_adds_parameters() -> None:
+    names = {"post_logout_redirect_uri": "returnTo", "id_token_hint": None, "logout_hint": None}
+    provider = AuthlibProvider(with_endpoint(), parameters=names, extra={"federated": ""})
+    assert await sent(provider) == {"client_id": "rp", "returnTo": HERE, "federated": ""}
+
+
+@pytest.mark.parametrize("post", [True, False])
+async def test_an_authlib_client_posts_what_is_too_long_for_a_url_if_it_may(post: bool) -> None:
+    hint = "h" * 600
+    options: dict[str, Any] = {"login_source": lambda _: Login("it", hint), "max_url_length": 500}
+    answer = await log_out(guarded(signs_out(), providers=[AuthlibProvider(with_endpoint(), post=post)], **options))
+    assert (answer.status, hint in answer.body.decode()) == ((200, True) if post else (303, False))
+
+
+SECRETS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "a secret": ({}, "secret"),
+    "a secret in the form": ({"token_endpoint_auth_method": "client_secret_post"}, "secret"),
+    "a public client": ({"token_endpoint_auth_method": "none"}, None),
+    "a private key": ({"token_endpoint_auth_method": "private_key_jwt"}, None),
+    "a function of one's own": ({"token_endpoint_auth_method": print}, None),
+}
+
+
+@pytest.mark.parametrize(("client_kwargs", "secret"), SECRETS.values(), ids=SECRETS)
+def test_an_authlib_client_brings_its_secret_if_it_is_one(client_kwargs: Any, secret: str | None) -> None:
+    """Authlib keeps a private key in the same place, and revocation would send it to the provider."""
+    client = registered(client_kwargs=client_kwargs)
+    assert AuthlibProvider(client).client_secret == secret
+    if secret is None and client_kwargs["token_endpoint_auth_method"] != "none":
+        with pytest.raises(ConfigurationError, match=r"token_endpoint_auth_method=.*expected a client that"):
+            AuthlibProvider(client, revoke="refresh_token")
+    else:
+        assert AuthlibProvider(client, revoke="refresh_token").revoke == "refresh_token"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from asgi_rp_logout import ConfigurationError, Login, OIDCProvider, StaticProvider
-from asgi_rp_logout.providers.shapes import LocalOnly
+from asgi_rp_logout.providers.vendors import LocalOnly
 from tests.apps import COOKIE, END, guarded, log_out, page, parameters, signs_out, went_to_provider
 from tests.asgi import call, http_scope
 from tests.places import id_token
@@ -178,7 +178,7 @@ ENCRYPTED = encrypt(OF_RED, KEY)
 
 def decrypting(key: Any, issuer: str = ISS["red"]) -> OIDCProvider:
     provider = OIDCProvider(issuer, "r", name="red", decryption_key=key)
-    provider.discovery._document = {"issuer": issuer, "end_session_endpoint": END}
+    provider.metadata.document = {"issuer": issuer, "end_session_endpoint": END}
     return provider
 
 
@@ -437,7 +437,7 @@ async def test_a_callable_is_asked_at_each_logout() -> None:
     guard = guarded(signs_out(), providers=lambda: registry)
     assert (await log_out(guard, headers={"cookie": "session=1"})).header("location") == "/login"
     registry.append(OIDCProvider("https://red.example", "r"))
-    registry[0].discovery._document = {"issuer": "https://red.example", "end_session_endpoint": END}
+    registry[0].metadata.document = {"issuer": "https://red.example", "end_session_endpoint": END}
     assert went_to_provider(await log_out(guard, headers={"cookie": "session=2"}))
 
 

@@ -101,8 +101,8 @@ async def test_neither_a_look_nor_a_wrong_state_uses_the_trip_up() -> None:
     browser, state = await trip(site)
     assert landing(await browser.request("HEAD", f"/back?state={state}", {})) == "/bye"
     assert landing(await browser.get("/back?state=another")) == "/"
-    (record,) = site.store.entries["trip"].values()
-    assert record[1].keys() == {"to", "browser"}
+    (record,) = site.store.entries["return_trip"].values()
+    assert record[1].keys() == {"v", "to", "browser"}
     assert landing(await browser.get(f"/back?state={state}")) == "/bye"
 
 
@@ -165,7 +165,7 @@ async def test_a_store_in_somebody_elses_hands_takes_the_browser_nowhere_else() 
     for to in ("https://evil.example/", "//evil.example", "/\\evil.example", "/%2fevil.example", "\n", "", "//a#b"):
         site = Site("outside", **OPTIONS)
         browser, state = await trip(site)
-        (key,) = site.store.entries["trip"]
+        (key,) = site.store.entries["return_trip"]
         record = await site.store.get(key)
         await site.store.put(key, {**record, "to": to}, ttl=60)
         answer = await browser.get(f"/back?state={state}")
@@ -193,7 +193,7 @@ async def test_a_store_in_trouble_takes_the_browser_to_the_default_page(trouble:
 async def test_neither_state_nor_binding_is_in_the_store() -> None:
     store = ForeignStore()
     browser, state = await trip(Site("outside", store=store, **OPTIONS))
-    (key,) = store.names("trip:")
+    (key,) = store.names("return_trip:")
     record = str((key, await store.inner.get(key)))
     assert state not in record
     assert browser.cookies["rp_return"] not in record

@@ -142,8 +142,8 @@ async def test_the_id_token_goes_out_again_for_ten_seconds(
     copy = dict(browser.cookies)
     first = await click(site, browser.cookies)
     ended = time.time()
-    monkeypatch.setattr("asgi_rp_logout.logins.time", SimpleNamespace(time=lambda: ended + seconds))
-    monkeypatch.setattr("asgi_rp_logout.exchange.time", SimpleNamespace(time=lambda: ended + seconds))
+    monkeypatch.setattr("asgi_rp_logout.logout.evidence.time", SimpleNamespace(time=lambda: ended + seconds))
+    monkeypatch.setattr("asgi_rp_logout.logout.evidence.time", SimpleNamespace(time=lambda: ended + seconds))
     second = await click(site, copy)
     assert (HINT in first, HINT in second) == (True, hints)
     assert second["client_id"] == "rp-b"

@@ -41,11 +41,11 @@ async def test_what_was_put_is_there_until_its_time_is_over() -> None:
 
 async def test_the_first_of_those_who_delete_a_key_is_told_so() -> None:
     store, pass_time = make_store()
-    await store.put("trip:1", {}, ttl=10)
-    assert [await store.delete("trip:1"), await store.delete("trip:1")] == [True, False]
-    await store.put("trip:1", {}, ttl=10)
+    await store.put("return_trip:1", {}, ttl=10)
+    assert [await store.delete("return_trip:1"), await store.delete("return_trip:1")] == [True, False]
+    await store.put("return_trip:1", {}, ttl=10)
     pass_time(10)
-    assert await store.delete("trip:1") is False
+    assert await store.delete("return_trip:1") is False
 
 
 async def test_the_login_not_used_for_longest_is_pushed_out() -> None:
@@ -81,7 +81,7 @@ async def test_each_kind_of_entry_has_a_quota_of_its_own() -> None:
 async def test_what_is_over_does_not_pile_up() -> None:
     store, pass_time = make_store(1000)
     for number in range(500):
-        await store.put(f"trip:{number}", {}, ttl=1)
+        await store.put(f"return_trip:{number}", {}, ttl=1)
         pass_time(1)
     assert len(store) <= 2
 

@@ -64,7 +64,7 @@ async def test_a_malformed_record_breaks_no_request(log: Any) -> None:
     app = application(remembers=True, store=store)
     cookies = with_cookies(await call(app, http_scope("/login", headers=[HOST])))
     for key in store.entries["login"]:
-        await store.put(key.replace("login:", "ended:"), {"at": "yesterday"})
+        await store.put(key.replace("login:", "ended:"), {"v": 1, "by": "logout", "at": "yesterday"})
     answer = await call(app, http_scope("/", headers=[HOST, cookies]))
     assert (answer.status, answer.body) == (200, b'{"session":"%s"}' % DERIVED.encode())
     assert [line for line in log() if "malformed" in line]

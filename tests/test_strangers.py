@@ -27,12 +27,14 @@ from asgi_rp_logout import (
     remember_login,
     store,
 )
-from asgi_rp_logout.ends import LIMITS
-from asgi_rp_logout.ledger import VERDICT_BYTES, VERDICTS
-from asgi_rp_logout.verdict import before_key
+from asgi_rp_logout.logins.ended_here import LIMITS
+from asgi_rp_logout.logins.guarded_store import StoreBudget
+from asgi_rp_logout.logins.records import ended_until_key
+from asgi_rp_logout.logins.registry import EndedSessions
+from asgi_rp_logout.logins.status_cache import STATUS_BYTES, STATUSES
 from tests.asgi import Answer, call, http_scope
 from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
-from tests.test_ledger import ledger_of
+from tests.test_registry import registry_of
 from tests.virtual_time import in_virtual_time
 
 
@@ -125,13 +127,13 @@ async def test_strangers_fill_no_memory_and_push_out_no_verdict_of_a_login(place
     assert await site.who(browser) == "alice"
     for number in range(200):
         await send_cookies(site, f"session=invented-{number:016}; filler={'x' * 60_000}")
-    for _ in range(VERDICTS + 100):
+    for _ in range(STATUSES + 100):
         await send_cookies(site, invented(1))
-    ledger = ledger_of(site)
-    assert len(ledger._strangers.entries) <= VERDICTS
-    assert 0 <= ledger._strangers._bytes <= VERDICT_BYTES
-    kept = sum(len(key[0]) for key in ledger._strangers.entries)
-    assert kept <= VERDICT_BYTES
+    registry = registry_of(site)
+    assert len(registry._cache.strangers.entries) <= STATUSES
+    assert 0 <= registry._cache.strangers._bytes <= STATUS_BYTES
+    kept = sum(len(key[0]) for key in registry._cache.strangers.entries)
+    assert kept <= STATUS_BYTES
     foreign.calls.clear()
     assert await site.who(browser) == "alice"
     assert foreign.calls == {}
@@ -140,15 +142,14 @@ async def test_strangers_fill_no_memory_and_push_out_no_verdict_of_a_login(place
 async def test_long_cookies_are_kept_by_their_digest_and_weighed() -> None:
     site = Site(OUTSIDE, store=ForeignStore(), freshness=3600)
     await site.signed_in()
-    values = [f"session={secrets.token_hex(2000)}" for _ in range(2 * VERDICT_BYTES // 4000)]
+    values = [f"session={secrets.token_hex(2000)}" for _ in range(2 * STATUS_BYTES // 4000)]
     for value in values:
         await send_cookies(site, value + "; " + "filler=x; " * 100)
-    ledger = ledger_of(site)
-    kept = sum(
-        len(part) for one in ledger._strangers.entries.values() for c in one.claim.cookies for _, part in c.parts
-    )
-    assert VERDICT_BYTES // 2 < kept <= VERDICT_BYTES
-    assert all(len(key[0]) == 32 for key in ledger._strangers.entries)
+    registry = registry_of(site)
+    statuses = [entry.status for entry in registry._cache.strangers.entries.values()]
+    kept = sum(len(part) for one in statuses for c in one.credentials.cookies for _, part in c.parts)
+    assert STATUS_BYTES // 2 < kept <= STATUS_BYTES
+    assert all(len(key[0]) == 32 for key in registry._cache.strangers.entries)
 
 
 def test_reading_cookies_takes_time_that_is_linear_in_their_length() -> None:
@@ -332,7 +333,7 @@ async def test_what_was_pushed_out_is_still_known_to_be_dead(monkeypatch: pytest
     monkeypatch.setattr(store, "DETAILED", 20)
     site = Site(OUTSIDE, remembers=False, freshness=0, providers=providers()[:1])
     browser = await site.signed_in()
-    ledger_of(site)._shared.issued = store.Fingerprints(10)
+    registry_of(site)._shared.issued = store.Fingerprints(10)
     thief = browser.copy()
     await browser.post("/logout")
     for _ in range(300):
@@ -347,7 +348,7 @@ async def test_a_value_that_is_issued_anew_lives_again_though_it_was_pushed_out(
     monkeypatch.setattr(store, "DETAILED", 2)
     memory = MemoryStore()
     for number in range(5):
-        await memory.put(f"cookie:{number}", {"by": "buried", "of": store.UNKNOWN}, ttl=10)
+        await memory.put(f"cookie:{number}", {"v": 1, "by": "buried", "of": store.UNKNOWN}, ttl=10)
     assert [await memory.get(f"cookie:{number}") is not None for number in range(5)] == [True] * 5
     assert await memory.delete("cookie:0") is True
     assert await memory.get("cookie:0") is None
@@ -382,7 +383,7 @@ async def test_after_a_failure_one_call_at_a_time_asks_whether_the_store_is_back
     foreign = ForeignStore()
     site = Site(OUTSIDE, store=foreign, freshness=0)
     browsers = [await site.signed_in(sid=f"s{number}") for number in range(5)]
-    guard, now = ledger_of(site)._shared.guard, [1000.0]
+    guard, now = registry_of(site).store.breaker, [1000.0]
     guard._clock = lambda: now[0]
     foreign.trouble = "raise"
     await site.who(browsers[0])
@@ -407,17 +408,17 @@ async def test_the_breaker_never_stops_what_must_not_get_lost() -> None:
     site = Site(OUTSIDE, store=foreign, freshness=0, callback_path="/back")
     fetching, leaving = await site.signed_in(), await site.signed_in(sid="s2")
     assert (await fetching.post("/logout", accept="*/*", origin="http://127.0.0.1")).header("location") == "/bye"
-    ledger = ledger_of(site)
-    ledger._shared.guard._opened_at = ledger._shared.guard._clock() + 3600
+    registry = registry_of(site)
+    registry.store.breaker._opened_at = registry.store.breaker._clock() + 3600
     host, query = destination(await fetching.get("/", accept="text/html"))
     assert host == "a.example"
     assert (await fetching.get(f"/back?state={query['state']}")).header("location") == "/"
-    ledger._shared.guard._opened_at = ledger._shared.guard._clock() + 3600
+    registry.store.breaker._opened_at = registry.store.breaker._clock() + 3600
     await leaving.post("/logout")
     assert len(foreign.names("ended:")) == 2
-    ledger._shared.guard._opened_at = ledger._shared.guard._clock() + 3600
+    registry.store.breaker._opened_at = registry.store.breaker._clock() + 3600
     assert await end_subject(site, at=time.time())
-    assert foreign.names("before:") != []
+    assert foreign.names("ended_until:") != []
 
 
 # What this process has ended is ended here
@@ -425,12 +426,8 @@ async def test_the_breaker_never_stops_what_must_not_get_lost() -> None:
 
 async def end_subject(site: Site, *, at: float, received: float | None = None, sid: str | None = None) -> bool:
     """End all logins of alice at provider `a`, or one session, as a logout token does."""
-    from asgi_rp_logout.guard import Deadline
-
-    parts = {"sid": sid, "sub": "alice", "at": at, "received": received or time.time() + 1}
-    return bool(
-        await ledger_of(site).end_sessions("https://a.example", **parts, by="back-channel", deadline=Deadline())
-    )
+    ended = EndedSessions("https://a.example", sid, "alice", at, received or time.time() + 1, "back-channel")
+    return bool(await registry_of(site).end_sessions(ended, StoreBudget()))
 
 
 @in_both_places
@@ -456,7 +453,7 @@ async def test_an_end_of_this_process_holds_while_the_store_is_down(place: str, 
     assert {await site.who(one.copy()) for one in copies} == {"anonymous"}
     assert await site.who(other) == "bob"
     foreign.trouble = None
-    ledger_of(site)._shared.guard.close()
+    registry_of(site).store.breaker.close()
     await site.who(other)
     elsewhere = Site(place, beside=site)
     assert {await elsewhere.who(Browser(elsewhere.app, one.cookies)) for one in copies} == {"anonymous"}
@@ -465,7 +462,7 @@ async def test_an_end_of_this_process_holds_while_the_store_is_down(place: str, 
 async def test_an_end_that_the_store_did_not_take_is_written_though_no_request_comes_by(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("asgi_rp_logout.ledger.WRITE_AGAIN", 0.05)
+    monkeypatch.setattr("asgi_rp_logout.logins.guarded_store.WRITE_AGAIN", 0.05)
     foreign = ForeignStore()
     site = Site(OUTSIDE, store=foreign, freshness=0)
     browsers = [await site.signed_in(sid=f"s{number}") for number in range(50)]
@@ -476,14 +473,14 @@ async def test_an_end_that_the_store_did_not_take_is_written_though_no_request_c
     assert foreign.names("ended:") == []
     foreign.trouble = None
     with anyio.fail_after(10):
-        while len(foreign.names("ended:")) < 50 or ledger_of(site)._shared.ends.owes:
+        while len(foreign.names("ended:")) < 50 or registry_of(site).store.ended.unwritten:
             await anyio.sleep(0.01)
 
 
 async def test_a_record_that_nobody_can_read_does_not_keep_the_ends_of_others_out_of_the_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("asgi_rp_logout.ledger.WRITE_AGAIN", 0.05)
+    monkeypatch.setattr("asgi_rp_logout.logins.guarded_store.WRITE_AGAIN", 0.05)
     foreign = ForeignStore()
     site = Site(OUTSIDE, store=foreign, freshness=0)
     browser = await site.signed_in(user="bob")
@@ -491,14 +488,14 @@ async def test_a_record_that_nobody_can_read_does_not_keep_the_ends_of_others_ou
     with pytest.raises(StoreError):
         await end_subject(site, at=time.time() + 1)
     await browser.post("/logout")
-    key = next(key for key in ledger_of(site)._shared.ends.among([before_key("https://a.example", sub="alice")]))
-    await foreign.inner.put(key, {"": ["soon", "now", "by"]})
+    key = next(key for key in registry_of(site).store.ended.among([ended_until_key("https://a.example", sub="alice")]))
+    await foreign.inner.put(key, {"v": 1, "until": {"": ["soon", "now", "by"]}})
     foreign.trouble = None
     with anyio.fail_after(10):
-        while ledger_of(site)._shared.ends.owes:
+        while registry_of(site).store.ended.unwritten:
             await anyio.sleep(0.01)
     assert len(foreign.names("ended:")) == 1
-    assert await foreign.inner.get(key) != {"": ["soon", "now", "by"]}
+    assert (await foreign.inner.get(key))["until"][""][0] != "soon"
 
 
 class LateStore(ForeignStore):
@@ -554,7 +551,9 @@ async def test_a_store_that_does_not_take_the_news_takes_the_tombstones_all_the_
 
 
 async def test_strangers_push_out_no_tombstone_that_waits_for_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asgi_rp_logout.ledger.WRITE_AGAIN", 3600)  # requests alone write here, and nothing at the end
+    monkeypatch.setattr(
+        "asgi_rp_logout.logins.guarded_store.WRITE_AGAIN", 3600
+    )  # requests alone write here, and nothing at the end
     foreign = ForeignStore()
     site = Site(OUTSIDE, store=foreign, freshness=0)
     browser = await site.signed_in()
@@ -564,12 +563,12 @@ async def test_strangers_push_out_no_tombstone_that_waits_for_the_store(monkeypa
     handle = "x" * 39 + ".1700000000.1700000000000.."
     for number in range(LIMITS["unknown"] + 500):
         await send_cookies(site, f"session={number:020}; rp_login={number:04}{handle}", "/logout", "POST")
-    ends = ledger_of(site)._shared.ends
+    ends = registry_of(site).store.ended
     assert len(ends) <= LIMITS["unknown"] + 10
     copied = dict(thief.cookies)
     assert await site.who(thief) == "anonymous"
     foreign.trouble = None
-    ledger_of(site)._shared.guard.close()
+    registry_of(site).store.breaker.close()
     await send_cookies(site, invented(1))
     elsewhere = Site(OUTSIDE, beside=site)
     assert await elsewhere.who(Browser(elsewhere.app, copied)) == "anonymous"  # the remembered ones are written first
@@ -600,7 +599,7 @@ async def test_a_logout_writes_its_ends_in_one_batch_and_what_a_click_needs_in_a
     batches.written.clear()
     await browser.post("/logout")
     kinds = sorted((sorted(key.partition(":")[0] for key in keys), ttl > 120) for keys, ttl in batches.written)
-    ends = ["cookie", "ended", "ends"]
+    ends = ["cookie", "ended", "last_end"]
     assert kinds == [(ends, True), (["login"], False)]
     assert batches.ttl_of("login:") == 120
 
@@ -613,7 +612,7 @@ async def test_the_token_of_a_login_source_is_kept_for_two_minutes_too() -> None
     browser = await site.signed_in()
     thief = browser.copy()
     assert "id_token_hint" in destination(await browser.post("/logout"))[1]
-    assert batches.ttl_of("echo:") == 120
+    assert batches.ttl_of("last_login:") == 120
     assert destination(await thief.post("/logout"))[0] == "a.example"
 
 
@@ -906,8 +905,8 @@ async def test_of_two_logout_tokens_the_later_one_counts_whatever_their_order() 
             await end_subject(site, at=at, received=1000)
         browser = await site.signed_in()  # made now, by a clock that is far ahead of all these
         assert await site.who(browser) == "alice"
-        (key,) = site.store.names("before:")
-        ((slot, entry),) = (await site.store.inner.get(key)).items()
+        (key,) = site.store.names("ended_until:")
+        ((slot, entry),) = (await site.store.inner.get(key))["until"].items()
         assert (slot, entry[0]) == ("", 300)
 
 
@@ -919,8 +918,8 @@ async def test_two_logout_tokens_at_once_at_two_workers_leave_the_later_one() ->
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda one=later: end_subject(one, at=300, received=1000))
             tasks.start_soon(lambda one=earlier: end_subject(one, at=100, received=1000))
-        (key,) = foreign.names("before:")
-        assert (await foreign.inner.get(key))[""][0] == 300
+        (key,) = foreign.names("ended_until:")
+        assert (await foreign.inner.get(key))["until"][""][0] == 300
         await foreign.inner.delete(key)
 
 

@@ -11,11 +11,13 @@ import anyio
 import pytest
 
 from asgi_rp_logout import Login, MemoryStore, StaticProvider, StoreError
-from asgi_rp_logout.ledger import Deadline, Ending, Ledger
-from asgi_rp_logout.live import Connection, ConnectionEndedError, Watch, WebSocketConnection
+from asgi_rp_logout.logins.guarded_store import StoreBudget
+from asgi_rp_logout.logins.handle import LoginHandle
+from asgi_rp_logout.logins.live import Connection, ConnectionEndedError, LiveConnections, WebSocketConnection
+from asgi_rp_logout.logins.records import Ended
+from asgi_rp_logout.logins.registry import Ending, LoginRegistry
 from asgi_rp_logout.middleware import RPLogoutMiddleware
-from asgi_rp_logout.store import COLLECTION, LOGIN
-from asgi_rp_logout.verdict import Handle
+from asgi_rp_logout.store import COLLECTION
 from tests.places import ForeignStore
 
 SOON = 20.0
@@ -51,32 +53,32 @@ class Scene:
 
     def __init__(self, store: Any = None, **watching: Any) -> None:
         self.store: Any = store if store is not None else Reading()
-        self.here = self._ledger(self.store)
+        self.here = self._registry(self.store)
         self.there = self.here
         if store is None:
             other = ForeignStore()
             other.inner = self.store.inner  # what is one object is one process
-            self.there = self._ledger(other)
+            self.there = self._registry(other)
         # Nobody is looked at without a reason, unless a test says so.
-        self.watch = Watch(self.here, **{"everybody_after": 1e9, **watching})
-        self.closed: list[Handle] = []
+        self.watch = LiveConnections(self.here, **{"everybody_after": 1e9, **watching})
+        self.closed: list[LoginHandle] = []
         self.stuck, self.let_go = 0, anyio.Event()
-        self.connections: dict[Handle, WebSocketConnection] = {}
+        self.connections: dict[LoginHandle, WebSocketConnection] = {}
 
-    def _ledger(self, store: Any) -> Ledger:
+    def _registry(self, store: Any) -> LoginRegistry:
         async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
         provider = StaticProvider("https://id.example.com/logout")
-        return Ledger(RPLogoutMiddleware(app, providers=[provider], store=store, freshness=0)._settings)
+        return LoginRegistry(RPLogoutMiddleware(app, providers=[provider], store=store, freshness=0)._options)
 
     @property
     def watched(self) -> Any:
         """What is watched in this event loop."""
         return self.watch._watched.get()
 
-    def open(self, *, reads: bool = True) -> Handle:
+    def open(self, *, reads: bool = True) -> LoginHandle:
         """Open a connection; `reads=False`: its client takes no message."""
-        handle = Handle.new(Login(sub="alice"), time.time())
+        handle = LoginHandle.new(Login(sub="alice"), time.time())
 
         async def send(message: Any) -> None:
             if not reads:
@@ -91,14 +93,15 @@ class Scene:
         self.watch.add(connection)
         return handle
 
-    async def end(self, *handles: Handle) -> None:
+    async def end(self, *handles: LoginHandle) -> None:
         """End logins at the other worker."""
         for handle in handles:
-            await self.there.end(Ending(handle, {}, LOGIN, "logout", {}, {}), Deadline())
+            await self.there.end(Ending(handle, Ended("logout", time.time())), StoreBudget())
 
-    async def end_without_news(self, handle: Handle) -> None:
+    async def end_without_news(self, handle: LoginHandle) -> None:
         """End a login at the other worker, whose news of it gets lost."""
-        await self.there.store.put(f"ended:{handle.key}", {"by": "logout", "at": time.time()}, collection=COLLECTION)
+        tombstone = Ended("logout", time.time()).to_json()
+        await self.there.store.store.put(f"ended:{handle.key}", tombstone, collection=COLLECTION)
 
     async def looked(self) -> None:
         """Wait until the watch has looked around once more."""
@@ -149,7 +152,7 @@ async def test_a_connection_opened_on_an_old_verdict_is_looked_at_by_itself(scen
     """Its login ended a moment before, and that news is known already."""
     scene.open()
     await scene.looked()
-    await scene.end(Handle.new(Login(sub="bob"), time.time()))
+    await scene.end(LoginHandle.new(Login(sub="bob"), time.time()))
     await scene.looked()
     late = scene.open()
     await scene.end_without_news(late)
@@ -175,15 +178,15 @@ async def test_an_end_that_the_store_could_not_give_is_found_at_the_next_look(
     await scene.looked()
     await scene.looked()
     failed: list[list[str]] = []
-    read = scene.here.read
+    read = scene.here.store.read
 
-    async def fail_once(keys: Any, deadline: Deadline) -> Any:
+    async def fail_once(keys: Any, deadline: StoreBudget) -> Any:
         if not failed and f"ended:{handle.key}" in keys:
             failed.append(list(keys))
             raise StoreError("no answer")
         return await read(keys, deadline)
 
-    monkeypatch.setattr(scene.here, "read", fail_once)
+    monkeypatch.setattr(scene.here.store, "read", fail_once)
     await scene.end(handle)
     await until(lambda: scene.closed)
     assert failed
@@ -275,7 +278,7 @@ async def test_the_watch_keeps_nothing_of_the_request_that_came_first(make_scene
 
     scene = make_scene()
     of_request.set("a database connection")
-    handle = Handle.new(Login(sub="alice"), time.time())
+    handle = LoginHandle.new(Login(sub="alice"), time.time())
     scene.connections[handle] = WebSocketConnection((handle,), nothing_to_receive, send)
     scene.watch.add(scene.connections[handle])
     await scene.end(handle)

@@ -155,7 +155,7 @@ def test_redis_goes_down_and_comes_back_under_traffic(
     serve: Serve, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, place: str, mode: str
 ) -> None:
     """No visitor gets an error but the 503 that was asked for, and no logout is lost."""
-    monkeypatch.setattr("asgi_rp_logout.guard.STORE_DEADLINE", 10.0)  # a busy machine is no outage
+    monkeypatch.setattr("asgi_rp_logout.logins.guarded_store.STORE_DEADLINE", 10.0)  # a busy machine is no outage
     here = Site(place, store=quick_to_fail(redis_server), freshness=0.05, on_store_error=mode)
     there = Site(place, store=quick_to_fail(redis_server), freshness=0.05, beside=here)
     url, elsewhere = serve(here.app), serve(there.app)

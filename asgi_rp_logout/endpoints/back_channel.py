@@ -10,42 +10,35 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import anyio
 
-from ..asgi.types import Headers, Receive, Scope, Send, header_values, respond
+from ..asgi.types import Headers, Receive, Send, header_values, respond
 from ..errors import LogoutTokenError, RPLogoutError
-from ..jose import is_encrypted
+from ..events import LogoutEvent
+from ..exchange import Exchange
 from ..login import unverified_claims
+from ..logins.registry import EndedSessions
+from ..options import Options
 from ..protocol.logout_token import LogoutToken, parse_form, unverified_issuer
-from ..providers.base import issuer_of, learn_issuers
-from ._common import DEADLINE, read_body, refusals
+from ..providers.provider import issuer_of, learn_issuers, list_providers, name_of
+from ..providers.token_verifier import is_encrypted
+from .intake import DEADLINE, notify_after_answer, read_body, refusals
 
 NO_STORE: Headers = [(b"cache-control", b"no-store")]
 
 
-async def back_channel(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    *,
-    providers: Callable[[], Awaitable[Sequence[Any]]],
-    end: Callable[[LogoutToken, float], Awaitable[None]],
-    now: Callable[[], float] = time.time,
-) -> None:
+async def back_channel(exchange: Exchange, receive: Receive) -> None:
     """Answer one back-channel logout request (Back-Channel Logout 1.0, sections 2.5 to 2.8).
 
-    Takes the request; a function that gives the providers (those that may send logout tokens have an ``issuer`` and an
-    async ``verify_logout_token(token, now)``); and ``end``, which ends the logins that a valid token
-    means, given the token and the time of receipt in seconds since 1970. Sends 200, or 400 with a JSON object that says
-    what was wrong. Raises nothing.
+    Sends 200, or 400 with a JSON object that says what was wrong. Then tells the application, if anything has ended.
+    Raises nothing.
     """
-    received = now()
-    if scope["method"] != "POST":
+    received, send, options = time.time(), exchange.send, exchange.options
+    if exchange.request.method != "POST":
         await respond(send, 405, [*NO_STORE, (b"allow", b"POST")])
         return
+    event = None
     try:
         with anyio.move_on_after(DEADLINE) as limit:
             body = await read_body(receive)
@@ -54,8 +47,11 @@ async def back_channel(
             # Anew: a sender who dawdles must not leave too little time for the one fetch of keys in 30 s. And shielded:
             # once the token is here, a provider that hangs up must not stop its own logout half way.
             limit.deadline, limit.shield = anyio.current_time() + DEADLINE, True
-            text = parse_form(body, next(iter(header_values(scope["headers"], b"content-type")), ""))
-            await end(await _verify(text, providers, received), received)
+            content_type = next(iter(header_values(exchange.request.headers, b"content-type")), "")
+            token, name = await _verified(options, parse_form(body, content_type), received)
+            if await exchange.registry.end_sessions(_sessions_of(token, received), exchange.budget):
+                until = min(token.iat, received)
+                event = LogoutEvent("back-channel", name, token.iss, token.sub, token.sid, until)
         if limit.cancelled_caught:
             raise TimeoutError
     except RPLogoutError as error:
@@ -66,14 +62,18 @@ async def back_channel(
         await _refuse(send, "failed", f"stopped by {type(error).__name__}")
     else:
         await respond(send, 200, NO_STORE)
+    if event is not None:
+        await notify_after_answer(options, event)
 
 
-async def _verify(token: str, providers: Callable[[], Awaitable[Sequence[Any]]], received: float) -> LogoutToken:
-    issuer = unverified_issuer(token)
-    if issuer is None and not is_encrypted(token):
-        code = "iss" if unverified_claims(token) else "malformed"
+async def _verified(options: Options, text: str, received: float) -> tuple[LogoutToken, str | None]:
+    """Return a verified logout token, and the name of its provider. Raises ``RPLogoutError``."""
+    issuer = unverified_issuer(text)
+    if issuer is None and not is_encrypted(text):
+        code = "iss" if unverified_claims(text) else "malformed"
         raise LogoutTokenError("the token is not a signed JWT with an iss", code=code)
-    able = [provider for provider in await providers() if hasattr(provider, "verify_logout_token")]
+    listed = await list_providers(options.providers, options.http_client)
+    able = [provider for provider in listed if hasattr(provider, "verify_logout_token")]
     if issuer is not None:
         await learn_issuers(able, issuer, level=logging.WARNING)
     # An encrypted token need not show its iss: then the only provider there is may be meant.
@@ -81,13 +81,22 @@ async def _verify(token: str, providers: Callable[[], Awaitable[Sequence[Any]]],
     refusal = LogoutTokenError("the iss is not the issuer of a configured provider", code="iss")
     for provider in chosen:
         try:
-            verified: LogoutToken = await provider.verify_logout_token(token, received)
+            verified: LogoutToken = await getattr(provider, "verify_logout_token")(text, received)  # noqa: B009
         except LogoutTokenError as error:
             # One issuer may be there for two clients: what is wrong for the one may be right for the other.
             refusal = error
         else:
-            return verified
+            return verified, name_of(provider)
     raise refusal
+
+
+def _sessions_of(token: LogoutToken, received: float) -> EndedSessions:
+    """Return what a logout token means (Back-Channel Logout 1.0, sections 2.4 and 2.7).
+
+    With a sid it is that one session, and only if the subject beside it is the login's; without, it is every session of
+    the subject. Never more than was there when the token was made, and never later than its receipt.
+    """
+    return EndedSessions(token.iss, token.sid, token.sub, token.iat, received, "back-channel")
 
 
 async def _refuse(send: Send, code: str, sentence: str) -> None:

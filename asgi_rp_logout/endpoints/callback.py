@@ -9,67 +9,80 @@ from __future__ import annotations
 
 import hmac
 import time
+from dataclasses import replace
 from urllib.parse import parse_qs
 
-from ..asgi.types import Headers, Send, respond
+from ..asgi.types import Headers, Receive, respond
 from ..errors import StoreError
-from ..later import REPLAYED_FOR, note_return
-from ..ledger import Deadline, Ledger
+from ..exchange import Exchange
 from ..log import logger
-from ..protocol.return_to import local_reference
-from ..request import Request
-from ..returns import TRIP_LIFETIME, browser_digest, default_target, read_trip_reference, trip_key
-from ..settings import Settings
-from ..verdict import cookie_key
+from ..logins.records import Ended, ReturnTripRecord, cookie_key, read
+from ..logout.deferred import REPLAYED_FOR, note_return
+from ..logout.return_plan import (
+    RETURN_LIFETIME,
+    browser_digest,
+    fallback_target,
+    read_return_reference,
+    return_trip_key,
+)
+from ..protocol.return_target import local_reference
 
 
-async def callback(settings: Settings, ledger: Ledger, request: Request, send: Send) -> None:
+async def callback(exchange: Exchange, receive: Receive) -> None:
     """Answer the browser that comes back from the provider: 303 to a path on this origin."""
+    request, own = exchange.request, exchange.request.own
     if request.method not in ("GET", "HEAD"):
-        await respond(send, 405, [(b"allow", b"GET, HEAD"), (b"cache-control", b"no-store")])
+        await respond(exchange.send, 405, [(b"allow", b"GET, HEAD"), (b"cache-control", b"no-store")])
         return
-    target = await _target(ledger, request)
+    target = await _target(exchange)
     if target is None:
         logger.debug(
             "a browser came back from the provider without its own, unused state, and goes to the default page"
         )
     headers: Headers = [
-        (b"location", (target or default_target(settings, request)).encode("ascii")),
+        (b"location", (target or fallback_target(exchange.options, request)).encode("ascii")),
         (b"cache-control", b"no-store"),
         (b"referrer-policy", b"no-referrer"),
     ]
-    own = request.own
     if target is not None and request.method == "GET":
-        headers.append((b"set-cookie", own.setting(own.trip, request.cookie(own.trip) or "", REPLAYED_FOR)))
-        waiting = request.cookie(own.later)
+        binding = own.setting(own.return_trip, request.cookie(own.return_trip) or "", REPLAYED_FOR)
+        headers.append((b"set-cookie", binding))
+        waiting = request.cookie(own.deferred)
         if waiting is not None:
-            await note_return(ledger, waiting, Deadline())
-    await respond(send, 303, headers)
+            await note_return(exchange.registry, waiting, exchange.budget)
+    await respond(exchange.send, 303, headers)
 
 
-async def _target(ledger: Ledger, request: Request) -> str | None:
+async def _target(exchange: Exchange) -> str | None:
+    """Return where this browser goes: a path on this origin, None if it is not known."""
+    request, store, budget = exchange.request, exchange.registry.store, exchange.budget
     query = request.scope.get("query_string", b"").decode("latin-1")
     try:
         states = parse_qs(query, max_num_fields=50).get("state", [])
     except ValueError:
         return None
-    browser = request.cookie(request.own.trip)
+    browser = request.cookie(request.own.return_trip)
     # Only the right browser uses it up: somebody else's visit must not.
     if len(states) != 1 or browser is None:
         return None
-    key, deadline = trip_key(states[0]), Deadline()
-    end = read_trip_reference(browser, states[0])
+    tombstone = read_return_reference(browser, states[0])
+    key = return_trip_key(states[0]) if tombstone is None else cookie_key(tombstone)
     try:
-        if end is not None:
-            ended = (await ledger.read([cookie_key(end)], deadline, vital=True))[cookie_key(end)] or {}
-            fresh = time.time() - float(ended.get("at", 0)) < TRIP_LIFETIME
-            return local_reference(str(ended["to"]), own=()) if fresh and ended.get("to") else None
-        record = (await ledger.read([key], deadline, vital=True))[key]
-        if record is None or not hmac.compare_digest(str(record.get("browser")), browser_digest(browser)):
-            return None
+        json = (await store.read([key], budget, vital=True))[key]
+        if tombstone is not None:
+            return _target_in_tombstone(read(Ended.from_json, json))
+        record = read(ReturnTripRecord.from_json, json)
     except StoreError:
         return None
-    if request.method == "GET" and "used" not in record:  # to look is not to come back
-        await ledger.put(key, {**record, "used": True}, REPLAYED_FOR, deadline)
-    # Looked at once more on its way out: a store is shared, and this is a redirect.
-    return local_reference(str(record.get("to", "")), own=())
+    if record is None or not hmac.compare_digest(record.browser, browser_digest(browser)):
+        return None
+    if request.method == "GET" and not record.used:  # to look is not to come back
+        await store.put(key, replace(record, used=True).to_json(), REPLAYED_FOR, budget)
+    # Checked once more on its way out: a store is shared, and this is a redirect.
+    return local_reference(record.target, own=())
+
+
+def _target_in_tombstone(ended: Ended | None) -> str | None:
+    if ended is None or ended.intent.return_to is None or time.time() - ended.at >= RETURN_LIFETIME:
+        return None
+    return local_reference(ended.intent.return_to, own=())

@@ -9,70 +9,100 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import anyio
 
-from ..asgi.types import Headers, Receive, Scope, Send, respond
+from ..asgi.response import ResponseStart
+from ..asgi.types import Headers, Receive, respond
 from ..errors import LogoutTokenError, RPLogoutError
+from ..events import LogoutEvent
+from ..exchange import Exchange
+from ..login import Login, LogoutIntent
+from ..logins import app_session
+from ..logins.registry import EndedSessions
+from ..logout.end import expire
+from ..negotiation.request_kind import is_in_frame
+from ..options import Options
 from ..protocol.front_channel import frame_headers, read_front_channel
-from ..providers.base import issuer_of, learn_issuers
-from ._common import DEADLINE, refusals
+from ..providers.provider import Provider, issuer_of, learn_issuers, list_providers, name_of
+from .intake import DEADLINE, notify_after_answer, refusals
 
 PAGE = b"<!doctype html><title>Logout</title>"
 
 
-async def front_channel(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    *,
-    providers: Callable[[], Awaitable[Sequence[Any]]],
-    end: Callable[[str, str, float], Awaitable[bool]],
-    end_of_browser: Callable[[], Awaitable[Headers]] | None = None,
-    now: Callable[[], float] = time.time,
-) -> None:
+async def front_channel(exchange: Exchange, receive: Receive) -> None:
     """Answer one front-channel logout request (Front-Channel Logout 1.0, section 3).
 
-    Takes the request, a function that gives the providers (those with an ``issuer``), and ``end``, which ends the
-    logins of an issuer and sid, given the time of receipt in seconds since 1970, and writes only for a sid that is
-    known. ``end_of_browser``, if requests without a sid count, ends the login of the browser that asks, and gives
-    headers for the answer. Sends an empty page; 400 with the same page for a request that makes no sense. Raises
-    nothing. Never revokes tokens: the request proves nothing.
+    Sends an empty page; 400 with the same page for a request that makes no sense. Then tells the application, if
+    anything has ended. Raises nothing. Never revokes tokens: the request proves nothing.
     """
-    received = now()
-    if scope["method"] != "GET":
+    received, send, options = time.time(), exchange.send, exchange.options
+    if exchange.request.method != "GET":
         await respond(send, 405, [(b"cache-control", b"no-store"), (b"allow", b"GET")])
         return
-    headers: Headers = frame_headers()
+    event, headers, status = None, frame_headers(), 200
     try:
-        named = read_front_channel(scope.get("query_string", b""))
+        named = read_front_channel(exchange.scope.get("query_string", b""))
         # A failure of ours shows in the log and not on the page, where only a known sid can cause one.
         with anyio.fail_after(DEADLINE, shield=True):
             if named is not None:
-                if named[0] not in await _issuers(providers, named[0]):
-                    raise LogoutTokenError("the iss is not the issuer of a configured provider", code="iss")
-                headers = frame_headers(named[0])
-                await end(*named, received)
-            elif end_of_browser is not None:
+                iss, sid = named
+                provider = _issued_by(await _providers(options, iss), iss)
+                headers = frame_headers(iss)
+                # An invented sid writes nothing: nobody can fill the store.
+                ended = EndedSessions(iss, sid, None, None, received, "front-channel")
+                if await exchange.registry.end_known_session(ended, exchange.budget):
+                    event = LogoutEvent("front-channel", name_of(provider), iss, None, sid, received)
+            elif not options.frontchannel_session_required:
                 # First the login: a list or an issuer that cannot be read must not keep it alive.
-                expiring = await end_of_browser()
+                event, expiring = await _end_login_of_browser(exchange)
                 headers = [*frame_headers(), *expiring]
-                headers = [*frame_headers(*await _issuers(providers, None)), *expiring]
+                issuers = [issuer_of(provider) for provider in await _providers(options, None)]
+                headers = [*frame_headers(*issuers), *expiring]
             # Else it is from anywhere, about nobody: an image on any page could sign the user out.
     except LogoutTokenError as error:
         refusals.log("front-channel", error.code, str(error))
-        await respond(send, 400, frame_headers(), PAGE)
-        return
+        status, headers = 400, frame_headers()
     except RPLogoutError as error:
         refusals.log("front-channel", error.code, str(error))
     except Exception as error:  # a store of somebody else's; its message may hold anything, its type does not
         refusals.log("front-channel", "failed", f"stopped by {type(error).__name__}")
-    await respond(send, 200, headers, PAGE)
+    await respond(send, status, headers, PAGE)
+    if event is not None:
+        await notify_after_answer(options, event)
 
 
-async def _issuers(providers: Callable[[], Awaitable[Sequence[Any]]], iss: str | None) -> list[str | None]:
-    listed = await providers()
+async def _providers(options: Options, iss: str | None) -> Sequence[Provider]:
+    listed = await list_providers(options.providers, options.http_client)
     await learn_issuers(listed, iss, level=logging.WARNING)
-    return [issuer_of(provider) for provider in listed]
+    return listed
+
+
+def _issued_by(providers: Sequence[Provider], iss: str) -> Provider:
+    for provider in providers:
+        if issuer_of(provider) == iss:
+            return provider
+    raise LogoutTokenError("the iss is not the issuer of a configured provider", code="iss")
+
+
+async def _end_login_of_browser(exchange: Exchange) -> tuple[LogoutEvent | None, Headers]:
+    """End the login of the browser that shows the frame, if it has one here (Front-Channel Logout 1.0, section 2).
+
+    Returns what to tell the application, None if there was no login that lived, and headers that expire the cookies.
+    """
+    request = exchange.request
+    exchange.known = status = await exchange.services.recogniser.status_for_logout(request, exchange.budget)
+    brings_login = status.live or status.credentials.cookies or request.session
+    if not is_in_frame(request.headers) or not brings_login:
+        return None, []
+    start = expire(exchange, ResponseStart.of(200, []))
+    headers = [pair for pair in start.headers if pair[0] != b"cache-control"]  # the page has its own
+    if status.ended is not None:
+        return None, headers
+    login = status.login if status.live else None
+    await exchange.registry.end_login_of(exchange, login, LogoutIntent(local=True), by="front-channel")
+    app_session.empty(request)
+    known = login or Login()
+    name = known.provider
+    return LogoutEvent("front-channel", name, known.iss, known.sub, known.sid, time.time()), headers

@@ -1,6 +1,6 @@
 """What a logout token must be, step by step: Back-Channel Logout 1.0, sections 2.4 to 2.6. Pure.
 
-No I/O, no clock, no randomness here: the time is an argument, and whoever calls has verified the signature (``jose``).
+No I/O, no clock, no randomness here: the time is an argument, and ``TokenVerifier`` has verified the signature before.
 
 Rules that hold for every step:
 
@@ -53,36 +53,42 @@ class LogoutToken:
     jti: str
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Say what a logout token must be: from which issuer, for which client, and how it is signed.
+
+    ``require_exp``: whether it must say when it expires.
+    """
+
+    issuer: str
+    client_id: str
+    algorithm: str = "RS256"
+    require_exp: bool = False
+
+
 def read_logout_token(
-    header: Mapping[str, Any],
-    claims: Mapping[str, Any],
-    *,
-    issuer: str,
-    client_id: str,
-    algorithm: str,
-    now: float,
-    require_exp: bool = False,
+    header: Mapping[str, Any], claims: Mapping[str, Any], expected: Expected, *, now: float
 ) -> LogoutToken:
     """Validate a logout token whose signature is verified (Back-Channel Logout 1.0, section 2.6).
 
-    Takes its header and claims, what the provider is configured with, and the time in seconds since 1970. Returns the
-    token. Raises ``LogoutTokenError`` with the code of the first step that fails: ``alg``, ``typ``, ``iss``, ``aud``,
-    ``iat``, ``exp``, ``sub_or_sid``, ``events``, ``nonce``, ``jti``.
+    Takes its header and claims, what is expected of it, and the time in seconds since 1970. Returns the token. Raises
+    ``LogoutTokenError`` with the code of the first step that fails: ``alg``, ``typ``, ``iss``, ``aud``, ``iat``,
+    ``exp``, ``sub_or_sid``, ``events``, ``nonce``, ``jti``.
     """
-    # Steps 1 and 2, decryption and signature, are behind us: jose.TokenVerifier.
-    _check_algorithm(header, algorithm)  # step 3
+    # Steps 1 and 2, decryption and signature, are behind us: TokenVerifier.
+    _check_algorithm(header, expected.algorithm)  # step 3
     _check_type(header)  # section 2.4
-    _check_issuer(claims, issuer)  # step 4, here to _check_expiry
-    _check_audience(claims, client_id)
+    _check_issuer(claims, expected.issuer)  # step 4, here to _check_expiry
+    _check_audience(claims, expected.client_id)
     iat = _read_issued_at(claims, now)
-    _check_expiry(claims, now, iat, require_exp)
+    _check_expiry(claims, now, iat, expected.require_exp)
     sub, sid = _read_subject(claims)  # step 5
     _check_events(claims)  # step 6
     _check_no_nonce(claims)  # step 7
     jti = _read_identifier(claims)  # step 8
     # Steps 9 to 11, whether iss, sub and sid are those of a session here, are a matter of what is remembered. A session
     # that is unknown or gone is a success (section 2.7).
-    return LogoutToken(iss=issuer, sub=sub, sid=sid, iat=iat, jti=jti)
+    return LogoutToken(iss=expected.issuer, sub=sub, sid=sid, iat=iat, jti=jti)
 
 
 def _check_algorithm(header: Mapping[str, Any], algorithm: str) -> None:

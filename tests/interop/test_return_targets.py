@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from urllib.parse import unquote
 
-from asgi_rp_logout.protocol.return_to import Origin, local_path
+from asgi_rp_logout.protocol.return_target import Origin, local_path
 
 DATA = Path(__file__).parent.parent / "data"
 OWN = Origin("https", "app.example.com", 443)

@@ -1,0 +1,56 @@
+"""The middleware's own cookies: their names at one mount, and the lines that set and expire them. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCookies:
+    """Name the middleware's own cookies, for one mount and one scheme.
+
+    ``login`` identifies a remembered login, ``deferred`` a logout that the next page finishes, and ``return_trip`` the
+    browser that is at the provider.
+    """
+
+    login: str
+    return_trip: str
+    deferred: str
+    secure: bool
+
+    @classmethod
+    def of(cls, root_path: str, *, secure: bool) -> OwnCookies:
+        """Return the names; two mounts of one origin get different ones, since ``__Host-`` cookies have no path."""
+        suffix = "_" + hashlib.sha256(root_path.encode("utf-8", "replace")).hexdigest()[:8] if root_path else ""
+        prefix = "__Host-" if secure else ""
+        return cls(f"{prefix}rp_login{suffix}", f"{prefix}rp_return{suffix}", f"{prefix}rp_later{suffix}", secure)
+
+    def setting(self, name: str, value: str, max_age: float) -> bytes:
+        """Return the Set-Cookie value that sets one of them for ``max_age`` seconds."""
+        secure = "; Secure" if self.secure else ""
+        return f"{name}={value}; Path=/; Max-Age={int(max_age)}; HttpOnly; SameSite=Lax{secure}".encode("ascii")
+
+    def deletion(self, name: str) -> bytes:
+        """Return the Set-Cookie value that expires one of them."""
+        secure = "; Secure" if self.secure else ""
+        expired = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+        return f"{name}=; Path=/; {expired}; HttpOnly; SameSite=Lax{secure}".encode("ascii")
+
+
+def values_of(name: str, header: str) -> Iterator[str]:
+    """Yield the values of one of the middleware's own cookies, which have no second spelling."""
+    if name in header:
+        for match in re.finditer(rf"(?:^|;)[ \t]*{re.escape(name)}=([^;]*)", header):
+            yield match[1].strip()
+
+
+def may_hold_one(header: str) -> bool:
+    """Return whether a Cookie header may hold one of the middleware's own cookies; quick to say no."""
+    return header.find(_COMMON, 0, header.rfind("=") + 1) >= 0
+
+
+_COMMON = "rp_l"
+"""What the names of the cookies have in common that are looked for in every request."""

@@ -1,0 +1,40 @@
+"""What the application hears of a logout: ``LogoutEvent``, and the hook that is called with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .options import Options
+from .providers.calling import run
+
+LogoutChannel = Literal["logout", "back-channel", "front-channel"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutEvent:
+    """Describe a logout, for the application's ``on_logout``.
+
+    ``how``: ``"logout"`` (the application's own), ``"back-channel"`` or ``"front-channel"``. ``provider``, ``iss``,
+    ``sub`` and ``sid``: whose login ended, as far as it is known. ``ended_until``: all logins that it is about and that
+    began up to then have ended, in seconds since 1970, by the provider's clock if it sent a logout token. It holds no
+    token. ``on_logout`` can run twice for one logout, for the click here and for the provider's logout token.
+    """
+
+    how: LogoutChannel
+    provider: str | None = None
+    iss: str | None = None
+    sub: str | None = None
+    sid: str | None = None
+    ended_until: float | None = None
+
+
+async def notify(options: Options, event: LogoutEvent) -> None:
+    """Call the application's hook, async or in a thread; what it raises is logged."""
+    if options.on_logout is None:
+        return
+    try:
+        await run(options.on_logout, event)
+    except Exception as error:
+        sentence = "so it may have done only a part of its work; the logout is complete"
+        options.notices.limited("hook", f"on_logout raised {type(error).__name__}, {sentence}")

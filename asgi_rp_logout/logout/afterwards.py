@@ -1,0 +1,86 @@
+"""Step 6, and whatever else can wait until the response has gone: nobody waits for it, and failures are only logged."""
+
+from __future__ import annotations
+
+import inspect
+import time
+
+import anyio
+
+from ..errors import ProviderError
+from ..events import LogoutEvent, notify
+from ..log import logger
+from ..login import Login
+from ..options import Options
+from ..providers.calling import call, keywords_of
+from ..providers.provider import Provider, issuer_of, list_providers, name_of
+from ..providers.transport import revoke_refresh_token
+from .provider import choose
+
+AFTER_DEADLINE = 5.0
+"""Seconds for everything that is done after one response."""
+
+
+async def after_logout(options: Options, login: Login, asked: Provider | None) -> None:
+    """Do what follows a logout whose response has gone: revoke tokens, tell the application, refresh discovery.
+
+    Takes the login that ended (an empty one if nothing is known of it) and the provider that the browser was sent to.
+    """
+    stale = asked is not None and getattr(asked, "stale", hasattr(asked, "refresh"))
+    revokes = options.may_revoke and (login.id_token or login.refresh_token)
+    if options.on_logout is None and not revokes and not stale:
+        return
+    with anyio.move_on_after(AFTER_DEADLINE, shield=True) as scope:
+        its_own = asked is not None and (login.iss is None or issuer_of(asked) in (login.iss, None))
+        name = login.provider or (name_of(asked) if its_own else None)
+        await notify(options, LogoutEvent("logout", name, login.iss, login.sub, login.sid, time.time()))
+        if revokes:
+            await _revoke(options, login, asked)
+        refresh = getattr(asked, "refresh", None)
+        if inspect.iscoroutinefunction(refresh):
+            await refresh()
+    if scope.cancelled_caught:
+        sentence = f"post-logout tasks (on_logout, revocation) exceeded {AFTER_DEADLINE:g} s and were cancelled"
+        options.notices.limited("after", sentence)
+
+
+async def _revoke(options: Options, login: Login, asked: Provider | None) -> None:
+    try:
+        provider = await _provider_to_revoke_at(options, login, asked)
+        how = getattr(provider, "revoke", None)
+        if how == "refresh_token" and login.refresh_token:
+            await _revoke_token(options, provider, login.refresh_token)
+        elif how is not None and how != "refresh_token":
+            offered = {"refresh_token": login.refresh_token, "id_token": login.id_token, "login": login}
+            if login.refresh_token or "refresh_token" not in keywords_of(how.revoke_session):
+                await call(how.revoke_session, offered)
+    except Exception as error:
+        reason = str(error) if isinstance(error, ProviderError) else type(error).__name__
+        logger.warning("a token was not revoked, and stays valid at the provider until it expires: %s", reason)
+
+
+async def _provider_to_revoke_at(options: Options, login: Login, asked: Provider | None) -> Provider | None:
+    """Return the login's own provider: most often the one that was asked, so that the list is not made twice."""
+    for known in ([asked] if asked is not None else [], None):
+        try:
+            with anyio.fail_after(options.provider_timeout):
+                listed = await list_providers(options.providers, options.http_client) if known is None else known
+                candidates = choose(listed, None, login)
+        except ProviderError:
+            continue
+        except Exception as error:  # of the list: where it mattered for the browser, the logout itself has warned
+            logger.info("the providers could not be listed after a logout: %s", type(error).__name__)
+            continue
+        if len(candidates) == 1 and candidates[0].is_issuer_of_login:
+            return candidates[0].provider
+    return None
+
+
+async def _revoke_token(options: Options, provider: object, token: str) -> None:
+    """Revoke a refresh token at its provider (RFC 7009, section 2.1). Raises ``ProviderError``."""
+    find, client_id = getattr(provider, "revocation_endpoint", None), getattr(provider, "client_id", None)
+    endpoint = await find() if find is not None else None
+    if endpoint is None or not isinstance(client_id, str):
+        raise ProviderError(f"{name_of(provider)} has no revocation endpoint", code="no_revocation")
+    secret = getattr(provider, "client_secret", None)
+    await revoke_refresh_token(endpoint, client_id, secret, token, client=options.http_client)

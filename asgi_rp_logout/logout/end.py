@@ -1,0 +1,76 @@
+"""Step 3: the login ends, the cookies expire, the session is emptied. Nothing after this can undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..asgi.response import ResponseStart
+from ..exchange import Exchange
+from ..login import Login, LogoutIntent
+from ..logins import app_session
+from ..negotiation.request_kind import may_be_cross_site
+from ..option_checks import DIRECTIVES
+from ..protocol.cookies import deletions, name_set_by
+from ..store import UNKNOWN, Record
+
+_OWN_COOKIE = 250
+"""Bytes that deletions leave to a cookie of our own and the headers of a rewritten answer; see ``HEADERS_AT_MOST``."""
+_SHORT_URL = 700
+"""Bytes that deletions of cookies that the request did not bring leave to the provider's URL without its hint."""
+
+
+async def end(
+    exchange: Exchange, login: Login | None, intent: LogoutIntent, also: Mapping[str, Record] | None = None
+) -> None:
+    """End the login behind the request, and empty the application's session.
+
+    ``also`` are records to write in the same batch, to keep for two minutes.
+    """
+    ended = await exchange.registry.end_login_of(exchange, login, intent, also=also)
+    exchange.kept_return_to = ended.intent.return_to if ended is not None else None
+    app_session.empty(exchange.request)
+
+
+def stranger_tombstone(exchange: Exchange, login: Login | None) -> str | None:
+    """Return the digest of the session cookie whose tombstone holds all that is known of an anonymous logout.
+
+    Anybody can send such a logout, so nothing more is written for it. None for a logout of somebody known, and for one
+    that ended nothing.
+    """
+    if login is not None or exchange.ended_login is None or exchange.status.ended is not None:
+        return None
+    return next(iter(exchange.registry.revocable(exchange.status, UNKNOWN)), None)
+
+
+def expire(exchange: Exchange, start: ResponseStart, *, waits: bool = False) -> ResponseStart:
+    """Expire every declared cookie and our own, and drop the application's lines that would set one again.
+
+    ``waits`` says that the response sets the cookie of a deferred logout, which Clear-Site-Data must not take along.
+    Nothing of the kind for a request that brings no session and that another site may have made: a form there comes
+    without Lax cookies, and the browser would delete them all the same.
+    """
+    request, options, credentials = exchange.request, exchange.options, exchange.status.credentials
+    brings_session = credentials.cookies or credentials.has_companion or request.session
+    if not brings_session and may_be_cross_site(request.method, request.headers, exchange.origins):
+        return start
+    in_session = [name for secret in credentials.cookies for name, _ in secret.parts]
+    seen = [*in_session, *(name for name, _ in request.cookies)]
+    declared = (options.session_cookie, options.clear_cookies)
+    lines = [request.own.deletion(request.own.login)] if credentials.has_companion else []
+    lines += deletions(declared, seen, secure=request.own.secure, host=request.host)
+    brought = [line for line in lines if name_set_by(line) in seen]
+    others = [line for line in lines if name_set_by(line) not in seen]
+    start = start.without_cookies(lambda line: any(cookies.sets(line) for cookies in declared))
+    to_come = app_session.bytes_to_come(request) + _OWN_COOKIE
+    start = start.with_cookies(brought, keeping=to_come)
+    start = _with_clear_site_data(options.clear_site_data, start, to_come, waits=waits)
+    return start.with_cookies(others, keeping=to_come + _SHORT_URL)
+
+
+def _with_clear_site_data(names: tuple[str, ...], start: ResponseStart, keeping: int, *, waits: bool) -> ResponseStart:
+    if waits:  # browsers obey it after Set-Cookie, and "cookies" takes them all
+        names = tuple(name for name in (DIRECTIVES if "*" in names else names) if name not in ("cookies", "*"))
+    header = (b"clear-site-data", ", ".join(f'"{name}"' for name in names).encode("ascii"))
+    if not names or sum(map(len, header)) + 4 > start.room - keeping:
+        return start
+    return start.with_headers([*start.headers, header])

@@ -1,0 +1,88 @@
+"""Step 2: who is it, and is there a session to end at the provider?"""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+from starlette.requests import HTTPConnection
+
+from ..asgi.types import Scope
+from ..exchange import Exchange
+from ..login import Login
+from ..logins.status import without_tokens
+from ..options import Options
+from ..providers.calling import run
+
+HINT_FOR = 10.0
+"""Seconds after its end in which a login's ID Token still goes out with a second click."""
+
+
+async def ask_login_source(options: Options, scope: Scope) -> Login | None:
+    """Ask the application who is signed in; None if it does not know, fails, or takes too long."""
+    if options.login_source is None:
+        return None
+    try:
+        with anyio.fail_after(options.provider_timeout):
+            login = await run(options.login_source, HTTPConnection(scope))
+        if login is None or isinstance(login, Login):
+            return login
+        sentence = f"login_source returned a {type(login).__name__}, so this logout stays local"
+        options.notices.limited("type", f"{sentence}: expected a Login or None")
+    except Exception as error:
+        sentence = f"login_source raised {type(error).__name__}, so this logout stays local"
+        options.notices.limited("source", sentence)
+    return None
+
+
+async def ask_before_application(exchange: Exchange) -> None:
+    """On a logout path, learn who this is before the application forgets."""
+    if not exchange.status.live and exchange.request.method not in ("HEAD", "OPTIONS", "TRACE", "CONNECT"):
+        exchange.source = await ask_login_source(exchange.options, exchange.request.scope)
+        exchange.source_asked = True
+
+
+async def login_to_end(exchange: Exchange) -> Login | None:
+    """Return the login that this logout is about: the remembered one, a second click's, or the application's."""
+    if exchange.status.live:
+        return exchange.status.login
+    clicked = await login_of_second_click(exchange)
+    if clicked is None and not exchange.source_asked:
+        exchange.source = await ask_login_source(exchange.options, exchange.request.as_it_came())
+    return clicked or exchange.source
+
+
+async def login_of_second_click(exchange: Exchange) -> Login | None:
+    """Return the login that a second click within two minutes is about, if the first one has left word of it.
+
+    The request looks the same if it is a thief's, with cookies copied before the logout. So the ID Token and everything
+    else that names the user is in it only for ``HINT_FOR``, and only for a request that brings the login's handle; a
+    session cookie alone gets the provider.
+    """
+    status, now = exchange.status, time.time()
+    if status.ended is None or not status.just_ended(now):
+        return None
+    if status.record is not None:
+        login = status.record.login
+        known = login if now - status.ended.at < HINT_FOR else Login(provider=login.provider, iss=login.iss)
+        return without_tokens(known) if status.by_cookie else known
+    digest = next((cookie.digest for cookie in status.credentials.cookies if cookie.digest), None)
+    return await exchange.registry.last_login(digest, exchange.budget) if digest is not None else None
+
+
+def has_evidence(exchange: Exchange, login: Login | None) -> bool:
+    """Return whether there is a session to end at the provider; without evidence the browser is not sent there."""
+    status = exchange.status
+    if status.ended is not None and not status.live:
+        return status.just_ended(time.time()) and not status.ended.intent.local
+    if status.live or login is not None:
+        return True
+    return not exchange.options.needs_login and bool(status.credentials.cookies or exchange.request.session)
+
+
+def is_second_click(exchange: Exchange) -> bool:
+    """Return whether the first click has just ended this login, at its provider as well."""
+    status, method = exchange.status, exchange.request.method
+    if status.ended is None or method in ("GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"):
+        return False
+    return status.just_ended(time.time()) and not status.ended.intent.local

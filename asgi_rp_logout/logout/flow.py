@@ -1,0 +1,379 @@
+"""One logout: the steps in their order.
+
+1. ``detect``: this response was a successful logout (``inspect_response`` asks).
+2. ``evidence``: who is it, and is there a session to end?
+3. ``end``: the login ends, the cookies expire.
+4. ``provider``: which provider, and its URL.
+5. ``return_plan``: where the browser comes back to. Or ``deferred``: the next page goes to the provider.
+6. ``afterwards``: what can wait until the response has gone.
+
+The login has ended before anything can fail, so a fault of a provider or of the network leaves a complete local logout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from dataclasses import dataclass, replace
+
+import anyio
+
+from .. import log
+from ..asgi.response import ResponseStart
+from ..context import Phase
+from ..errors import ProviderError, RPLogoutError
+from ..exchange import Exchange, HeldBack
+from ..log import logger
+from ..login import Login, LogoutIntent
+from ..logins.app_session import bytes_to_come
+from ..logins.records import SHORT, ReturnTripRecord
+from ..negotiation.answers import (
+    Answer,
+    answer_for,
+    form_page,
+    json_answer,
+    link_page,
+    redirect_target,
+    room_for_url,
+    turbo_reload,
+)
+from ..negotiation.json_body import JSONBody, may_hold_url
+from ..negotiation.request_kind import RequestKind, comes_from_own_page, is_without_click
+from ..protocol.cookie_values import Secret
+from ..protocol.end_session import same_endpoint
+from ..protocol.return_target import origin_of, without_query
+from ..providers.provider import name_of
+from ..store import UNKNOWN, Record
+from .deferred import REPLAYED_FOR, Deferred, cancel, deferred_key, record_of, save, take
+from .detect import CHANGING
+from .end import end, expire, stranger_tombstone
+from .evidence import has_evidence, login_to_end
+from .provider import Destination, LogoutRequest, resolve
+from .return_plan import (
+    RETURN_LIFETIME,
+    ReturnPlan,
+    browser_digest,
+    plan_return,
+    return_reference,
+    return_trip_key,
+    same_origin_target,
+)
+
+MOST_ENDPOINTS = 5
+"""URLs in a JSON response that are compared with the provider's."""
+
+_LOCAL_KINDS = (RequestKind.CROSS_SITE, RequestKind.PREFETCH)
+"""The kinds of request that have no say in where the user goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    """One logout on its way: what it is to do, whose login it ended, and the application's own redirect target."""
+
+    exchange: Exchange
+    intent: LogoutIntent
+    login: Login | None
+    location: str | None = None
+
+    @property
+    def kind(self) -> RequestKind:
+        """How the request was made."""
+        return self.exchange.kind
+
+    @property
+    def tombstone(self) -> str | None:
+        """The digest of the session cookie whose tombstone holds all that is known of an anonymous logout."""
+        return stranger_tombstone(self.exchange, self.login)
+
+    @property
+    def may_be_clicked_twice(self) -> bool:
+        """Whether its answer is the redirect that a second click may need once more."""
+        headers = self.exchange.request.headers
+        return self.kind is RequestKind.NAVIGATION and not self.exchange.is_repeat and comes_from_own_page(headers)
+
+
+async def log_out(exchange: Exchange, intent: LogoutIntent, start: ResponseStart) -> None:
+    """Take a successful logout of the application through steps 2 to 5, and send its response."""
+    login = await login_to_end(exchange)
+    location = redirect_target(start)
+    intent = replace(intent, return_to=same_origin_target(exchange.options, exchange.request, location))
+    logout = Logout(exchange, intent, login, location)
+    evidence = has_evidence(exchange, login)
+    stays = intent.local or logout.kind in _LOCAL_KINDS
+    if evidence:
+        exchange.ended_login = login if login is not None else Login()
+    await end(exchange, login, replace(intent, local=stays), also=_for_second_click(logout))
+    exchange.own_start = start
+    start = expire(exchange, start, waits=exchange.waits)
+    answer = None
+    if not evidence:
+        names = [cookie.name for cookie in exchange.options.session_cookie.cookies]
+        log.no_evidence(names, require_login=exchange.options.needs_login)
+    elif stays:
+        log.local_only(by_application=intent.local)
+    elif not exchange.failed:
+        try:
+            start, answer = await _take_to_provider(logout, start)
+        except RPLogoutError as error:
+            _report(exchange, error, login)
+        except Exception as error:  # whatever it is, the application's own response goes out
+            _report(exchange, ProviderError(type(error).__name__, code="failed"), login)
+    if answer is not None:
+        await exchange.answer(answer)
+    elif exchange.held is None:
+        await exchange.send_start(start)
+
+
+def _for_second_click(logout: Logout) -> dict[str, Record]:
+    """Return what a second click needs, to be written in the same batch as the end."""
+    if logout.login is None or not logout.may_be_clicked_twice:
+        return {}
+    logout.exchange.click = click = secrets.token_urlsafe(32)
+    record = record_of(logout.exchange.request, logout.intent, logout.login, finished=True)
+    return {deferred_key(click): record.to_json()}
+
+
+async def _take_to_provider(logout: Logout, start: ResponseStart) -> tuple[ResponseStart, Answer | None]:
+    exchange = logout.exchange
+    if logout.kind is RequestKind.FETCH and exchange.options.for_fetch == "local":
+        log.local_only(by_application=True)
+        return start, None
+    if not exchange.waits:
+        return await send_to_provider(logout, start)
+    if logout.kind is RequestKind.FETCH and may_hold_url(start):
+        exchange.held, exchange.phase = HeldBack(JSONBody(start), logout.intent, logout.login), Phase.HELD_BACK
+        return start, None
+    start, deferred = await _defer(logout, start)
+    reload = turbo_reload(start) if deferred and logout.kind is RequestKind.TURBO_VISIT else None
+    return start, reload if reload is not None and not reload.start.is_too_long_for(start) else None
+
+
+async def _defer(logout: Logout, start: ResponseStart) -> tuple[ResponseStart, bool]:
+    """Keep the logout for the next page; return the response with its cookie, and whether it is kept."""
+    lines = await save(logout.exchange, logout.intent, logout.login, logout.tombstone)
+    start = start.with_cookies(lines)
+    if lines and lines[-1] not in start.set_cookies:
+        raise _no_room()
+    if lines:
+        log.deferred()
+    return start, bool(lines)
+
+
+async def let_go(exchange: Exchange) -> None:
+    """Send what was held back; the logout is deferred unless the page goes to the provider by itself."""
+    held, exchange.held, exchange.phase = exchange.held, None, Phase.STARTED
+    if held is None:
+        return
+    start, logout = held.body.start, Logout(exchange, held.intent, held.login)
+    if await _leads_to_provider(logout, held.body.urls()):
+        start = _with_new_session(exchange, start)
+    else:
+        try:
+            start, _ = await _defer(logout, start)
+        except RPLogoutError as error:
+            _report(exchange, error, held.login)
+    await exchange.send_start(start)
+    for message in held.body.messages:
+        await exchange.send(message)
+
+
+async def _leads_to_provider(logout: Logout, urls: list[str]) -> bool:
+    """Return whether one of the URLs that the page is given leads to the end-session endpoint."""
+    exchange, scope = logout.exchange, logout.exchange.request.as_it_came()
+    with anyio.move_on_after(exchange.options.provider_timeout):
+        for url in list({without_query(url): url for url in urls}.values())[:MOST_ENDPOINTS]:
+            wanted = LogoutRequest(logout.intent.provider, logout.login, ReturnPlan(None), scope, location=url)
+            with contextlib.suppress(RPLogoutError):
+                found = await resolve(exchange.options, wanted)
+                if same_endpoint(url, found.url):
+                    exchange.asked = found.provider
+                    return True
+    return False
+
+
+# -- to the provider -----------------------------------------------------------------------------------------------
+
+
+async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[ResponseStart, Answer | None]:
+    """Return the answer that takes the browser to the provider; None if the application's own does. Steps 4 and 5.
+
+    Returns the application's start message too, with the cookies that go with the answer. Raises ``ProviderError``.
+    """
+    exchange, kind = logout.exchange, logout.kind
+    plan = plan_return(exchange.options, exchange.request, logout.intent.return_to)
+    login, room = _login_for_hint(logout), room_for_url(kind, start.with_cookies(_cookies_to_come(logout, plan)))
+    if room is not None:
+        room -= bytes_to_come(exchange.request)
+    in_header = room if kind is not RequestKind.NAVIGATION else None
+    scope = exchange.request.as_it_came()
+    wanted = LogoutRequest(logout.intent.provider, login, plan, scope, logout.location, in_header)
+    destination = await resolve(exchange.options, wanted)
+    exchange.asked, exchange.sent_to = destination.provider, destination.url
+    log.sent_to_provider(name_of(destination.provider), kind.value, hint=bool(login and login.id_token))
+    if logout.location is not None and same_endpoint(logout.location, destination.url):
+        return _with_new_session(exchange, start), None  # the application goes there by itself
+    if plan.state is not None:
+        start = await _keep_return_trip(logout, start, plan)
+    if logout.may_be_clicked_twice and not _is_on_our_origin(exchange, destination.url):
+        start = start.with_cookies(await _cookie_of_click(logout))
+    answer = _answer(logout, start, destination, room)
+    if answer is not None and answer.start.is_too_long_for(start):
+        raise _no_room()
+    return start, answer
+
+
+def _login_for_hint(logout: Logout) -> Login | None:
+    """Return the login that the provider is told; without a hint where nobody has clicked, so that it asks the user."""
+    login, exchange = logout.login, logout.exchange
+    if login is not None and is_without_click(exchange.request.headers, exchange.origins):
+        return Login(login.provider, sub=login.sub, iss=login.iss)
+    return login
+
+
+def _answer(logout: Logout, start: ResponseStart, destination: Destination, room: int | None) -> Answer | None:
+    kind, url = logout.kind, destination.url
+    if kind is RequestKind.NAVIGATION and destination.form is not None:
+        return form_page(start, destination.form, secrets.token_urlsafe(16))
+    if kind is RequestKind.NAVIGATION and room is not None and len(url) > room:
+        return link_page(start, url)
+    if kind is RequestKind.FETCH and logout.exchange.options.for_fetch == "json":
+        return json_answer(start, url)
+    return answer_for(kind, start, url)
+
+
+async def try_to_send(logout: Logout, start: ResponseStart) -> bool:
+    """Answer without the application, by taking the browser to the provider; return whether that could be done."""
+    exchange = logout.exchange
+    try:
+        _, answer = await send_to_provider(logout, start)
+    except RPLogoutError as error:
+        _report(exchange, error, logout.login)
+        exchange.failed = True  # said once, and not tried again for this request
+        return False
+    if answer is not None:
+        await exchange.answer(answer)
+    return answer is not None
+
+
+def _report(exchange: Exchange, error: RPLogoutError, login: Login | None) -> None:
+    sentence = f"logged out here, but not at the provider: {error}"
+    # A provider without an endpoint is logged as a warning once, where that is found out.
+    if error.code in ("local_only", "no_endpoint"):
+        logger.info("%s", sentence)
+    elif login is not None and exchange.status.live:
+        logger.warning("%s", sentence)
+    else:  # anybody can send such a logout, or the same one again and again
+        exchange.options.notices.limited(error.code, sentence)
+
+
+def _no_room() -> ProviderError:
+    return ProviderError("the application's own headers leave no room for what takes the user there", code="no_room")
+
+
+def _is_on_our_origin(exchange: Exchange, url: str | None) -> bool:
+    """Return whether a provider is on this very origin: a browser comes back from it as from a page of ours."""
+    origin = origin_of(url) if url else None
+    return origin is not None and str(origin).encode("ascii") in exchange.origins
+
+
+def _with_new_session(exchange: Exchange, start: ResponseStart) -> ResponseStart:
+    """Set the session cookies that the application has set, after our deletions, unless it is the old session.
+
+    An application that goes to the provider by itself keeps its state for the way back in a fresh session.
+    """
+    cookies, credentials = exchange.options.session_cookie, exchange.status.credentials
+    old = {*credentials.digests, *(value for cookie in credentials.cookies for _, value in cookie.parts)}
+    own_start = exchange.own_start
+    lines = [line for line in own_start.set_cookies if cookies.sets(line)] if own_start is not None else []
+    return start.with_cookies([line for line in lines if old.isdisjoint(_values_of(cookies.issued([line])))])
+
+
+def _values_of(issued: list[Secret]) -> set[str | None]:
+    return {known for one in issued for known in (one.digest, *(value for _, value in one.parts))}
+
+
+# -- the way back --------------------------------------------------------------------------------------------------
+
+
+def _cookies_to_come(logout: Logout, plan: ReturnPlan) -> list[bytes]:
+    """Return cookies as long as those that may still be added to this response."""
+    own = logout.exchange.request.own
+    click = [own.setting(own.deferred, "x" * 43, REPLAYED_FOR)] if logout.may_be_clicked_twice else []
+    return [*_return_cookie(logout, plan), *click]
+
+
+def _return_cookie(logout: Logout, plan: ReturnPlan) -> list[bytes]:
+    own = logout.exchange.request.own
+    return [own.setting(own.return_trip, plan.browser, RETURN_LIFETIME)] if plan.browser is not None else []
+
+
+async def _cookie_of_click(logout: Logout) -> list[bytes]:
+    """Return the cookie by which a second click is known."""
+    exchange, own = logout.exchange, logout.exchange.request.own
+    if exchange.click is not None:
+        return [own.setting(own.deferred, exchange.click, REPLAYED_FOR)]
+    return await save(exchange, logout.intent, logout.login, logout.tombstone, finished=True)
+
+
+async def _keep_return_trip(logout: Logout, start: ResponseStart, plan: ReturnPlan) -> ResponseStart:
+    """Keep where the browser goes from the callback, for this browser alone."""
+    exchange, own, tombstone = logout.exchange, logout.exchange.request.own, logout.tombstone
+    state, target = plan.state or "", plan.target or "/"
+    if tombstone is not None and logout.intent.return_to == exchange.kept_return_to:
+        # The tombstone knows where to, and nothing more is written.
+        return start.with_cookies([own.setting(own.return_trip, return_reference(tombstone, state), RETURN_LIFETIME)])
+    if logout.login is None and len(target) > SHORT:  # anybody can send this
+        return start
+    cause = UNKNOWN if logout.login is None else ""
+    record = ReturnTripRecord(target, browser_digest(plan.browser or ""), cause=cause)
+    kept = await exchange.registry.store.put(return_trip_key(state), record.to_json(), RETURN_LIFETIME, exchange.budget)
+    return start.with_cookies(_return_cookie(logout, plan)) if kept else start
+
+
+# -- a second click, and a logout of an earlier request ------------------------------------------------------------
+
+
+async def answer_second_click(exchange: Exchange) -> bool:
+    """Take a browser to the provider whose first click has just ended the login; return whether it was answered.
+
+    The application is not asked: a guard of its own would refuse somebody who is no longer signed in, and the browser
+    shows the answer to the last click only.
+    """
+    ended, kind = exchange.status.ended, exchange.kind
+    waits = kind is RequestKind.FETCH and exchange.options.for_fetch != "json"
+    if ended is None or waits or kind in (*_LOCAL_KINDS, RequestKind.TURBO_VISIT):
+        return False
+    start = expire(exchange, ResponseStart.of(303, []))
+    return await try_to_send(Logout(exchange, ended.intent, await login_to_end(exchange)), start)
+
+
+async def finish_deferred(exchange: Exchange, value: str, deferred: Deferred) -> bool:
+    """Finish a deferred logout, known by its cookie's ``value``; return whether the browser goes to the provider.
+
+    With a callback path the browser comes back to the page that it was on the way to.
+    """
+    request, options, own = exchange.request, exchange.options, exchange.request.own
+    line = own.setting(own.deferred, value, REPLAYED_FOR) if deferred.stays else own.deletion(own.deferred)
+    start = ResponseStart.of(303, [(b"set-cookie", line)])
+    target = deferred.intent.return_to
+    if options.callback_path is not None and not exchange.on_logout_path:
+        here = same_origin_target(options, request, request.full_path_and_query)
+        if target is None or target.partition("#")[0] != here:  # else the same page, maybe with a fragment
+            target = here
+    exchange.is_repeat = True
+    goes = await try_to_send(Logout(exchange, replace(deferred.intent, return_to=target), deferred.login), start)
+    if goes and _is_on_our_origin(exchange, exchange.sent_to):
+        await cancel(exchange.registry, value, exchange.budget)
+    return goes
+
+
+async def answer_repeated_request(exchange: Exchange) -> bool:
+    """Answer a second click on a logout whose first response has taken the session away already.
+
+    Return whether it was one: the same request, from a page of this origin, within seconds.
+    """
+    value, request = exchange.status.credentials.deferred_key, exchange.request
+    if value is None or request.method not in CHANGING or not comes_from_own_page(request.headers):
+        return False
+    deferred = await take(exchange.registry, value, exchange.budget, again=True, repeats=request)
+    return deferred is not None and await finish_deferred(exchange, value, deferred)

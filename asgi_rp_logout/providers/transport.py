@@ -1,0 +1,156 @@
+"""The only module that opens a socket: small JSON documents from a provider, and the revocation of a token.
+
+A provider's document decides where browsers are sent, so the fetch is strict: https (http on loopback, for tests and
+demos), the certificate is checked, redirects are not followed, the size and the time are limited.
+
+There are two HTTP libraries with one interface: httpx, on which this package depends, and httpx2, which Authlib and
+Starlette prefer where it is installed. The application may pass an ``AsyncClient`` of either. Connections of our own
+always go through httpx: the two check certificates against different stores, and a package that is installed for
+something else must not change whom this one trusts. httpx2 is never imported here; an application that passes one of
+its clients has imported it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import anyio
+import httpx
+
+from ..errors import ProviderError, without_query
+
+MAX_DOCUMENT = 512 * 1024
+"""Bytes of a discovery document or key set; the largest seen in the wild has about 40 KB."""
+
+FETCH_TIMEOUT = 5.0
+"""Seconds for one document, all in all, unless the deadline of the logout that asks for it is nearer."""
+
+
+class HTTPClient(Protocol):
+    """Describe what is used of an ``AsyncClient``, of httpx or httpx2."""
+
+    def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        follow_redirects: bool = False,
+        timeout: float | None = None,
+    ) -> AbstractAsyncContextManager[Any]:
+        """Send a request, and return the response before its body is read."""
+        ...
+
+
+def is_http_client(value: object) -> bool:
+    """Return whether ``value`` is an ``AsyncClient`` of httpx or httpx2."""
+    return isinstance(value, _classes("AsyncClient"))
+
+
+def _classes(*names: str) -> tuple[type, ...]:
+    """Return the classes of these names, those of httpx2 only if somebody has imported it."""
+    libraries = [sys.modules.get(library) for library in ("httpx", "httpx2")]
+    found = [getattr(library, name, None) for library in libraries for name in names]
+    return tuple(one for one in found if isinstance(one, type))
+
+
+def why(error: Exception) -> str:
+    """Return what a request failed at, without anything of the request."""
+    if isinstance(error, ProviderError):
+        return str(error)
+    name = type(error).__name__
+    if isinstance(error, _classes("ConnectError")):
+        # The cause shows whether the name, the port or the certificate is at fault, and is no part of the request.
+        return f"{name} ({error.__cause__ or error})"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return f"{name} ({status})" if isinstance(status, int) else name
+
+
+def time_left() -> float:
+    """Return the seconds that one fetch may take.
+
+    An outer deadline that is nearer ends the fetch a little earlier than itself, so that the caller sees a failure to
+    remember and not a cancellation, which could as well be a browser that went away.
+    """
+    return min(FETCH_TIMEOUT, max(0.9 * (anyio.current_effective_deadline() - anyio.current_time()), 0))
+
+
+async def fetch_json(url: str, *, client: HTTPClient | None = None) -> dict[str, Any]:
+    """Fetch one JSON object.
+
+    Takes an absolute URL and the HTTP client to use, if any. Returns the object. Raises ``ProviderError``: not reached,
+    too slow, a status other than 200 (a redirect included), too large, or not a JSON object.
+    """
+    where, seconds = without_query(url), time_left()
+    try:
+        with anyio.fail_after(seconds), _named_errors(where):
+            document = json.loads(await _read(url, client))
+    except TimeoutError as error:
+        raise ProviderError(f"{where} did not answer within {seconds:.1f} s", code="fetch_timeout") from error
+    except (ValueError, RecursionError) as error:
+        raise ProviderError(f"{where} is not JSON", code="fetch_not_json") from error
+    if not isinstance(document, dict):
+        raise ProviderError(f"{where} is JSON, but not an object", code="fetch_not_json")
+    return document
+
+
+async def _read(url: str, client: HTTPClient | None) -> bytes:
+    async with _sent("GET", url, client, headers={"accept": "application/json"}) as response:
+        if response.status_code != 200:
+            raise ProviderError(f"{without_query(url)} answered {response.status_code}, not 200", code="fetch_status")
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MAX_DOCUMENT:
+                raise ProviderError(f"{without_query(url)} is over {MAX_DOCUMENT} bytes", code="fetch_too_large")
+        return bytes(body)
+
+
+async def revoke_refresh_token(
+    endpoint: str, client_id: str, client_secret: str | None, token: str, *, client: HTTPClient | None = None
+) -> None:
+    """Revoke a refresh token, with Authlib's request and client authentication (RFC 7009, section 2.1).
+
+    Takes the endpoint, the client's credentials, the token, and the HTTP client to use, if any. The grant's access
+    tokens die with it; 200 means revoked or unknown, and the body says nothing (section 2.2). Raises ``ProviderError``
+    for another status, or if the endpoint cannot be reached.
+    """
+    # Imported here: few need it. Authlib's own HTTP client is not used, since it belongs to one of the two libraries.
+    from authlib.oauth2.auth import ClientAuth  # noqa: PLC0415
+    from authlib.oauth2.rfc7009 import prepare_revoke_token_request  # noqa: PLC0415
+
+    body, headers = prepare_revoke_token_request(token, "refresh_token")
+    auth = ClientAuth(client_id, client_secret, "client_secret_basic" if client_secret else "none")
+    url, headers, body = auth.prepare("POST", endpoint, headers, body)
+    where = without_query(endpoint)
+    with _named_errors(where):
+        async with _sent("POST", url, client, headers=headers, content=body) as response:
+            status = response.status_code
+    if status != 200:
+        raise ProviderError(f"{where} answered {status}, not 200", code="revocation")
+
+
+@contextlib.asynccontextmanager
+async def _sent(method: str, url: str, client: HTTPClient | None, **request: Any) -> AsyncIterator[Any]:
+    """Send a request with the application's own client, which is left open, or with a new one for this exchange."""
+    async with contextlib.AsyncExitStack() as stack:
+        http: HTTPClient = client if client is not None else await stack.enter_async_context(httpx.AsyncClient())
+        yield await stack.enter_async_context(
+            http.stream(method, url, follow_redirects=False, timeout=FETCH_TIMEOUT, **request)
+        )
+
+
+@contextlib.contextmanager
+def _named_errors(where: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, _classes("HTTPError", "InvalidURL")):
+            raise
+        raise ProviderError(f"{where} cannot be reached: {why(error)}", code="fetch_failed") from error

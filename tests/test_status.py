@@ -1,0 +1,248 @@
+"""What the records in the store mean for a request: pure rules, by table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from asgi_rp_logout import Login, StoreError
+from asgi_rp_logout.login import LogoutIntent
+from asgi_rp_logout.logins import records
+from asgi_rp_logout.logins.credentials import Credentials
+from asgi_rp_logout.logins.handle import LoginHandle, digest
+from asgi_rp_logout.logins.records import FRONT_CHANNEL, Ended, EndedUntil, LoginRecord, Until, ended_until_key, read
+from asgi_rp_logout.logins.status import evaluate
+from asgi_rp_logout.protocol.cookie_values import Secret
+from tests.places import id_token
+
+NOW = 1_700_000_000.25
+LOGIN = Login("a", id_token("alice", "the-session", iat=int(NOW) - 5), refresh_token="refresh")
+ISS = "https://a.example"
+HANDLE = LoginHandle.new(LOGIN, NOW)
+RECORD = LoginRecord(LOGIN, HANDLE.at, NOW).to_json()
+TOMBSTONE = Ended("logout", NOW + 60).to_json()
+
+
+def not_before(entry: list[Any], slot: str = "") -> dict[str, Any]:
+    """Give the record of one not-before time."""
+    return EndedUntil({slot: Until(*entry)}).to_json()
+
+
+def ended_by(status: Any) -> str | None:
+    return status.ended.by if status.ended is not None else None
+
+
+def cookie(name: str) -> Secret:
+    return Secret(f"digest-{name}", (("session", name),))
+
+
+def test_a_handle_is_read_back_as_it_was_made() -> None:
+    assert LoginHandle.parse(HANDLE.text) == HANDLE
+    assert (HANDLE.at, HANDLE.made) == (int(NOW) - 5, NOW)
+    assert HANDLE.record_keys()[2:] == [ended_until_key(ISS, sid="the-session"), ended_until_key(ISS, sub="alice")]
+
+
+def test_no_two_handles_are_alike_and_none_shows_who_it_is_for() -> None:
+    assert len({LoginHandle.new(LOGIN, NOW).text for _ in range(100)}) == 100
+    assert not any(word in HANDLE.text for word in ("alice", "the-session", "example"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(None, 7, b"x", "", "x", "a.b.c.d.e", HANDLE.text + ".", HANDLE.text + "\n", " " + HANDLE.text, "é" * 43),
+        *(
+            HANDLE.text.replace(".", ".-1", 1),
+            "x" * 42 + HANDLE.text[43:],
+            "x" * 43 + ".\u0661.1..",
+            "\x00" * 43 + ".1.1..",
+        ),
+    ],
+)
+def test_what_is_no_handle_is_none(text: object) -> None:
+    assert LoginHandle.parse(text) is None
+
+
+@pytest.mark.parametrize("iat", [None, "1", True, -1, 0, 1e12, float("inf")])
+def test_without_an_iat_that_can_be_believed_our_own_clock_says_when_a_login_was_made(iat: Any) -> None:
+    assert LoginHandle.new(Login(id_token=id_token(iat=iat)), NOW).at == int(NOW)
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        HANDLE.text.replace(str(int(NOW) - 5), str(int(NOW) + 9999)),
+        HANDLE.text.replace(HANDLE.sid, ""),
+        HANDLE.text.replace(HANDLE.sub, "x" * 22),
+    ],
+    ids=["younger", "without a sid", "another subject"],
+)
+def test_a_handle_that_was_tampered_with_is_one_of_nothing(tampered: str) -> None:
+    handle = LoginHandle.parse(tampered)
+    assert handle is not None
+    records = {f"login:{HANDLE.key}": RECORD, f"ended:{HANDLE.key}": TOMBSTONE}
+    status = evaluate(Credentials(handle), records)
+    assert (status.login, status.ended) == (None, None)
+
+
+def test_a_record_gives_the_login_back() -> None:
+    record = read(LoginRecord.from_json, RECORD)
+    assert record == LoginRecord(LOGIN, HANDLE.at, NOW)
+    assert read(LoginRecord.from_json, {**RECORD, "of the future": 1}) == record
+
+
+def test_digests_tell_sequences_apart() -> None:
+    assert len({digest("ab", "c"), digest("a", "bc"), digest("abc"), digest("a", "b", "c"), digest("ab", "c", "")}) == 5
+
+
+# What ended a login
+
+S, AT = int(NOW), int(NOW) - 5  # receipt in our second; the login's iat
+ENDS: dict[str, tuple[list[Any], bool]] = {
+    "a token of after the login": ([AT + 1, S + 60, "back-channel"], True),
+    "a token of before it": ([AT - 1, S + 60, "back-channel"], False),
+    "one of the same second, received after the login was made": ([AT, NOW + 0.001, "back-channel"], True),
+    "one of the same second, received before": ([AT, NOW - 0.001, "back-channel"], False),
+    "a frame shown after the login was made": ([None, NOW + 0.001, "front-channel"], True),
+    "a frame shown before": ([None, NOW - 0.001, "front-channel"], False),
+}
+
+
+@pytest.mark.parametrize(("entry", "ends"), ENDS.values(), ids=ENDS.keys())
+def test_a_not_before_time_ends_what_was_made_up_to_it(entry: list[Any], ends: bool) -> None:
+    for key in (ended_until_key(ISS, sid="the-session"), ended_until_key(ISS, sub="alice")):
+        status = evaluate(Credentials(HANDLE), {f"login:{HANDLE.key}": RECORD, key: not_before(entry)})
+        assert ended_by(status) == (entry[2] if ends else None)
+        assert status.live is not ends
+
+
+SLOTS = {
+    "no subject": ("", True),
+    "the subject": (digest(ISS, "sub", "alice"), True),
+    "another subject": (digest(ISS, "sub", "bob"), False),
+    "a frame": (FRONT_CHANNEL, True),
+}
+
+
+@pytest.mark.parametrize(("slot", "ends"), SLOTS.values(), ids=SLOTS.keys())
+def test_a_sid_with_a_subject_ends_the_logins_of_that_subject_only(slot: str, ends: bool) -> None:
+    entry = Until(AT + 1, S + 60, "back-channel")
+    assert (EndedUntil({slot: entry}).ending_entry(HANDLE) is not None) is ends
+    both = {digest(ISS, "sub", "bob"): entry, slot: entry}
+    assert (EndedUntil(both).ending_entry(HANDLE) is not None) is ends
+
+
+SKEW = {
+    # the provider's clock ahead of ours | iat of the login, when we remembered it | iat of the token, when it came
+    "long before": (0, 1000, 1001.0, 2000, 2000.5, True),
+    "the login came after the token, and is older": (0, 1000, 1003.0, 1001, 1002.0, True),
+    "the login came after the token, in the same second": (0, 1001, 1001.9, 1001, 1001.5, False),
+    "the login came before the token, in the same second": (0, 1001, 1001.1, 1001, 1001.5, True),
+    "a new login": (0, 1010, 1010.5, 1001, 1001.5, False),
+    "just before": (30, 1000, 1001.0, 1010, 1010.5, True),
+    "just before, by a clock that is behind": (-30, 1000, 1001.0, 1010, 1010.5, True),
+    "a new login, by a clock that is ahead": (30, 1011, 1011.0, 1010, 1010.5, False),
+    "a new login, by a clock that is behind": (-30, 1011, 1011.0, 1010, 1010.5, False),
+}
+
+
+@pytest.mark.parametrize(("ahead", "iat", "made", "token_iat", "received", "ends"), SKEW.values(), ids=SKEW.keys())
+def test_clocks_that_differ_change_nothing(
+    ahead: int, iat: int, made: float, token_iat: int, received: float, ends: bool
+) -> None:
+    """The times of logins and of logout tokens are the provider's; only their order with what comes in here is ours."""
+    handle = LoginHandle.new(Login("a", id_token(iat=iat + ahead)), made)
+    assert (Until(token_iat + ahead, received, "back-channel").covers(handle)) is ends
+
+
+def test_a_token_from_the_future_ends_nothing_that_comes_after_it() -> None:
+    """Within the leeway an iat may lie ahead of its receipt: a login made in between lives."""
+    token = Until(1030, 1000.0, "back-channel")
+    assert not token.covers(LoginHandle.new(Login("a", id_token(iat=1005)), 1005.5))
+    assert not token.covers(LoginHandle.new(Login("a", sub="alice"), 1005.5))
+    assert token.covers(LoginHandle.new(Login("a", sub="alice"), 999.5))
+
+
+def test_a_login_whose_record_is_gone_still_ends() -> None:
+    status = evaluate(Credentials(HANDLE, (cookie("x"),)), {f"ended:{HANDLE.key}": TOMBSTONE})
+    assert (ended_by(status), status.live, status.dead_cookies) == ("logout", False, (cookie("x"),))
+    status = evaluate(Credentials(HANDLE), {ended_until_key(ISS, sub="alice"): not_before([AT + 1, S, "back-channel"])})
+    assert ended_by(status) == "back-channel"
+
+
+# Session cookies that were revoked
+
+REVOKED: dict[str, tuple[list[str], list[str], bool, list[str], str | None]] = {
+    # cookies, revoked ones, a living handle | dead ones, what ended it
+    "one, alive": (["x"], [], False, [], None),
+    "one, revoked": (["x"], ["x"], False, ["x"], "logout"),
+    "two, one of them revoked": (["x", "y"], ["x"], False, ["x"], None),
+    "two, both revoked": (["x", "y"], ["x", "y"], False, ["x", "y"], "logout"),
+    "one revoked, beside a living login": (["x"], ["x"], True, ["x"], None),
+    "somebody else's revoked": (["x"], ["z"], False, [], None),
+}
+
+
+@pytest.mark.parametrize(("cookies", "revoked", "living", "dead", "ended"), REVOKED.values(), ids=REVOKED.keys())
+def test_a_revoked_cookie_is_dead(
+    cookies: list[str], revoked: list[str], living: bool, dead: list[str], ended: str | None
+) -> None:
+    records: dict[str, Any] = {f"cookie:digest-{name}": TOMBSTONE for name in revoked}
+    if living:
+        records[f"login:{HANDLE.key}"] = RECORD
+    credentials = Credentials(HANDLE if living else None, tuple(map(cookie, cookies)))
+    assert records.keys() <= set(credentials.record_keys) or "z" in revoked
+    status = evaluate(credentials, records)
+    assert [one.parts[0][1] for one in status.dead_cookies] == dead
+    assert (ended_by(status), status.live) == (ended, living)
+
+
+def test_a_cookie_too_short_to_be_anybodys_own_neither_dies_nor_saves_a_dead_one() -> None:
+    short = Secret(None, (("session", "1"),))
+    assert evaluate(Credentials(None, (short,)), {}).dead_cookies == ()
+    status = evaluate(Credentials(None, (short, cookie("x"))), {"cookie:digest-x": TOMBSTONE})
+    assert (ended_by(status), status.dead_cookies) == ("logout", (short, cookie("x")))
+
+
+# The second click
+
+
+def test_an_end_is_fresh_for_two_minutes_and_says_where_it_led() -> None:
+    intent = LogoutIntent("b", local=True, return_to="/bye")
+    tombstone = Ended("logout", NOW + 60, intent).to_json()
+    status = evaluate(Credentials(HANDLE), {f"ended:{HANDLE.key}": tombstone})
+    assert status.ended is not None
+    assert status.ended.intent == intent
+    assert (status.just_ended(NOW + 60 + 119), status.just_ended(NOW + 60 + 121)) == (True, False)
+    assert not evaluate(Credentials(HANDLE), {f"login:{HANDLE.key}": RECORD}).just_ended(NOW)
+
+
+@pytest.mark.parametrize("record", [{"by": "logout", "at": "yesterday"}, {"by": "logout", "at": None}, {"at": 7}])
+def test_a_malformed_record_is_a_fault_of_the_store(record: dict[str, Any]) -> None:
+    """No request may break on it."""
+    handle = LoginHandle.new(Login(sub="alice"), 1000.0)
+    with pytest.raises(StoreError) as refused:
+        evaluate(Credentials(handle), {f"ended:{handle.key}": {"v": 1, **record}})
+    assert refused.value.code == "record"
+
+
+# Records of another release
+
+
+@pytest.mark.parametrize("version", [None, 0, 2, "1"])
+def test_a_login_of_another_version_is_unknown_and_its_tombstone_ends_it_all_the_same(version: Any) -> None:
+    """Two releases may share a store during an upgrade, which must not bring an ended login back."""
+    login, tombstone = {**RECORD, "v": version}, {**TOMBSTONE, "v": version, "by": 7, "at": "then"}
+    status = evaluate(Credentials(HANDLE), {f"login:{HANDLE.key}": login})
+    assert (status.login, status.ended) == (None, None)
+    status = evaluate(Credentials(HANDLE), {f"login:{HANDLE.key}": RECORD, f"ended:{HANDLE.key}": tombstone})
+    assert (ended_by(status), status.live) == ("logout", False)
+
+
+def test_records_of_another_version_are_logged_once(log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_warned_of", set())
+    for _ in range(3):
+        for version in (7, 8):
+            evaluate(Credentials(HANDLE), {f"login:{HANDLE.key}": {**RECORD, "v": version}})
+    assert [line.partition("version ")[2][:3] for line in log()] == ["'7'", "'8'"]
