@@ -18,8 +18,8 @@ from .errors import ConfigurationError
 from .log import logger
 from .protocol.cookies import Cookie, CookieSet
 from .providers.base import Provider, WithoutEndpoint, name_of
+from .providers.transport import HTTPClient, is_http_client
 from .store import Store, process_store
-from .transport import HTTPClient, is_http_client
 
 Providers = Sequence[Provider] | Callable[[], Sequence[Provider] | Awaitable[Sequence[Provider]]]
 P = ParamSpec("P")

@@ -15,9 +15,9 @@ from .checks import Providers, refusing_unknown_options
 from .context import SCOPE_KEY, Context, current
 from .errors import ConfigurationError
 from .protocol.cookies import Cookie
+from .providers.transport import HTTPClient
 from .settings import LoginSource, checked_settings
 from .store import Store
-from .transport import HTTPClient
 from .warm import warmed
 
 

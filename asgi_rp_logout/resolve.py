@@ -18,11 +18,11 @@ import anyio
 
 from .checks import usable_list
 from .errors import ProviderError, RPLogoutError
-from .jose import is_encrypted
 from .log import logger
 from .login import Login, unverified_claims
 from .protocol.end_session import FormPost, same_endpoint
 from .providers.base import Provider, StandardProvider, ask, issuer_of, learn_issuers, name_of, run
+from .providers.token_verifier import is_encrypted
 from .returns import Return
 from .settings import Settings
 

@@ -13,9 +13,9 @@ from .errors import ProviderError
 from .log import logger
 from .login import Login
 from .providers.base import Provider, call, issuer_of, keywords_of, name_of, run
+from .providers.transport import HTTPClient, revoke_refresh_token
 from .resolve import choose, list_providers
 from .settings import Settings
-from .transport import HTTPClient, revoke_refresh_token
 
 AFTER_DEADLINE = 5.0
 """Seconds for everything that is done after one response."""

@@ -29,8 +29,8 @@ from .errors import ConfigurationError
 from .log import WarningLimiter
 from .login import Login
 from .protocol.cookies import CookieSet
+from .providers.transport import HTTPClient
 from .store import Store
-from .transport import HTTPClient
 
 LoginSource = Callable[[Any], Login | Awaitable[Login | None] | None]
 

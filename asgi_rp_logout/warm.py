@@ -6,9 +6,9 @@ import anyio
 
 from .asgi.types import Message, Send
 from .log import logger
+from .providers.transport import why
 from .resolve import list_providers
 from .settings import Settings
-from .transport import why
 
 WARM_FOR = 1.0
 """Seconds by which the start of an application may be delayed."""

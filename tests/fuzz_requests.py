@@ -20,9 +20,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from asgi_rp_logout.errors import LogoutTokenError
-from asgi_rp_logout.jose import TokenVerifier
 from asgi_rp_logout.protocol.front_channel import frame_headers, read_front_channel
 from asgi_rp_logout.protocol.logout_token import parse_form, read_logout_token, unverified_issuer
+from asgi_rp_logout.providers.token_verifier import TokenVerifier
 
 ISSUER, CLIENT, SECRET, NOW = "https://op.example/", "rp", "a secret of at least 32 bytes......", 1_700_000_000
 EVENT = "http://schemas.openid.net/event/backchannel-logout"

@@ -21,7 +21,7 @@ PACKAGES = {name for name, path in MODULES.items() if path.name == "__init__.py"
 LAYERS = [
     {"errors", "asgi", "log"},
     {"protocol"},
-    {"transport", "jose", "login"},
+    {"login"},
     {"providers"},
     {"store"},
     {"steps", "endpoints"},
@@ -98,7 +98,7 @@ def test_the_reader_of_imports_reads_them() -> None:
     assert {"attend", "errors", "protocol.cookies"} <= set(imports_of("middleware"))
     assert {"context", "providers"} <= {one.partition(".")[0] for one in imports_of("__init__")}
     assert {"asgi.types", "protocol.logout_token", "endpoints._common"} <= set(imports_of("endpoints.back_channel"))
-    assert "httpx" in {one.partition(".")[0] for one in imports_of("transport", inside=False)}
+    assert "httpx" in {one.partition(".")[0] for one in imports_of("providers.transport", inside=False)}
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"__init__", "__main__"}))
@@ -125,17 +125,17 @@ def test_protocol_does_no_io_and_asks_no_clock_and_no_dice(module: str) -> None:
     assert not [node for node in ast.walk(TREES[module]) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
 
 
-def test_only_transport_opens_a_socket_and_only_jose_verifies_a_signature() -> None:
+def test_only_transport_opens_a_socket_and_only_the_token_verifier_verifies_a_signature() -> None:
     """And httpx2 is imported nowhere: it need not be installed."""
     for module, tree in TREES.items():
         outside = {name.partition(".")[0] for name in imports_of(module, inside=False)}
-        assert "joserfc" not in outside or module == "jose"
-        assert "httpx" not in outside or module == "transport"
+        assert "joserfc" not in outside or module == "providers.token_verifier"
+        assert "httpx" not in outside or module == "providers.transport"
         assert "httpx2" not in outside
         assert not outside & {"socket", "urllib3", "requests", "aiohttp", "ssl"}, module
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         fetching = {call for call in calls if call.startswith("httpx.") or call.endswith((".stream", ".request"))}
-        assert not fetching or module in ("transport", "doctor"), (module, fetching)
+        assert not fetching or module in ("providers.transport", "doctor"), (module, fetching)
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

@@ -13,7 +13,7 @@ import pytest
 from asgi_rp_logout import ConfigurationError, OIDCProvider, ProviderError
 from asgi_rp_logout.protocol.discovery import FAILURE_REMEMBERED_FOR, FRESH_FOR, checked_document, well_known_url
 from asgi_rp_logout.providers.oidc import Discovery
-from asgi_rp_logout.transport import FETCH_TIMEOUT, MAX_DOCUMENT, time_left
+from asgi_rp_logout.providers.transport import FETCH_TIMEOUT, MAX_DOCUMENT, time_left
 from tests.apps import guarded, log_out, parameters, saying, signs_out
 from tests.asgi import call, http_scope
 
@@ -290,7 +290,7 @@ async def test_a_fetch_that_ran_out_of_time_is_a_failure_that_is_remembered(monk
         asked.append(1)
         return await forever()
 
-    monkeypatch.setattr("asgi_rp_logout.transport.time_left", lambda: 0.01)
+    monkeypatch.setattr("asgi_rp_logout.providers.transport.time_left", lambda: 0.01)
     asked: list[int] = []
     discovery = Discovery(ISSUER, clock=lambda: 0.0)
     discovery.http_client = httpx.AsyncClient(transport=httpx.MockTransport(answer))

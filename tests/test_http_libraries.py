@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from asgi_rp_logout import AuthlibProvider, ConfigurationError, Login, LogoutEvent, OIDCProvider, ProviderError
-from asgi_rp_logout.transport import fetch_json, revoke_refresh_token
+from asgi_rp_logout.providers.transport import fetch_json, revoke_refresh_token
 from tests.apps import guarded, log_out, signs_out
 from tests.asgi import call, http_scope
 from tests.conftest import Serve
@@ -147,7 +147,7 @@ def test_only_an_asynchronous_client_is_taken(library: Any) -> None:
 
 
 REVOKING = """
-import sys, anyio, asgi_rp_logout, asgi_rp_logout.transport as transport
+import sys, anyio, asgi_rp_logout, asgi_rp_logout.providers.transport as transport
 try:
     anyio.run(transport.revoke_refresh_token, "http://127.0.0.1:1/", "rp", "secret", "token")
 except asgi_rp_logout.ProviderError as error:

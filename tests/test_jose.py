@@ -14,8 +14,15 @@ from joserfc import jws
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from asgi_rp_logout.errors import ConfigurationError, LogoutTokenError, ProviderError
-from asgi_rp_logout.jose import ASYMMETRIC, KEYS_FRESH, MAX_KEYS, MAX_TOKEN, REFETCH_AFTER, TokenVerifier
 from asgi_rp_logout.protocol.end_session import checked_url
+from asgi_rp_logout.providers.token_verifier import (
+    ASYMMETRIC,
+    KEYS_FRESH,
+    MAX_KEYS,
+    MAX_TOKEN,
+    REFETCH_AFTER,
+    TokenVerifier,
+)
 from tests.stub_provider import MALFORMED_KEYS, StubProvider, encrypt, generated, without_kid
 from tests.virtual_time import in_virtual_time
 

@@ -1,6 +1,6 @@
 """What a logout token must be, step by step: Back-Channel Logout 1.0, sections 2.4 to 2.6. Pure.
 
-No I/O, no clock, no randomness here: the time is an argument, and whoever calls has verified the signature (``jose``).
+No I/O, no clock, no randomness here: the time is an argument, and ``TokenVerifier`` has verified the signature before.
 
 Rules that hold for every step:
 
@@ -69,7 +69,7 @@ def read_logout_token(
     token. Raises ``LogoutTokenError`` with the code of the first step that fails: ``alg``, ``typ``, ``iss``, ``aud``,
     ``iat``, ``exp``, ``sub_or_sid``, ``events``, ``nonce``, ``jti``.
     """
-    # Steps 1 and 2, decryption and signature, are behind us: jose.TokenVerifier.
+    # Steps 1 and 2, decryption and signature, are behind us: TokenVerifier.
     _check_algorithm(header, algorithm)  # step 3
     _check_type(header)  # section 2.4
     _check_issuer(claims, issuer)  # step 4, here to _check_expiry

@@ -7,12 +7,12 @@ from typing import Any
 import anyio
 
 from ..errors import ConfigurationError, ProviderError
-from ..jose import TokenVerifier
 from ..protocol.discovery import endpoint_of
 from ..protocol.logout_token import LogoutToken, read_logout_token
-from ..transport import HTTPClient, fetch_json, time_left, why
 from .base import StandardProvider, call, standard_values
 from .oidc import Discovery
+from .token_verifier import TokenVerifier
+from .transport import HTTPClient, fetch_json, time_left, why
 
 
 class Metadata(Discovery):

@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 
 from ..errors import ConfigurationError, ProviderError
-from ..jose import TokenVerifier
 from ..log import logger
 from ..login import Login
 from ..protocol.discovery import (
@@ -21,8 +20,9 @@ from ..protocol.discovery import (
     well_known_url,
 )
 from ..protocol.logout_token import LogoutToken, read_logout_token
-from ..transport import HTTPClient, fetch_json
 from .base import StandardProvider, standard_values
+from .token_verifier import TokenVerifier
+from .transport import HTTPClient, fetch_json
 
 
 class Discovery:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import anyio
 import httpx
 
-from .errors import ProviderError, without_query
+from ..errors import ProviderError, without_query
 
 MAX_DOCUMENT = 512 * 1024
 """Bytes of a discovery document or key set; the largest seen in the wild has about 40 KB."""

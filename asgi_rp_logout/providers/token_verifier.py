@@ -21,8 +21,8 @@ import anyio
 from joserfc import jwe, jws
 from joserfc.jwk import JWKRegistry, Key, KeySet, OctKey, RSAKey
 
-from .errors import ConfigurationError, LogoutTokenError, ProviderError, without_query
-from .log import logger
+from ..errors import ConfigurationError, LogoutTokenError, ProviderError, without_query
+from ..log import logger
 from .transport import FETCH_TIMEOUT, HTTPClient, fetch_json
 
 MAX_TOKEN = 64 * 1024
