@@ -11,7 +11,7 @@ from .protocol.cookies import Cookie
 from .providers import presets
 from .providers.authlib import AuthlibProvider
 from .providers.oidc import OIDCProvider
-from .providers.static import StaticProvider
+from .providers.standard import StaticProvider
 from .revoke import LogoutEvent
 from .store import MemoryStore
 

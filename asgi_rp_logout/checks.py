@@ -7,7 +7,7 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from re import Pattern
 from typing import Any, ParamSpec
 from urllib.parse import urlsplit
@@ -15,13 +15,10 @@ from urllib.parse import urlsplit
 from starlette.routing import PARAM_REGEX, compile_path
 
 from .errors import ConfigurationError
-from .log import logger
 from .protocol.cookies import Cookie, CookieSet
-from .providers.base import Provider, WithoutEndpoint, name_of
 from .providers.transport import HTTPClient, is_http_client
 from .store import Store, process_store
 
-Providers = Sequence[Provider] | Callable[[], Sequence[Provider] | Awaitable[Sequence[Provider]]]
 P = ParamSpec("P")
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -47,59 +44,6 @@ def refusing_unknown_options(init: Callable[P, None]) -> Callable[P, None]:
         init(*args, **options)
 
     return checked
-
-
-def checked_providers(providers: Any) -> Providers:
-    """Check the list of providers, or take the callable that will give one."""
-    if hasattr(providers, "get_end_session_url"):
-        raise ConfigurationError(f"providers={type(providers).__name__}: expected a list, such as [provider]")
-    if callable(providers):
-        return providers  # type: ignore[no-any-return]
-    if isinstance(providers, str | bytes) or not isinstance(providers, Iterable):
-        raise ConfigurationError(f"providers={providers!r}: expected a list of providers, or a callable giving one")
-    return checked_list(providers)
-
-
-def checked_list(providers: Iterable[Any]) -> tuple[Provider, ...]:
-    """Check that each provider can be asked, and that no two have one name."""
-    names: set[str] = set()
-    return tuple(_checked_provider(provider, names) for provider in providers)
-
-
-def usable_list(providers: Iterable[Any]) -> tuple[Provider, ...]:
-    """Return what a function has listed; an entry that a list would be refused for has no end-session endpoint.
-
-    A registry may hold providers of another kind, such as one for passwords, which must not stop the others.
-    """
-    names: set[str] = set()
-    usable: list[Provider] = []
-    for provider in providers:
-        try:
-            usable.append(_checked_provider(provider, names))
-        except Exception as error:  # whatever somebody else's object raises when it is looked at
-            why = error if isinstance(error, ConfigurationError) else type(error).__name__
-            logger.debug(
-                "an entry of the provider list cannot be used, and counts as one without an end-session endpoint: %s",
-                why,
-            )
-            usable.append(WithoutEndpoint(provider))
-    return tuple(usable)
-
-
-def _checked_provider(provider: Any, names: set[str]) -> Provider:
-    if isinstance(provider, type):
-        raise ConfigurationError(f"provider {provider.__name__}: expected an object, not its class")
-    if not callable(getattr(provider, "get_end_session_url", None)):
-        raise ConfigurationError(f"provider {type(provider).__name__}: expected a method get_end_session_url()")
-    name = name_of(provider)
-    if name is not None and name.lower() in ("local", "1", "true", "0", "false"):
-        raise ConfigurationError(
-            f"provider name {name!r}: expected another name, because the marker header uses this word"
-        )
-    if name in names:
-        raise ConfigurationError(f"provider name {name!r} is given twice: expected unique names")
-    names |= {name} if name else set()
-    return provider  # type: ignore[no-any-return]
 
 
 def checked_path(path: object, option: str) -> str:

@@ -34,7 +34,7 @@ from .peek import Peek, is_worth_a_look
 from .protocol.cookie_values import Secret
 from .protocol.end_session import same_endpoint
 from .protocol.return_to import origin_of, without_query
-from .providers.base import Provider
+from .providers.provider import Provider
 from .request import Request
 from .resolve import resolve
 from .returns import TRIP_LIFETIME, Return, is_moved, own_target, plan_return, trip_reference

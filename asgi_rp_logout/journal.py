@@ -9,7 +9,7 @@ from .context import Mark
 from .log import logger
 from .login import Login
 from .protocol.cookie_values import Secret
-from .providers.base import Provider, name_of
+from .providers.provider import Provider, name_of
 from .request import Request
 from .settings import Settings
 from .verdict import Claim, Verdict

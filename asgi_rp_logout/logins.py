@@ -20,7 +20,8 @@ from .ledger import Deadline, Ending, Ledger
 from .login import Login, unverified_claims
 from .messages import headers_of, room_in, set_cookies_of, with_cookies, without_cookies
 from .protocol.cookies import deletions, name_set_by
-from .providers.base import issuer_of, name_of, run
+from .providers.calling import run
+from .providers.provider import issuer_of, name_of
 from .request import APART_IN_SESSION, HANDLE_IN_SESSION, Request
 from .settings import Settings
 from .store import ISSUED, LOGIN, UNKNOWN, Record

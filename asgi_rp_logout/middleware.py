@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from .asgi.types import ASGIApp, Receive, Scope, Send
 from .attend import Attendant
-from .checks import Providers, refusing_unknown_options
+from .checks import refusing_unknown_options
 from .context import SCOPE_KEY, Context, current
 from .errors import ConfigurationError
 from .protocol.cookies import Cookie
+from .providers.provider import Providers
 from .providers.transport import HTTPClient
 from .settings import LoginSource, checked_settings
 from .store import Store

@@ -16,12 +16,21 @@ from typing import Any
 
 import anyio
 
-from .checks import usable_list
 from .errors import ProviderError, RPLogoutError
 from .log import logger
-from .login import Login, unverified_claims
+from .login import Login
 from .protocol.end_session import FormPost, same_endpoint
-from .providers.base import Provider, StandardProvider, ask, issuer_of, learn_issuers, name_of, run
+from .providers.provider import (
+    Provider,
+    ask,
+    is_issuer_of,
+    issuer_of,
+    learn_issuers,
+    list_providers,
+    name_of,
+    provider_of,
+)
+from .providers.standard import StandardProvider
 from .providers.token_verifier import is_encrypted
 from .returns import Return
 from .settings import Settings
@@ -63,7 +72,7 @@ async def resolve(
     """
     try:
         with anyio.move_on_after(settings.provider_timeout):
-            providers = await list_providers(settings)
+            providers = await list_providers(settings.providers, settings.http_client)
             if login is not None and login.iss is not None:
                 named_by_login = [one for one in providers if login.provider and name_of(one) == login.provider]
                 await learn_issuers(named_by_login or providers, login.iss)
@@ -80,33 +89,10 @@ async def resolve(
         raise ProviderError(f"a provider raised {type(error).__name__}", code="raised") from error
 
 
-async def list_providers(settings: Settings) -> tuple[Provider, ...]:
-    """Return the providers of now. Raises ``ProviderError`` or ``ConfigurationError`` for a callable's fault."""
-    if not callable(settings.providers):
-        providers = tuple(settings.providers)
-    else:
-        providers = await _listed(settings.providers)
-    if settings.http_client is not None:
-        for provider in providers:
-            use: Callable[..., None] | None = getattr(provider, "use_http_client", None)
-            if use is not None:
-                use(settings.http_client)
-    return providers
-
-
-async def _listed(providers: Callable[[], Any]) -> tuple[Provider, ...]:
-    try:
-        return usable_list(await run(providers))
-    except RPLogoutError:
-        raise
-    except Exception as error:
-        raise ProviderError(f"the function given as providers raised {type(error).__name__}", code="raised") from error
-
-
 def choose(providers: Sequence[Provider], named: str | None, login: Login | None) -> list[Choice]:
     """Return the candidates: one that is certain, or all if nothing tells. Raises ``ProviderError`` for none."""
-    home = _home_of(login, providers) if login is not None else None
-    own = home is not None and login is not None and _is_own(login, home)
+    home = provider_of(login, providers) if login is not None else None
+    own = home is not None and login is not None and is_issuer_of(home, login)
     if named is not None:
         for provider in providers:
             if name_of(provider) == named:
@@ -126,28 +112,6 @@ def choose(providers: Sequence[Provider], named: str | None, login: Login | None
     return [Choice(provider, own=False) for provider in providers]
 
 
-def _home_of(login: Login, providers: Sequence[Provider]) -> Provider | None:
-    for provider in providers:
-        if login.provider is not None and name_of(provider) == login.provider:
-            return provider
-    for provider in providers:
-        if login.iss is not None and issuer_of(provider) == login.iss:
-            return provider
-    # With one provider only, a login that names no other one is its login.
-    if len(providers) == 1 and login.provider is None and (login.iss is None or issuer_of(providers[0]) is None):
-        return providers[0]
-    return None
-
-
-def _is_own(login: Login, provider: Provider) -> bool:
-    """Return whether what is known of a login may go to this provider: see the rule at the top."""
-    in_token = unverified_claims(login.id_token).get("iss") if login.id_token else login.iss
-    issuer = issuer_of(provider)
-    if issuer is not None:
-        return all(iss in (issuer, None) for iss in (login.iss, in_token))
-    return in_token is None or login.provider == name_of(provider)
-
-
 def _hint_for(login: Login, provider: Provider) -> str | None:
     """Return the ID Token as its provider can read it (RP-Initiated Logout 1.0, section 2).
 
@@ -158,7 +122,7 @@ def _hint_for(login: Login, provider: Provider) -> str | None:
         return token
     decrypted: Callable[[str], str | None] | None = getattr(provider, "decrypted", None)
     token = decrypted(token) if decrypted is not None else None
-    return token if token is not None and _is_own(replace(login, id_token=token), provider) else None
+    return token if token is not None and is_issuer_of(provider, replace(login, id_token=token)) else None
 
 
 async def _ask_choices(

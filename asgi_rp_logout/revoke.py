@@ -12,9 +12,10 @@ import anyio
 from .errors import ProviderError
 from .log import logger
 from .login import Login
-from .providers.base import Provider, call, issuer_of, keywords_of, name_of, run
+from .providers.calling import call, keywords_of, run
+from .providers.provider import Provider, issuer_of, list_providers, name_of
 from .providers.transport import HTTPClient, revoke_refresh_token
-from .resolve import choose, list_providers
+from .resolve import choose
 from .settings import Settings
 
 AFTER_DEADLINE = 5.0
@@ -95,7 +96,8 @@ async def _home_of(settings: Settings, login: Login, asked: Provider | None) -> 
     for candidates in ([asked] if asked is not None else [], None):
         try:
             with anyio.fail_after(settings.provider_timeout):
-                choices = choose(await list_providers(settings) if candidates is None else candidates, None, login)
+                listing = list_providers(settings.providers if candidates is None else candidates, settings.http_client)
+                choices = choose(await listing, None, login)
         except ProviderError:
             continue
         except Exception as error:  # of the list: where it mattered for the browser, the logout itself has warned

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from .checks import (
     Paths,
-    Providers,
     checked_callable,
     checked_choice,
     checked_cookies,
@@ -18,7 +17,6 @@ from .checks import (
     checked_marker,
     checked_path,
     checked_paths,
-    checked_providers,
     checked_public_url,
     checked_return,
     checked_seconds,
@@ -29,6 +27,7 @@ from .errors import ConfigurationError
 from .log import WarningLimiter
 from .login import Login
 from .protocol.cookies import CookieSet
+from .providers.provider import Providers, checked_providers
 from .providers.transport import HTTPClient
 from .store import Store
 

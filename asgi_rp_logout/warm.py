@@ -6,8 +6,8 @@ import anyio
 
 from .asgi.types import Message, Send
 from .log import logger
+from .providers.provider import list_providers
 from .providers.transport import why
-from .resolve import list_providers
 from .settings import Settings
 
 WARM_FOR = 1.0
@@ -28,7 +28,7 @@ def warmed(settings: Settings, send: Send) -> Send:
 
 async def _warm(settings: Settings) -> None:
     async with anyio.create_task_group() as group:
-        for provider in await list_providers(settings):
+        for provider in await list_providers(settings.providers, settings.http_client):
             group.start_soon(warm, provider)
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from asgi_rp_logout import ConfigurationError, Login, ProviderError
 from asgi_rp_logout.providers import presets
-from asgi_rp_logout.providers.base import ask
+from asgi_rp_logout.providers.provider import ask
 
 RETURN = "https://app.example.com/login"
 SENT_RETURN = "https%3A%2F%2Fapp.example.com%2Flogin"

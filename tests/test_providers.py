@@ -16,8 +16,9 @@ import httpx
 import pytest
 from authlib.integrations.starlette_client import OAuth
 
-from asgi_rp_logout import AuthlibProvider, ConfigurationError, Login, OIDCProvider, StaticProvider
-from asgi_rp_logout.providers.base import OwnThreads, ask
+from asgi_rp_logout import AuthlibProvider, ConfigurationError, Login, OIDCProvider, StaticProvider, presets
+from asgi_rp_logout.providers.calling import OwnThreads
+from asgi_rp_logout.providers.provider import WithoutEndpoint, ask
 from demo.provider import Client, create_provider
 from tests.apps import END, guarded, log_out, parameters, signs_out, went_to_provider
 from tests.asgi import call, http_scope
@@ -185,22 +186,50 @@ async def test_a_sync_method_runs_in_a_thread_of_its_own() -> None:
     assert provider.thread not in (None, threading.get_ident())
 
 
-# Threads: a method that hangs keeps one, and they are bounded
+# Threads: our own methods need none; a method that hangs keeps one, and they are bounded
 
 
-async def test_a_sync_method_that_overrides_one_of_ours_runs_in_a_thread_too() -> None:
-    """Ours only compute; what is written on top of them may wait for anything."""
+class Overriding(StaticProvider):
+    def get_end_session_url(self, **given: Any) -> str:
+        return super().get_end_session_url(**given)
 
-    class Waiting(StaticProvider):
-        thread: int | None = None
 
-        def get_end_session_url(self, **given: Any) -> str:
-            self.thread = threading.get_ident()
-            return super().get_end_session_url()
+def wrapped() -> Any:
+    """A provider of ours whose method an application has wrapped, as decorators for metrics and caches do."""
+    provider = StaticProvider(END)
+    method = functools.wraps(StaticProvider.get_end_session_url)(lambda **given: END)
+    provider.get_end_session_url = method  # type: ignore[method-assign]
+    return provider
 
-    provider = Waiting(END)
+
+OURS: dict[str, Any] = {
+    "static": StaticProvider(END, name="it"),
+    "a subclass that overrides nothing": type("Own", (StaticProvider,), {})(END),
+    "preset": presets.entra("acme", "rp"),
+    "local only": presets.local_only("google"),
+    "an entry without an endpoint": WithoutEndpoint(object()),
+}
+THEIRS: dict[str, Any] = {"a subclass of ours": Overriding(END), "a wrapper of ours": wrapped()}
+
+
+@pytest.mark.parametrize("provider", OURS.values(), ids=OURS)
+async def test_a_sync_method_of_ours_runs_without_a_thread(provider: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It only computes, and a thread would cost more than the whole URL."""
+    monkeypatch.setattr(OwnThreads, "run", refuses)
+    await ask(provider, {})
+
+
+@pytest.mark.parametrize("provider", THEIRS.values(), ids=THEIRS)
+async def test_a_sync_method_on_top_of_ours_runs_in_a_thread(provider: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An override or a wrapper may wait for anything."""
     assert await ask(provider, {}) == END
-    assert provider.thread not in (None, threading.get_ident())
+    monkeypatch.setattr(OwnThreads, "run", refuses)
+    with pytest.raises(RuntimeError, match="a thread"):
+        await ask(provider, {})
+
+
+async def refuses(threads: OwnThreads, function: Any) -> Any:
+    raise RuntimeError("a thread is asked for")
 
 
 async def test_hung_methods_take_no_more_threads_than_the_limit() -> None:

@@ -19,7 +19,7 @@ from ..asgi.types import Headers, Receive, Scope, Send, header_values, respond
 from ..errors import LogoutTokenError, RPLogoutError
 from ..login import unverified_claims
 from ..protocol.logout_token import LogoutToken, parse_form, unverified_issuer
-from ..providers.base import issuer_of, learn_issuers
+from ..providers.provider import issuer_of, learn_issuers
 from ..providers.token_verifier import is_encrypted
 from ._common import DEADLINE, read_body, refusals
 

@@ -17,7 +17,7 @@ import anyio
 from ..asgi.types import Headers, Receive, Scope, Send, respond
 from ..errors import LogoutTokenError, RPLogoutError
 from ..protocol.front_channel import frame_headers, read_front_channel
-from ..providers.base import issuer_of, learn_issuers
+from ..providers.provider import issuer_of, learn_issuers
 from ._common import DEADLINE, refusals
 
 PAGE = b"<!doctype html><title>Logout</title>"

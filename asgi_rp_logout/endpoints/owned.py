@@ -17,9 +17,8 @@ from ..login import Login
 from ..logins import empty_session, end_login, expire_cookies
 from ..messages import headers_of
 from ..protocol.logout_token import LogoutToken
-from ..providers.base import issuer_of, name_of
+from ..providers.provider import issuer_of, list_providers, name_of
 from ..request import Request
-from ..resolve import list_providers
 from ..revoke import AFTER_DEADLINE, How, LogoutEvent, tell
 from ..settings import Settings
 from ..verdict import FRONT_CHANNEL, digest
@@ -166,5 +165,5 @@ class _Listed:
 
     async def __call__(self) -> tuple[Any, ...]:
         """Return the providers. Raises ``ProviderError``."""
-        self.found = await list_providers(self._settings)
+        self.found = await list_providers(self._settings.providers, self._settings.http_client)
         return self.found

@@ -9,8 +9,9 @@ import anyio
 from ..errors import ConfigurationError, ProviderError
 from ..protocol.discovery import endpoint_of
 from ..protocol.logout_token import LogoutToken, read_logout_token
-from .base import StandardProvider, call, standard_values
+from .calling import call
 from .oidc import Discovery
+from .standard import StandardProvider
 from .token_verifier import TokenVerifier
 from .transport import HTTPClient, fetch_json, time_left, why
 
@@ -81,7 +82,7 @@ class AuthlibProvider(StandardProvider):
     ) -> str | None:
         """Return the URL of this logout, or None if the metadata has no end-session endpoint."""
         endpoint = endpoint_of(await self.metadata.metadata(), "end_session_endpoint")
-        values = standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint)
+        values = self.values(id_token_hint, post_logout_redirect_uri, state, logout_hint, None)
         return self.url(endpoint, values) if endpoint else None
 
     async def warm(self) -> None:

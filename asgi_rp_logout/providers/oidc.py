@@ -20,7 +20,7 @@ from ..protocol.discovery import (
     well_known_url,
 )
 from ..protocol.logout_token import LogoutToken, read_logout_token
-from .base import StandardProvider, standard_values
+from .standard import StandardProvider
 from .token_verifier import TokenVerifier
 from .transport import HTTPClient, fetch_json
 
@@ -168,7 +168,7 @@ class OIDCProvider(StandardProvider):
         login: Login | None = None,
     ) -> str | None:
         """Return the URL of this logout, or None if the provider has no end-session endpoint."""
-        values = self.adapted(standard_values(id_token_hint, post_logout_redirect_uri, state, logout_hint), login)
+        values = self.values(id_token_hint, post_logout_redirect_uri, state, logout_hint, login)
         endpoint = await self.end_session_endpoint()
         return self.url(endpoint, values) if endpoint else None
 

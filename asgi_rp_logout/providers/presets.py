@@ -15,7 +15,7 @@ from ..errors import ConfigurationError
 from . import shapes
 from .oidc import OIDCProvider
 from .shapes import base_url, only, origin_at, segment, text
-from .static import StaticProvider
+from .standard import StaticProvider
 
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _ALL = ("id_token_hint", "post_logout_redirect_uri", "state")

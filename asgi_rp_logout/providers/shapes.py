@@ -14,9 +14,9 @@ from ..errors import ConfigurationError, ProviderError
 from ..login import Login, unverified_claims
 from ..protocol.end_session import STANDARD_PARAMETERS, checked_url
 from ..protocol.return_to import origin_of
-from .base import StandardProvider, Values
+from .calling import only_computes
 from .oidc import OIDCProvider
-from .static import StaticProvider
+from .standard import StandardProvider, StaticProvider, Values
 
 
 def demand(values: Values, names: tuple[str, ...]) -> None:
@@ -123,6 +123,7 @@ class LocalOnly(StandardProvider):
         super().__init__(name=name)
         self.issuer = issuer
 
+    @only_computes
     def get_end_session_url(self) -> None:
         """Return None, always."""
 
