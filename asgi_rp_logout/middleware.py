@@ -15,11 +15,11 @@ from .checks import refusing_unknown_options
 from .context import SCOPE_KEY, Context, current
 from .errors import ConfigurationError
 from .protocol.cookies import Cookie
+from .providers.prefetch import prefetched_at_startup
 from .providers.provider import Providers
 from .providers.transport import HTTPClient
 from .settings import LoginSource, checked_settings
 from .store import Store
-from .warm import warmed
 
 
 class RPLogoutMiddleware:
@@ -128,4 +128,6 @@ class RPLogoutMiddleware:
         if scope["type"] == "websocket":
             await self._attendant.attend_websocket(scope, receive, send)
         else:
-            await self.app(scope, receive, warmed(self._settings, send) if scope["type"] == "lifespan" else send)
+            if scope["type"] == "lifespan":
+                send = prefetched_at_startup(self._settings.providers, self._settings.http_client, send)
+            await self.app(scope, receive, send)

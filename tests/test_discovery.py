@@ -344,6 +344,6 @@ async def test_a_start_that_finds_no_provider_is_not_held_against_it() -> None:
     oidc = OIDCProvider(ISSUER, "rp")
     oidc.discovery = provider.discovery()
     with pytest.raises(ProviderError):
-        await oidc.warm()
+        await oidc.prefetch()
     provider.answer = document()
     assert (await oidc.discovery.metadata())["issuer"] == ISSUER

@@ -417,15 +417,15 @@ def test_errors_are_one_tree_with_a_stable_code() -> None:
     "provider",
     [
         OIDCProvider("https://op.invalid", "rp"),
-        type("P", (), {"name": "p", "get_end_session_url": lambda self: END, "warm": lambda self: 1 / 0})(),
-        type("P", (), {"name": "p", "get_end_session_url": lambda self: END, "warm": 7})(),
-        type("P", (), {"name": "p", "get_end_session_url": lambda self: END, "warm": lambda self: hangs("")})(),
+        type("P", (), {"name": "p", "get_end_session_url": lambda self: END, "prefetch": lambda self: 1 / 0})(),
+        type("P", (), {"name": "p", "get_end_session_url": lambda self: END, "prefetch": 7})(),
+        type("P", (), {"name": "p", "get_end_session_url": lambda self: END, "prefetch": lambda self: hangs("")})(),
     ],
 )
 async def test_a_provider_that_fails_at_the_start_fails_or_holds_nobody_up(provider: Any, monkeypatch, log) -> None:
-    from asgi_rp_logout import warm
+    from asgi_rp_logout.providers import prefetch
 
-    monkeypatch.setattr(warm, "WARM_FOR", 0.1)
+    monkeypatch.setattr(prefetch, "PREFETCH_FOR", 0.1)
     sent: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -85,9 +85,9 @@ class AuthlibProvider(StandardProvider):
         values = self.values(id_token_hint, post_logout_redirect_uri, state, logout_hint, None)
         return self.url(endpoint, values) if endpoint else None
 
-    async def warm(self) -> None:
+    async def prefetch(self) -> None:
         """Load the metadata before it is needed. Raises ``ProviderError``."""
-        await self.metadata.warm()
+        await self.metadata.prefetch()
 
     async def learn_issuer(self) -> None:
         """Load the metadata, which names the issuer. Raises ``ProviderError``."""

@@ -64,7 +64,7 @@ class Discovery:
         async with self._fetching:
             return self._document or await self._fetch()
 
-    async def warm(self) -> None:
+    async def prefetch(self) -> None:
         """Fetch the document ahead of need: a failure is not remembered, for nobody has waited for it yet."""
         try:
             await self.metadata()
@@ -185,9 +185,9 @@ class OIDCProvider(StandardProvider):
         """Return whether there is something to refresh."""
         return self.discovery.stale
 
-    async def warm(self) -> None:
+    async def prefetch(self) -> None:
         """Fetch the discovery document before it is needed. Raises ``ProviderError``."""
-        await self.discovery.warm()
+        await self.discovery.prefetch()
 
     async def refresh(self) -> None:
         """Fetch the discovery document anew if it is stale."""
