@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from asgi_rp_logout import ConfigurationError, Login, OIDCProvider, StaticProvider
-from asgi_rp_logout.providers.shapes import LocalOnly
+from asgi_rp_logout.providers.vendors import LocalOnly
 from tests.apps import COOKIE, END, guarded, log_out, page, parameters, signs_out, went_to_provider
 from tests.asgi import call, http_scope
 from tests.places import id_token

@@ -9,27 +9,17 @@ names; ``**options`` are those of ``OIDCProvider``. All raise ``ConfigurationErr
 from __future__ import annotations
 
 import re
-from typing import Any, TypedDict, Unpack
+from typing import Unpack
+from urllib.parse import quote
 
-from ..errors import ConfigurationError
-from . import shapes
+from ..errors import ConfigurationError, ProviderError
+from ..protocol.end_session import checked_url
+from ..protocol.return_to import origin_of
 from .oidc import OIDCProvider
-from .shapes import base_url, only, origin_at, segment, text
 from .standard import StaticProvider
+from .vendors import Deviation, DiscoveredVendor, LocalOnly, Options, StaticVendor
 
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-_ALL = ("id_token_hint", "post_logout_redirect_uri", "state")
-
-
-class Options(TypedDict, total=False):
-    """Name the options that a preset passes on to ``OIDCProvider``."""
-
-    client_secret: str | None
-    name: str | None
-    algorithm: str
-    require_exp: bool
-    revoke: object
-    decryption_key: Any
 
 
 def cognito(domain: str, client_id: str, *, issuer: str | None = None, name: str | None = None) -> StaticProvider:
@@ -38,9 +28,12 @@ def cognito(domain: str, client_id: str, *, issuer: str | None = None, name: str
     ``https://{domain}/logout?client_id={client_id}&logout_uri={return}``. ``domain`` is the pool's own, such as
     ``acme.auth.eu-west-1.amazoncognito.com``. The endpoint in its discovery document refuses the standard parameters.
     """
-    names = only(client_id="client_id", post_logout_redirect_uri="logout_uri")
-    given: dict[str, Any] = {"client_id": text(client_id, "client_id"), "parameters": names, "name": name}
-    return shapes.Demanding(f"{origin_at(domain)}/logout", issuer=issuer, **given)
+    deviation = Deviation(
+        endpoint=f"{_origin(domain)}/logout",
+        only={"client_id": "client_id", "post_logout_redirect_uri": "logout_uri"},
+        needs=("post_logout_redirect_uri",),
+    )
+    return StaticVendor(deviation, client_id=_text(client_id, "client_id"), issuer=issuer, name=name)
 
 
 def auth0(domain: str, client_id: str, *, federated: bool = False, **options: Unpack[Options]) -> OIDCProvider:
@@ -49,9 +42,9 @@ def auth0(domain: str, client_id: str, *, federated: bool = False, **options: Un
     ``https://{domain}/oidc/logout`` and the standard parameters, also where discovery lacks it (tenants older than
     November 2023). Without an ID Token ``logout_hint`` is the login's ``sid``. ``federated`` logs out upstream too.
     """
-    base = origin_at(domain)
-    given: dict[str, Any] = {"endpoint": f"{base}/oidc/logout", "extra": _federated(federated)}
-    return shapes.SessionHint(f"{base}/", client_id, **given, **options)
+    base = _origin(domain)
+    deviation = Deviation(endpoint=f"{base}/oidc/logout", extra=_federated(federated), sid_as_logout_hint=True)
+    return DiscoveredVendor(f"{base}/", client_id, deviation, **options)
 
 
 def auth0_legacy(domain: str, client_id: str, *, federated: bool = False, name: str | None = None) -> StaticProvider:
@@ -59,9 +52,13 @@ def auth0_legacy(domain: str, client_id: str, *, federated: bool = False, name: 
 
     ``https://{domain}/v2/logout?client_id={client_id}&returnTo={return}``, and ``&federated``, a bare name.
     """
-    base, names = origin_at(domain), only(client_id="client_id", post_logout_redirect_uri="returnTo")
-    given: dict[str, Any] = {"client_id": text(client_id, "client_id"), "parameters": names, "name": name}
-    return StaticProvider(f"{base}/v2/logout", issuer=f"{base}/", extra=_federated(federated), **given)
+    base = _origin(domain)
+    deviation = Deviation(
+        endpoint=f"{base}/v2/logout",
+        only={"client_id": "client_id", "post_logout_redirect_uri": "returnTo"},
+        extra=_federated(federated),
+    )
+    return StaticVendor(deviation, client_id=_text(client_id, "client_id"), issuer=f"{base}/", name=name)
 
 
 def login_gov(client_id: str, *, host: str = "secure.login.gov", name: str | None = None) -> StaticProvider:
@@ -70,10 +67,14 @@ def login_gov(client_id: str, *, host: str = "secure.login.gov", name: str | Non
     ``https://{host}/openid_connect/logout?client_id={client_id}&post_logout_redirect_uri={return}&state={state}``, the
     state left out under 22 characters, which are refused too.
     """
-    base = origin_at(host, "host")
-    names: dict[str, str | None] = {"id_token_hint": None, "logout_hint": None}
-    given: dict[str, Any] = {"client_id": text(client_id, "client_id"), "parameters": names, "name": name}
-    return shapes.Demanding(f"{base}/openid_connect/logout", issuer=f"{base}/", shortest_state=22, **given)
+    base = _origin(host, "host")
+    deviation = Deviation(
+        endpoint=f"{base}/openid_connect/logout",
+        without=("id_token_hint", "logout_hint"),
+        needs=("post_logout_redirect_uri",),
+        shortest_state=22,
+    )
+    return StaticVendor(deviation, client_id=_text(client_id, "client_id"), issuer=f"{base}/", name=name)
 
 
 def entra(
@@ -84,11 +85,11 @@ def entra(
     ``https://{authority_host}/{tenant}/oauth2/v2.0/logout`` and the standard parameters; ``logout_hint`` is the ID
     Token's ``login_hint`` claim, an optional claim to switch on there: without it an account picker appears.
     """
-    base = f"{origin_at(authority_host, 'authority_host')}/{segment(tenant, 'tenant')}"
-    # Only the issuer of a tenant that is named by its id can be told beforehand.
+    base = f"{_origin(authority_host, 'authority_host')}/{_segment(tenant, 'tenant')}"
+    # The issuer contains the id of the tenant. If the tenant is given by a name, the id is not known.
     issuer = f"{base}/v2.0" if _GUID.fullmatch(tenant) else None
-    client_id = text(client_id, "client_id")
-    return shapes.LoginHintClaim(f"{base}/oauth2/v2.0/logout", client_id=client_id, name=name, issuer=issuer)
+    deviation = Deviation(endpoint=f"{base}/oauth2/v2.0/logout", login_hint_claim=True)
+    return StaticVendor(deviation, client_id=_text(client_id, "client_id"), issuer=issuer, name=name)
 
 
 def azure_b2c(
@@ -106,10 +107,11 @@ def azure_b2c(
     ``https://{tenant}.b2clogin.com/{tenant}.onmicrosoft.com/{policy}/oauth2/v2.0/logout`` or ``.../logout?p={policy}``,
     and the standard parameters. Switch on "Require ID Token in logout requests" there: without it B2C returns anywhere.
     """
-    tenant, policy = segment(tenant, "tenant"), segment(policy, "policy")
-    base = f"{origin_at(domain or f'{tenant}.b2clogin.com')}/{tenant}.onmicrosoft.com"
+    tenant, policy = _segment(tenant, "tenant"), _segment(policy, "policy")
+    base = f"{_origin(domain or f'{tenant}.b2clogin.com')}/{tenant}.onmicrosoft.com"
     path = f"/oauth2/v2.0/logout?p={policy}" if policy_in_query else f"/{policy}/oauth2/v2.0/logout"
-    return StaticProvider(base + path, client_id=text(client_id, "client_id"), name=name, issuer=issuer)
+    deviation = Deviation(endpoint=base + path)
+    return StaticVendor(deviation, client_id=_text(client_id, "client_id"), issuer=issuer, name=name)
 
 
 def keycloak_legacy(auth_server_url: str, realm: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
@@ -118,10 +120,12 @@ def keycloak_legacy(auth_server_url: str, realm: str, client_id: str, **options:
     ``{auth_server_url}/realms/{realm}/protocol/openid-connect/logout?redirect_uri={return}&state={state}``;
     ``auth_server_url`` ends in ``/auth``.
     """
-    issuer = f"{base_url(auth_server_url, 'auth_server_url')}/realms/{segment(realm, 'realm')}"
-    names = only(post_logout_redirect_uri="redirect_uri", state="state")
-    endpoint = f"{issuer}/protocol/openid-connect/logout"
-    return shapes.AllOrNothing(issuer, client_id, endpoint=endpoint, parameters=names, **options)
+    issuer = f"{_base_url(auth_server_url, 'auth_server_url')}/realms/{_segment(realm, 'realm')}"
+    deviation = Deviation(
+        endpoint=f"{issuer}/protocol/openid-connect/logout",
+        only={"post_logout_redirect_uri": "redirect_uri", "state": "state"},
+    )
+    return DiscoveredVendor(issuer, client_id, deviation, **options)
 
 
 def pingfederate_slo(base: str, *, name: str | None = None) -> StaticProvider:
@@ -129,14 +133,16 @@ def pingfederate_slo(base: str, *, name: str | None = None) -> StaticProvider:
 
     ``base`` is its base URL and its issuer. Newer versions follow the specification: ``OIDCProvider``.
     """
-    issuer, names = base_url(base, "base"), only(post_logout_redirect_uri="TargetResource")
-    return StaticProvider(f"{issuer}/idp/startSLO.ping", name=name, parameters=names, issuer=issuer)
+    issuer = _base_url(base, "base")
+    only = {"post_logout_redirect_uri": "TargetResource"}
+    return StaticVendor(Deviation(endpoint=f"{issuer}/idp/startSLO.ping", only=only), issuer=issuer, name=name)
 
 
 def authelia(base: str, *, name: str | None = None) -> StaticProvider:
     """Log out of Authelia's portal (source): ``{base}/logout?rd={return}``, the return in a domain of its cookies."""
-    issuer, names = base_url(base, "base"), only(post_logout_redirect_uri="rd")
-    return StaticProvider(f"{issuer}/logout", name=name, parameters=names, issuer=issuer)
+    issuer = _base_url(base, "base")
+    only = {"post_logout_redirect_uri": "rd"}
+    return StaticVendor(Deviation(endpoint=f"{issuer}/logout", only=only), issuer=issuer, name=name)
 
 
 def workos(*, api_host: str = "api.workos.com", issuer: str | None = None, name: str | None = None) -> StaticProvider:
@@ -145,9 +151,13 @@ def workos(*, api_host: str = "api.workos.com", issuer: str | None = None, name:
     ``https://{api_host}/user_management/sessions/logout?return_to={return}&session_id={sid}``. ``sid`` is a claim of
     the access token: give it to ``remember_login(sid=...)``. Without it the logout stays a local one.
     """
-    endpoint = f"{origin_at(api_host, 'api_host')}/user_management/sessions/logout"
-    names = only(post_logout_redirect_uri="return_to")
-    return shapes.SessionId(endpoint, name=name, parameters=names, issuer=issuer)
+    deviation = Deviation(
+        endpoint=f"{_origin(api_host, 'api_host')}/user_management/sessions/logout",
+        only={"post_logout_redirect_uri": "return_to"},
+        sid_parameter="session_id",
+        needs=("session_id",),
+    )
+    return StaticVendor(deviation, issuer=issuer, name=name)
 
 
 def salesforce(my_domain: str, *, name: str | None = None) -> StaticProvider:
@@ -155,8 +165,9 @@ def salesforce(my_domain: str, *, name: str | None = None) -> StaticProvider:
 
     ``my_domain`` is a host such as ``acme.my.salesforce.com``. The return address is set in the connected app.
     """
-    base = origin_at(my_domain, "my_domain")
-    return StaticProvider(f"{base}/services/auth/idp/oidc/logout", name=name, parameters=only(), issuer=base)
+    base = _origin(my_domain, "my_domain")
+    deviation = Deviation(endpoint=f"{base}/services/auth/idp/oidc/logout", only={})
+    return StaticVendor(deviation, issuer=base, name=name)
 
 
 def franceconnect(issuer: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
@@ -164,7 +175,8 @@ def franceconnect(issuer: str, client_id: str, **options: Unpack[Options]) -> OI
 
     Discovered, ``https://{host}/api/v2/session/end``; a state is invented where none has to come back.
     """
-    return shapes.AllOrNothing(issuer, client_id, needs=_ALL, **options)
+    deviation = Deviation(needs=("id_token_hint", "post_logout_redirect_uri", "state"))
+    return DiscoveredVendor(issuer, client_id, deviation, **options)
 
 
 proconnect = franceconnect
@@ -178,12 +190,15 @@ def okta(
     ``https://{domain}/oauth2/{authorization_server}/v1/logout?id_token_hint=...&post_logout_redirect_uri=...&state=...``,
     or ``/oauth2/v1/logout`` for the organisation's own server.
     """
-    base = issuer = origin_at(domain)
+    base = issuer = _origin(domain)
     if authorization_server is not None:
-        issuer = f"{base}/oauth2/{segment(authorization_server, 'authorization_server')}"
-    endpoint = f"{base}/oauth2/v1/logout" if issuer == base else f"{issuer}/v1/logout"
-    given: dict[str, Any] = {"needs": ("id_token_hint",), "parameters": {"client_id": None, "logout_hint": None}}
-    return shapes.AllOrNothing(issuer, client_id, endpoint=endpoint, **given, **options)
+        issuer = f"{base}/oauth2/{_segment(authorization_server, 'authorization_server')}"
+    deviation = Deviation(
+        endpoint=f"{base}/oauth2/v1/logout" if issuer == base else f"{issuer}/v1/logout",
+        without=("client_id", "logout_hint"),
+        needs=("id_token_hint",),
+    )
+    return DiscoveredVendor(issuer, client_id, deviation, **options)
 
 
 def oracle(issuer: str, client_id: str, *, tenant: str, **options: Unpack[Options]) -> OIDCProvider:
@@ -191,23 +206,26 @@ def oracle(issuer: str, client_id: str, *, tenant: str, **options: Unpack[Option
 
     ``{tenant}/oauth2/v1/userlogout`` and the standard parameters; ``tenant`` is the URL of the tenant.
     """
-    endpoint = f"{base_url(tenant, 'tenant')}/oauth2/v1/userlogout"
-    return shapes.AllOrNothing(issuer, client_id, needs=_ALL[:2], endpoint=endpoint, **options)
+    deviation = Deviation(
+        endpoint=f"{_base_url(tenant, 'tenant')}/oauth2/v1/userlogout",
+        needs=("id_token_hint", "post_logout_redirect_uri"),
+    )
+    return DiscoveredVendor(issuer, client_id, deviation, **options)
 
 
 def hydra(issuer: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
     """Log out of Ory Hydra (source): ``{issuer}/oauth2/sessions/logout``, bare without an ID Token."""
-    return shapes.ReturnOnlyWithHint(issuer, client_id, **options)
+    return DiscoveredVendor(issuer, client_id, Deviation(bare_without_hint=True), **options)
 
 
 def dex(issuer: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
     """Log out of Dex, with its sessions enabled (source): ``{issuer}/logout``, bare without an ID Token."""
-    return shapes.ReturnOnlyWithHint(issuer, client_id, **options)
+    return DiscoveredVendor(issuer, client_id, Deviation(bare_without_hint=True), **options)
 
 
 def duende(issuer: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
     """Log out of Duende IdentityServer (source): ``{issuer}/connect/endsession``, bare without an ID Token."""
-    return shapes.ReturnOnlyWithHint(issuer, client_id, **options)
+    return DiscoveredVendor(issuer, client_id, Deviation(bare_without_hint=True), **options)
 
 
 def authentik(base: str, slug: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
@@ -215,14 +233,14 @@ def authentik(base: str, slug: str, client_id: str, **options: Unpack[Options]) 
 
     Its default invalidation flow ends no session: add a User Logout stage there (documentation).
     """
-    issuer = f"{base_url(base, 'base')}/application/o/{segment(slug, 'slug')}/"
-    return shapes.ReturnOnlyWithHint(issuer, client_id, **options)
+    issuer = f"{_base_url(base, 'base')}/application/o/{_segment(slug, 'slug')}/"
+    return DiscoveredVendor(issuer, client_id, Deviation(bare_without_hint=True), **options)
 
 
 def onelogin(subdomain: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
     """Log out of OneLogin (documentation): ``https://{subdomain}.onelogin.com/oidc/2/logout``, bare without a hint."""
-    issuer = f"{origin_at(f'{subdomain}.onelogin.com', 'subdomain')}/oidc/2"
-    return shapes.ReturnOnlyWithHint(issuer, client_id, **options)
+    issuer = f"{_origin(f'{subdomain}.onelogin.com', 'subdomain')}/oidc/2"
+    return DiscoveredVendor(issuer, client_id, Deviation(bare_without_hint=True), **options)
 
 
 def fusionauth(issuer: str, client_id: str, *, id_token_hint: bool = True, **options: Unpack[Options]) -> OIDCProvider:
@@ -230,10 +248,11 @@ def fusionauth(issuer: str, client_id: str, *, id_token_hint: bool = True, **opt
 
     ``id_token_hint=False`` for 1.60 and newer, where an expired one is an error (its public reports).
     """
-    return OIDCProvider(issuer, client_id, parameters=None if id_token_hint else {"id_token_hint": None}, **options)
+    deviation = Deviation(without=() if id_token_hint else ("id_token_hint",))
+    return DiscoveredVendor(issuer, client_id, deviation, **options)
 
 
-def local_only(name: str, *, issuer: str | None = None) -> shapes.LocalOnly:
+def local_only(name: str, *, issuer: str | None = None) -> LocalOnly:
     """Name a provider without an end-session endpoint, whose logins end here and nowhere else.
 
     Google, GitHub, GitLab, Apple, LinkedIn, Discord, Slack, LINE, Yahoo! Japan, Kanidm, Clerk, Stytch, Supabase,
@@ -241,8 +260,44 @@ def local_only(name: str, *, issuer: str | None = None) -> shapes.LocalOnly:
     """
     if issuer is not None and not isinstance(issuer, str):
         raise ConfigurationError(f"issuer={issuer!r}: expected the issuer of its ID Tokens, or None")
-    return shapes.LocalOnly(name=name, issuer=issuer)
+    return LocalOnly(name=name, issuer=issuer)
 
 
 def _federated(wanted: bool) -> dict[str, str]:
     return {"federated": ""} if wanted else {}
+
+
+# The arguments. Each must be what it says and no more: a URL in place of a host would make a URL of something else.
+
+
+def _origin(host: str, what: str = "domain") -> str:
+    """Return ``https://host``. Raises ``ConfigurationError`` if ``host`` is not a host, with or without a port."""
+    origin = origin_of(f"https://{host}")
+    if origin is None or str(origin) != f"https://{host}".lower():
+        raise ConfigurationError(f"{what}={host!r}: expected a host such as 'login.example.com', without https://")
+    return str(origin)
+
+
+def _base_url(url: str, what: str) -> str:
+    """Return an https URL without the slash at its end. Raises ``ConfigurationError``."""
+    try:
+        checked = checked_url(url)
+    except ProviderError as error:
+        raise ConfigurationError(f"{what}={url!r}: expected an https URL (http on a loopback host)") from error
+    if "?" in url or "#" in url:
+        raise ConfigurationError(f"{what}={url!r}: expected a URL without query and fragment")
+    return checked.rstrip("/")
+
+
+def _text(value: str, what: str) -> str:
+    """Return a value that can stand in a query. Raises ``ConfigurationError`` if it is empty or not printable."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ConfigurationError(f"{what}={value!r}: expected printable text")
+    return value
+
+
+def _segment(value: str, what: str) -> str:
+    """Return a name, encoded as one segment of a path. Raises ``ConfigurationError``."""
+    if "/" in _text(value, what) or "\\" in value or value in (".", ".."):
+        raise ConfigurationError(f"{what}={value!r}: expected a name, not a path")
+    return quote(value, safe="")
