@@ -191,7 +191,7 @@ async def test_a_failed_load_is_remembered_for_half_a_minute(
     monkeypatch.setattr("asgi_rp_logout.providers.authlib.time_left", lambda: 0.01)
     client, now = Client(load), 0.0
     provider = AuthlibProvider(client)
-    provider.metadata._clock = lambda: now
+    provider.metadata.clock = lambda: now
     app = endpoint(provider, login_source=lambda _: Login(iss="https://op.example"))
 
     async def everything() -> None:

@@ -517,7 +517,7 @@ async def test_ten_thousand_invalid_tokens_end_nothing_and_fetch_next_to_nothing
     """
     rp, clock = RelyingParty(stub), itertools.count(step=0.01)
     monkeypatch.setattr(endpoint, "refusals", Refusals(lambda: next(clock)))
-    rp.provider._verifier._clock = lambda: 0.0
+    rp.provider.verifier.keys.clock = lambda: 0.0
     kinds = [stub.make_logout_token(knob) for knob in sorted(MODULES | REFUSED.keys()) if knob != "iat_huge"]
     tokens = itertools.cycle(
         [*kinds, *(stub.make_logout_token(kid) for kid in ["unknown_kid"] * 20), "", "a.b.c", "x" * 9000]
@@ -529,7 +529,7 @@ async def test_ten_thousand_invalid_tokens_end_nothing_and_fetch_next_to_nothing
     # 10,000 refusals in 100 seconds, of some twenty codes, would be one line a second for each.
     assert len(log()) <= 100 * len({line.partition(")")[0] for line in log()})
     assert "more like it since the last line" in log()[-1]
-    rp.provider._verifier._clock = lambda: 31.0
+    rp.provider.verifier.keys.clock = lambda: 31.0
     assert (await rp.post(stub.make_logout_token("unknown_kid"))).status == 400
     assert stub.fetched == {"discovery": 1, "jwks": 3}
     assert is_taken(await rp.post(stub.make_logout_token()))

@@ -62,7 +62,7 @@ class Provider:
 async def test_the_document_is_fetched_below_the_issuer_without_its_last_slash(issuer: str, url: str) -> None:
     """Discovery 1.0, section 4.1; the issuer itself is compared slash and all."""
     provider = Provider(document(issuer=issuer))
-    await provider.discovery(issuer).metadata()
+    await provider.discovery(issuer).get()
     assert provider.asked == [url] == [well_known_url(issuer)]
 
 
@@ -162,7 +162,7 @@ FAILURES: dict[str, tuple[Any, str]] = {
 async def test_an_answer_that_is_no_document_is_a_named_error(answer: Any, code: str) -> None:
     provider = Provider(answer)
     with pytest.raises(ProviderError) as caught:
-        await provider.discovery().metadata()
+        await provider.discovery().get()
     assert caught.value.code == code
     assert len(provider.asked) == 1  # a redirect is not followed
 
@@ -170,15 +170,15 @@ async def test_an_answer_that_is_no_document_is_a_named_error(answer: Any, code:
 async def test_a_document_just_under_the_limit_is_taken() -> None:
     padding = MAX_DOCUMENT - len(json.dumps(document(x="")))
     answer = httpx.Response(200, content=json.dumps(document(x="a" * padding)))
-    assert (await Provider(answer).discovery().metadata())["issuer"] == ISSUER
+    assert (await Provider(answer).discovery().get())["issuer"] == ISSUER
     answer = httpx.Response(200, content=json.dumps(document(x="a" * (padding + 1))))
     with pytest.raises(ProviderError):
-        await Provider(answer).discovery().metadata()
+        await Provider(answer).discovery().get()
 
 
 async def test_nobody_listening_is_a_named_error(free_port: int) -> None:
     with pytest.raises(ProviderError) as caught:
-        await Discovery(f"http://127.0.0.1:{free_port}").metadata()
+        await Discovery(f"http://127.0.0.1:{free_port}").get()
     assert caught.value.code == "fetch_failed"
 
 
@@ -189,7 +189,7 @@ async def test_a_document_is_fetched_once_and_kept_for_an_hour() -> None:
     provider = Provider()
     discovery = provider.discovery()
     for provider.now in (0.0, 1.0, FRESH_FOR):
-        assert (await discovery.metadata())["end_session_endpoint"] == f"{ISSUER}/end"
+        assert (await discovery.get())["end_session_endpoint"] == f"{ISSUER}/end"
         await discovery.refresh()
         assert not discovery.stale
     assert len(provider.asked) == 1
@@ -198,28 +198,28 @@ async def test_a_document_is_fetched_once_and_kept_for_an_hour() -> None:
 async def test_a_stale_document_still_serves_and_is_fetched_anew_afterwards() -> None:
     provider = Provider()
     discovery = provider.discovery()
-    await discovery.metadata()
+    await discovery.get()
     provider.now, provider.answer = FRESH_FOR + 1, document(end_session_endpoint=f"{ISSUER}/new")
-    assert (await discovery.metadata())["end_session_endpoint"] == f"{ISSUER}/end"
+    assert (await discovery.get())["end_session_endpoint"] == f"{ISSUER}/end"
     assert len(provider.asked) == 1
     await discovery.refresh()
-    assert (await discovery.metadata())["end_session_endpoint"] == f"{ISSUER}/new"
+    assert (await discovery.get())["end_session_endpoint"] == f"{ISSUER}/new"
     assert len(provider.asked) == 2
 
 
 async def test_a_refresh_that_fails_leaves_the_old_document_and_waits_before_the_next() -> None:
     provider = Provider()
     discovery = provider.discovery()
-    await discovery.metadata()
+    await discovery.get()
     provider.now, provider.answer = FRESH_FOR + 1, httpx.Response(500)
     await discovery.refresh()
     await discovery.refresh()
     assert (len(provider.asked), discovery.stale) == (2, False)
-    assert (await discovery.metadata())["issuer"] == ISSUER
+    assert (await discovery.get())["issuer"] == ISSUER
     provider.now += FAILURE_REMEMBERED_FOR + 1
     provider.answer = document(end_session_endpoint=f"{ISSUER}/new")
     await discovery.refresh()
-    assert (await discovery.metadata())["end_session_endpoint"] == f"{ISSUER}/new"
+    assert (await discovery.get())["end_session_endpoint"] == f"{ISSUER}/new"
 
 
 async def test_a_failure_is_remembered_for_half_a_minute() -> None:
@@ -228,11 +228,11 @@ async def test_a_failure_is_remembered_for_half_a_minute() -> None:
     discovery = provider.discovery()
     for provider.now in (0.0, 1.0, FAILURE_REMEMBERED_FOR - 1):
         with pytest.raises(ProviderError) as caught:
-            await discovery.metadata()
+            await discovery.get()
         assert caught.value.code == "fetch_status"
     assert len(provider.asked) == 1
     provider.now, provider.answer = FAILURE_REMEMBERED_FOR, document()
-    assert (await discovery.metadata())["issuer"] == ISSUER
+    assert (await discovery.get())["issuer"] == ISSUER
     assert len(provider.asked) == 2
 
 
@@ -241,7 +241,7 @@ async def test_one_fetch_at_a_time_whose_document_serves_all() -> None:
     discovery = provider.discovery()
     async with anyio.create_task_group() as group:
         for _ in range(10):
-            group.start_soon(discovery.metadata)
+            group.start_soon(discovery.get)
     assert len(provider.asked) == 1
 
 
@@ -252,7 +252,7 @@ async def test_all_who_wait_for_a_fetch_that_fails_share_the_failure() -> None:
 
     async def ask() -> None:
         try:
-            await discovery.metadata()
+            await discovery.get()
         except ProviderError as error:
             failed.append(error.code)
 
@@ -268,8 +268,8 @@ async def test_a_fetch_that_was_cancelled_is_no_failure() -> None:
     discovery = provider.discovery()
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await discovery.metadata()
-    assert (await discovery.metadata())["issuer"] == ISSUER
+        await discovery.get()
+    assert (await discovery.get())["issuer"] == ISSUER
 
 
 async def test_a_fetch_ends_before_the_deadline_of_the_logout_that_waits_for_it() -> None:
@@ -296,7 +296,7 @@ async def test_a_fetch_that_ran_out_of_time_is_a_failure_that_is_remembered(monk
     discovery.http_client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     for _ in range(2):
         with pytest.raises(ProviderError, match=r"did not answer within 0\.0 s") as caught:
-            await discovery.metadata()
+            await discovery.get()
         assert caught.value.code == "fetch_timeout"
     assert asked == [1]
 
@@ -308,7 +308,7 @@ async def test_the_refresh_comes_after_the_response_in_the_same_call() -> None:
     """There may be no lifespan, so there are no background tasks."""
     provider = Provider()
     oidc = OIDCProvider(ISSUER, "rp")
-    oidc.discovery = provider.discovery()
+    oidc.metadata = provider.discovery()
     guard = guarded(signs_out(), providers=[oidc], http_client=provider.client())
     assert parameters(await log_out(guard))["client_id"] == "rp"
     provider.now, provider.answer = FRESH_FOR + 1, document(end_session_endpoint=f"{ISSUER}/new")
@@ -342,8 +342,8 @@ async def test_a_start_that_finds_no_provider_is_not_held_against_it() -> None:
     """Nobody has waited for that fetch yet, and the first logout asks anew."""
     provider = Provider(lambda: httpx.Response(503))
     oidc = OIDCProvider(ISSUER, "rp")
-    oidc.discovery = provider.discovery()
+    oidc.metadata = provider.discovery()
     with pytest.raises(ProviderError):
         await oidc.prefetch()
     provider.answer = document()
-    assert (await oidc.discovery.metadata())["issuer"] == ISSUER
+    assert (await oidc.metadata.get())["issuer"] == ISSUER

@@ -34,7 +34,8 @@ class Verifier(TokenVerifier):
 
     def __init__(self, stub: StubProvider, **options: Any) -> None:
         self.seconds = 1000.0
-        super().__init__(jwks_uri=stub.jwks_uri, http_client=stub.client(), clock=lambda: self.seconds, **options)
+        super().__init__(jwks_uri=stub.jwks_uri, clock=lambda: self.seconds, **options)
+        self.keys.http_client = stub.client()
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def test_any_text_is_refused(token: str) -> None:
     async def run() -> None:
         stub = StubProvider()
         stub.keys = []
-        await refusal(TokenVerifier(jwks_uri=stub.jwks_uri, http_client=stub.client()), token + "!")
+        await refusal(Verifier(stub), token + "!")
 
     anyio.run(run)
 
@@ -338,7 +339,8 @@ async def test_why_keys_cannot_be_read_is_logged_once_and_not_for_each_token(
     async def jwks_uri() -> str:
         return checked_url(broken["at"].strip(), "jwks_uri") if "at" in broken else f"{stub.issuer}jwks?key=s3cr3t"
 
-    verifier = TokenVerifier(jwks_uri=jwks_uri, http_client=stub.client())
+    verifier = TokenVerifier(jwks_uri=jwks_uri)
+    verifier.keys.http_client = stub.client()
     for _ in range(5):
         assert reason not in str(await refusal(verifier, stub.make_logout_token()))
     (line,) = log()

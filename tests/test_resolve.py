@@ -178,7 +178,7 @@ ENCRYPTED = encrypt(OF_RED, KEY)
 
 def decrypting(key: Any, issuer: str = ISS["red"]) -> OIDCProvider:
     provider = OIDCProvider(issuer, "r", name="red", decryption_key=key)
-    provider.discovery._document = {"issuer": issuer, "end_session_endpoint": END}
+    provider.metadata.document = {"issuer": issuer, "end_session_endpoint": END}
     return provider
 
 
@@ -437,7 +437,7 @@ async def test_a_callable_is_asked_at_each_logout() -> None:
     guard = guarded(signs_out(), providers=lambda: registry)
     assert (await log_out(guard, headers={"cookie": "session=1"})).header("location") == "/login"
     registry.append(OIDCProvider("https://red.example", "r"))
-    registry[0].discovery._document = {"issuer": "https://red.example", "end_session_endpoint": END}
+    registry[0].metadata.document = {"issuer": "https://red.example", "end_session_endpoint": END}
     assert went_to_provider(await log_out(guard, headers={"cookie": "session=2"}))
 
 

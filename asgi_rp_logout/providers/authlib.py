@@ -9,14 +9,14 @@ import anyio
 from ..errors import ConfigurationError, ProviderError
 from ..protocol.discovery import endpoint_of
 from ..protocol.logout_token import LogoutToken, read_logout_token
+from .cached_document import Metadata
 from .calling import call
-from .oidc import Discovery
 from .standard import StandardProvider
 from .token_verifier import TokenVerifier
 from .transport import HTTPClient, fetch_json, time_left, why
 
 
-class Metadata(Discovery):
+class AuthlibMetadata(Metadata):
     """Keep what Authlib knows of its client's provider: loaded once, a failure remembered as that of discovery is."""
 
     def __init__(self, client: Any) -> None:
@@ -59,17 +59,17 @@ class AuthlibProvider(StandardProvider):
             )
         self.client = client
         super().__init__(name=str(client.name) if name is None else name, client_id=client.client_id)
-        self.metadata = Metadata(client)
-        self._verifier = TokenVerifier(algorithm="RS256", jwks_uri=self._jwks_uri)
+        self.metadata = AuthlibMetadata(client)
+        self.verifier = TokenVerifier(algorithm="RS256", jwks_uri=self._jwks_uri)
 
     def use_http_client(self, client: HTTPClient) -> None:
         """Fetch the keys, and metadata that Authlib has not loaded, with ``client`` from now on."""
-        self.metadata.http_client = self._verifier.http_client = client
+        self.metadata.http_client = self.verifier.keys.http_client = client
 
     @property
     def issuer(self) -> str | None:
         """The issuer, once the metadata has been loaded or was given at registration."""
-        issuer = {**self.client.server_metadata, **self.metadata.known}.get("issuer")
+        issuer = {**self.client.server_metadata, **(self.metadata.document or {})}.get("issuer")
         return issuer if isinstance(issuer, str) else None
 
     async def get_end_session_url(
@@ -81,7 +81,7 @@ class AuthlibProvider(StandardProvider):
         logout_hint: str | None = None,
     ) -> str | None:
         """Return the URL of this logout, or None if the metadata has no end-session endpoint."""
-        endpoint = endpoint_of(await self.metadata.metadata(), "end_session_endpoint")
+        endpoint = endpoint_of(await self.metadata.get(), "end_session_endpoint")
         values = self.values(id_token_hint, post_logout_redirect_uri, state, logout_hint, None)
         return self.url(endpoint, values) if endpoint else None
 
@@ -91,19 +91,19 @@ class AuthlibProvider(StandardProvider):
 
     async def learn_issuer(self) -> None:
         """Load the metadata, which names the issuer. Raises ``ProviderError``."""
-        await self.metadata.metadata()
+        await self.metadata.get()
 
     async def verify_logout_token(self, token: str, now: float) -> LogoutToken:
         """Check a logout token (Back-Channel Logout 1.0, section 2.6); ``now`` in seconds since the epoch.
 
         Raises ``LogoutTokenError``.
         """
-        header, claims = await self._verifier.verify(token)
+        header, claims = await self.verifier.verify(token)
         issuer, client_id = self.issuer or "", str(self.client_id)
         return read_logout_token(header, claims, issuer=issuer, client_id=client_id, algorithm="RS256", now=now)
 
     async def _jwks_uri(self) -> str:
-        uri = endpoint_of(await self.metadata.metadata(), "jwks_uri")
+        uri = endpoint_of(await self.metadata.get(), "jwks_uri")
         if uri is None:
             raise ProviderError(f"the metadata of {self.name} has no jwks_uri", code="no_jwks_uri")
         return uri

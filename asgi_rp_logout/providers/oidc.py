@@ -6,100 +6,32 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anyio
-
 from ..errors import ConfigurationError, ProviderError
-from ..log import logger
 from ..login import Login
 from ..protocol.discovery import (
-    FAILURE_REMEMBERED_FOR,
-    FRESH_FOR,
     checked_document,
     checked_issuer,
     endpoint_of,
     well_known_url,
 )
 from ..protocol.logout_token import LogoutToken, read_logout_token
+from .cached_document import Metadata
 from .standard import StandardProvider
 from .token_verifier import TokenVerifier
 from .transport import HTTPClient, fetch_json
 
 
-class Discovery:
-    """Keep one provider's discovery document.
-
-    A document is taken as it is for an hour. An older one goes on serving, for a logout must not wait, and is fetched
-    anew by ``refresh()`` once the response has gone. A failure is remembered for half a minute.
-    """
+class Discovery(Metadata):
+    """Keep the discovery document of one issuer."""
 
     def __init__(self, issuer: str, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(issuer, clock)
         self.issuer = issuer
-        self.http_client: HTTPClient | None = None
-        self._clock = clock
-        self._document: dict[str, Any] | None = None
-        self._fetched_at = 0.0
-        self._failure: ProviderError | None = None
-        self._failed_at = 0.0
-        self._fetching: anyio.Lock | None = None
-
-    @property
-    def stale(self) -> bool:
-        """Return whether a document is there, but too old."""
-        return self._document is not None and self._clock() - self._fetched_at > FRESH_FOR
-
-    @property
-    def known(self) -> Mapping[str, Any]:
-        """What is known of the provider by now, without a fetch."""
-        return self._document or {}
-
-    async def metadata(self) -> dict[str, Any]:
-        """Return the provider's endpoints, fetched if they never were. Raises ``ProviderError``.
-
-        For a failure that is remembered the cause is the ``ProviderError`` of that fetch.
-        """
-        if self._document is not None:
-            return self._document
-        # One fetch at a time: whoever waited for the lock finds what the first one brought.
-        self._fetching = self._fetching or anyio.Lock()
-        async with self._fetching:
-            return self._document or await self._fetch()
-
-    async def prefetch(self) -> None:
-        """Fetch the document ahead of need: a failure is not remembered, for nobody has waited for it yet."""
-        try:
-            await self.metadata()
-        except ProviderError:
-            self._failure = None
-            raise
-
-    async def refresh(self) -> None:
-        """Fetch a stale document anew; never raises for a provider that fails."""
-        if self.stale:
-            self._fetched_at = self._clock() - FRESH_FOR + FAILURE_REMEMBERED_FOR
-            try:
-                await self._fetch()
-            except ProviderError as error:
-                logger.info(
-                    "the discovery document of %s could not be refreshed, so the old one is used: %s",
-                    self.issuer,
-                    error,
-                )
 
     async def load(self) -> dict[str, Any]:
         """Fetch the document from the provider. Raises ``ProviderError``."""
         document = await fetch_json(well_known_url(self.issuer), client=self.http_client)
         return checked_document(document, self.issuer)
-
-    async def _fetch(self) -> dict[str, Any]:
-        if self._failure is not None and self._clock() - self._failed_at < FAILURE_REMEMBERED_FOR:
-            raise ProviderError(str(self._failure), code=self._failure.code) from self._failure
-        try:
-            self._document = metadata = await self.load()
-        except ProviderError as error:
-            self._failure, self._failed_at = error, self._clock()
-            raise
-        self._failure, self._fetched_at = None, self._clock()
-        return metadata
 
 
 class OIDCProvider(StandardProvider):
@@ -149,14 +81,14 @@ class OIDCProvider(StandardProvider):
         self.algorithm = algorithm
         self.require_exp = require_exp
         self.revoke = revoke
-        self.discovery = Discovery(self.issuer)
-        self._verifier = TokenVerifier(
+        self.metadata = Discovery(self.issuer)
+        self.verifier = TokenVerifier(
             algorithm=algorithm, client_secret=client_secret, decryption_key=decryption_key, jwks_uri=self._jwks_uri
         )
 
     def use_http_client(self, client: HTTPClient) -> None:
         """Fetch documents with ``client`` from now on."""
-        self.discovery.http_client = self._verifier.http_client = client
+        self.metadata.http_client = self.verifier.keys.http_client = client
 
     async def get_end_session_url(
         self,
@@ -174,35 +106,35 @@ class OIDCProvider(StandardProvider):
 
     async def end_session_endpoint(self) -> str | None:
         """Return the provider's end-session endpoint, or None if it has none."""
-        return endpoint_of(await self.discovery.metadata(), "end_session_endpoint")
+        return endpoint_of(await self.metadata.get(), "end_session_endpoint")
 
     async def revocation_endpoint(self) -> str | None:
         """Return the provider's revocation endpoint, or None if it has none."""
-        return endpoint_of(await self.discovery.metadata(), "revocation_endpoint")
+        return endpoint_of(await self.metadata.get(), "revocation_endpoint")
 
     @property
     def stale(self) -> bool:
         """Return whether there is something to refresh."""
-        return self.discovery.stale
+        return self.metadata.stale
 
     async def prefetch(self) -> None:
         """Fetch the discovery document before it is needed. Raises ``ProviderError``."""
-        await self.discovery.prefetch()
+        await self.metadata.prefetch()
 
     async def refresh(self) -> None:
         """Fetch the discovery document anew if it is stale."""
-        await self.discovery.refresh()
+        await self.metadata.refresh()
 
     def decrypted(self, id_token: str) -> str | None:
         """Return the signed ID Token inside an encrypted one, or None without its key."""
-        return self._verifier.decrypted(id_token)
+        return self.verifier.decrypted(id_token)
 
     async def verify_logout_token(self, token: str, now: float) -> LogoutToken:
         """Check a logout token (Back-Channel Logout 1.0, section 2.6); ``now`` in seconds since the epoch.
 
         Raises ``LogoutTokenError``.
         """
-        header, claims = await self._verifier.verify(token)
+        header, claims = await self.verifier.verify(token)
         return read_logout_token(
             header,
             claims,
@@ -214,7 +146,7 @@ class OIDCProvider(StandardProvider):
         )
 
     async def _jwks_uri(self) -> str:
-        uri = endpoint_of(await self.discovery.metadata(), "jwks_uri")
+        uri = endpoint_of(await self.metadata.get(), "jwks_uri")
         if uri is None:
             raise ProviderError(f"the discovery document of {self.issuer} has no jwks_uri", code="no_jwks_uri")
         return uri

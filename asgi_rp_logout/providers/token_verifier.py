@@ -1,18 +1,19 @@
 """The only module that verifies a signature. joserfc does the cryptography; what it is allowed to do is decided here.
 
-Everything that comes in is hostile: anybody can post to the back-channel endpoint. So:
+Anybody can post to the back-channel endpoint, so every token may be hostile. Therefore:
 
-1. One algorithm, pinned at construction. What the token's header says is compared, never obeyed.
-2. The cheap checks come first: size, form, algorithm; a token that fails them costs no fetch and no signature.
-3. Keys are fetched anew for a token that none of them fits at most once in ``REFETCH_AFTER`` seconds, and so are keys
-   that could not be had, whatever arrives and however the fetch ends: an unknown ``kid`` is free to invent, and must
-   not become a way to make this server call another one.
-4. Keys that are at hand go on serving when the provider cannot be reached.
+1. One algorithm, pinned at construction. The algorithm in the token's header is compared with it, never obeyed.
+2. The cheap checks come first: size, form, algorithm. A token that fails them costs no fetch and no signature.
+3. Keys are fetched for two reasons: there are none that are fresh, or none of them has signed a token. For each reason
+   they are fetched at most once in ``REFETCH_AFTER`` seconds, whatever arrives and however the fetch ends. Anybody can
+   invent a ``kid``, and must not be able to make this server call another one with it.
+4. Keys that were fetched before go on serving when the provider cannot be reached.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,7 +24,8 @@ from joserfc.jwk import JWKRegistry, Key, KeySet, OctKey, RSAKey
 
 from ..errors import ConfigurationError, LogoutTokenError, ProviderError, without_query
 from ..log import logger
-from .transport import FETCH_TIMEOUT, HTTPClient, fetch_json
+from .cached_document import CachedDocument
+from .transport import FETCH_TIMEOUT, fetch_json
 
 MAX_TOKEN = 64 * 1024
 """Characters of a token. A logout token has about one thousand."""
@@ -32,13 +34,13 @@ MAX_KEYS = 8
 """Keys that are tried on one token. Providers publish two or three."""
 
 REFETCH_AFTER = 30.0
-"""Seconds between two fetches of the keys for the same reason, successful or not."""
+"""Seconds between two fetches of the keys for the same reason, whether or not they succeed."""
 
 KEYS_FRESH = 3600.0
-"""Seconds after which keys are fetched again, so that one that the provider has withdrawn does not live on here."""
+"""Seconds after which keys are fetched again, so that a key that the provider has withdrawn stops working here."""
 
 MIN_RSA_BITS = 2048
-"""Smaller RSA keys are passed over (RFC 7518, section 3.3)."""
+"""Smaller RSA keys are ignored (RFC 7518, section 3.3)."""
 
 HMAC = frozenset({"HS256", "HS384", "HS512"})
 ASYMMETRIC = frozenset(
@@ -60,7 +62,7 @@ class _Signatures(jws.JWSRegistry):
     max_signature_length = 2048
 
     def get_alg(self, name: str) -> Any:
-        # joserfc warns of an algorithm at each use; this one was chosen once, by the operator.
+        # joserfc would warn about some algorithms at each use. The operator has chosen this one.
         if name not in (self.allowed or ()):
             raise LogoutTokenError("the token is signed with another algorithm", code="alg")
         return self.algorithms[name]
@@ -73,20 +75,20 @@ class _Encryptions(jwe.JWERegistry):
 class TokenVerifier:
     """Verify tokens of one provider, with one algorithm and its keys (Back-Channel Logout 1.0, section 2.6, steps 1-3).
 
-    ``algorithm``: what ``id_token_signed_response_alg`` is registered as. ``client_secret``: the key for HS256, HS384
-    and HS512, as UTF-8. ``decryption_key``: a joserfc key, or a JWK as a dict; with it only encrypted tokens are taken.
-    ``jwks_uri``: gives the URL of the provider's keys. ``clock``: seconds that never run backwards. Raises
-    ``ConfigurationError`` for an algorithm that is none, unknown, or lacks its secret.
+    ``jwks_uri``: an async function that returns the URL of the provider's keys. ``algorithm``: the value of
+    ``id_token_signed_response_alg`` in the client's registration. ``client_secret``: the key for HS256, HS384 and
+    HS512, as UTF-8. ``decryption_key``: a joserfc key, or a JWK as a dict; with it only encrypted tokens are accepted.
+    ``clock``: seconds that never run backwards. Raises ``ConfigurationError`` for an unknown algorithm, or one that
+    lacks its secret.
     """
 
     def __init__(
         self,
         *,
+        jwks_uri: Callable[[], Awaitable[str]],
         algorithm: str = "RS256",
         client_secret: str | None = None,
         decryption_key: Any = None,
-        jwks_uri: Callable[[], Awaitable[str]],
-        http_client: HTTPClient | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.algorithm = algorithm
@@ -94,30 +96,25 @@ class TokenVerifier:
         self._decryption_key = _decryption_key(decryption_key)
         self._registry = _Signatures(algorithms=[algorithm], strict_check_header=False)
         self._encryptions = _Encryptions(algorithms=DECRYPTION, strict_check_header=False)
-        self._jwks_uri = jwks_uri
-        self.http_client = http_client
-        self._clock = clock
-        self._lock = anyio.Lock()
-        self._keys: list[Key] = []
-        self._fetched_at: float | None = None
-        self._tried_at: float | None = None
-        self._refetched_at: float | None = None
-        self._failure: Exception | None = None
+        self.keys = PublishedKeys(jwks_uri, algorithm, clock)
 
     async def verify(self, token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Verify the signature of one compact JWT, decrypted first if need be.
+        """Verify the signature of one compact JWT, after decrypting it if need be.
 
-        Takes the token. Returns its header and claims, which say nothing yet about whom the token is for: see
+        Returns its header and its claims. Whom the token is for has not been checked yet: see
         ``protocol.logout_token.read_logout_token``. Raises ``LogoutTokenError`` with the code ``too_large``,
         ``unencrypted``, ``encrypted``, ``decryption``, ``malformed``, ``alg``, ``keys``, ``kid`` or ``signature``.
         """
         if len(token) > MAX_TOKEN:
             raise LogoutTokenError(f"the token is longer than {MAX_TOKEN} characters", code="too_large")
         parsed, kid = self._parse(self._decrypt(token))
-        before = self._fetched_at
-        keys: list[Key] = [self._secret] if self._secret is not None else await self._keys_for(kid)
-        fresh = self._secret is not None or self._fetched_at != before  # there is nothing newer to be had
-        if not self._is_signed_by(keys, parsed) and (fresh or not await self._is_signed_by_newer_keys(parsed, kid)):
+        before = self.keys.document
+        keys: list[Key] = [self._secret] if self._secret is not None else _fitting(await self.keys.get(), kid)
+        signed = self._is_signed_by(keys, parsed)
+        if not signed and self._secret is None and self.keys.document is before:  # else they were fetched just now
+            # The provider may have changed its keys, even under the same kid, as servers in development do.
+            signed = self._is_signed_by(_fitting(await self.keys.newer(), kid), parsed)
+        if not signed:
             code = "signature" if keys else "kid"
             raise LogoutTokenError("the signature matches none of the provider's keys", code=code)
         return parsed.headers(), _claims(parsed)
@@ -166,60 +163,77 @@ class TokenVerifier:
                 continue
         return False
 
-    async def _is_signed_by_newer_keys(self, parsed: jws.CompactSignature, kid: str | None) -> bool:
-        # The provider may have changed its keys, even under the same kid, as servers in development do.
-        before = self._keys
-        await self._fetch(again=True)
-        return self._keys is not before and self._is_signed_by(self._select(kid), parsed)
 
-    async def _keys_for(self, kid: str | None) -> list[Key]:
-        if self._fetched_at is None or self._clock() - self._fetched_at > KEYS_FRESH:
-            await self._fetch()
-        if self._fetched_at is None:
-            raise LogoutTokenError("the keys of the provider cannot be read", code="keys") from self._failure
-        return self._select(kid)
+class PublishedKeys(CachedDocument[list[Key]]):
+    """Keep the keys that a provider publishes for one algorithm.
 
-    def _select(self, kid: str | None) -> list[Key]:
-        # A kid is a hint (RFC 7515, section 4.1.4): without one any key may be meant, and a key without one by any.
-        if kid is None:
-            return self._keys[:MAX_KEYS]
-        named = [key for key in self._keys if key.kid == kid]
-        return (named or [key for key in self._keys if key.kid is None])[:MAX_KEYS]
+    There are two reasons to fetch them: there are none, or only old ones (``get``), and a token that none of them has
+    signed (``newer``). For each reason one fetch is started in ``REFETCH_AFTER`` seconds, and a request that hangs up
+    does not stop it: otherwise a sender could use up that fetch every time, and the keys would never arrive.
+    """
 
-    async def _fetch(self, *, again: bool = False) -> None:
-        async with self._lock:
-            # Whoever waited here for another's fetch finds it done.
-            last, now = self._refetched_at if again else self._tried_at, self._clock()
-            if last is not None and now - last < REFETCH_AFTER:
+    fresh_for = KEYS_FRESH
+
+    def __init__(self, jwks_uri: Callable[[], Awaitable[str]], algorithm: str, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self._jwks_uri = jwks_uri
+        self._algorithm = algorithm
+        self._tried_at: dict[str, float] = {}
+
+    async def get(self) -> list[Key]:
+        """Return the keys, fetched first if there are none or only old ones. Raises ``LogoutTokenError``."""
+        if self.document is None or self.stale:
+            await self._fetch_for("get")
+        if self.document is None:
+            raise LogoutTokenError("the keys of the provider cannot be read", code="keys") from self.failure
+        return self.document
+
+    async def newer(self) -> list[Key]:
+        """Return keys that were fetched after this call began, or none."""
+        before = self.document
+        await self._fetch_for("newer")
+        return self.document if self.document is not None and self.document is not before else []
+
+    async def _fetch_for(self, reason: str) -> None:
+        async with self.fetching:
+            # Whoever has waited here for the fetch of another request finds it done.
+            now = self.clock()
+            if now - self._tried_at.get(reason, -math.inf) < REFETCH_AFTER:
                 return
-            self._tried_at, self._refetched_at = now, now if again else self._refetched_at
-            # Shielded: senders that hang up must not be able to spend the one fetch of 30 seconds for nothing.
+            self._tried_at |= {"get": now, reason: now}
             seconds = min(2 * FETCH_TIMEOUT, anyio.current_effective_deadline() - anyio.current_time())
             try:
                 with anyio.fail_after(max(seconds, 0), shield=True):
-                    uri = await self._jwks_uri()
-                    self._keys = self._import(await fetch_json(uri, client=self.http_client), uri)
-            except Exception as error:  # remembered, and what is at hand goes on serving
-                self._failure = error
-                reason = error if isinstance(error, ProviderError) else type(error).__name__
-                logger.warning("the keys for logout tokens cannot be read, so logout tokens are refused: %s", reason)
-            else:
-                self._fetched_at = self._clock()
+                    await self.fetch()
+            except Exception as error:
+                self.failure = error  # also that of the deadline
+                cause = error if isinstance(error, ProviderError) else type(error).__name__
+                logger.warning("the keys for logout tokens cannot be read, so logout tokens are refused: %s", cause)
 
-    def _import(self, document: dict[str, Any], uri: str) -> list[Key]:
-        published = document.get("keys")
+    async def load(self) -> list[Key]:
+        """Fetch the key set and import the keys that fit the algorithm. Raises ``ProviderError`` if there are none."""
+        uri = await self._jwks_uri()
+        published = (await fetch_json(uri, client=self.http_client)).get("keys")
         keys = []
         for jwk in published if isinstance(published, list) else []:
             try:
                 key = JWKRegistry.import_key(jwk)
-                self._registry.algorithms[self.algorithm].check_key(key)
+                jws.JWSRegistry.algorithms[self._algorithm].check_key(key)
             except Exception:  # noqa: S112  # one malformed or foreign key must not fail the others (RFC 7517, section 5)
                 continue
             if not isinstance(key, RSAKey) or key.raw_value.key_size >= MIN_RSA_BITS:
                 keys.append(key)
         if not keys:
-            raise ProviderError(f"{without_query(uri)} has no key for {self.algorithm}", code="jwks")
+            raise ProviderError(f"{without_query(uri)} has no key for {self._algorithm}", code="jwks")
         return keys
+
+
+def _fitting(keys: list[Key], kid: str | None) -> list[Key]:
+    # A kid is a hint (RFC 7515, section 4.1.4): without one any key may be meant, and a key without one by any.
+    if kid is None:
+        return keys[:MAX_KEYS]
+    named = [key for key in keys if key.kid == kid]
+    return (named or [key for key in keys if key.kid is None])[:MAX_KEYS]
 
 
 def is_encrypted(token: str) -> bool:
