@@ -12,14 +12,15 @@ import anyio.lowlevel
 import httpx
 import pytest
 from authlib.deprecate import AuthlibDeprecationWarning
+from joserfc.jwk import OctKey
 
 from asgi_rp_logout import AuthlibProvider, Login, LogoutEvent, RPLogoutMiddleware, StaticProvider
 from asgi_rp_logout.login import unverified_claims
-from asgi_rp_logout.protocol.discovery import FAILURE_REMEMBERED_FOR
+from asgi_rp_logout.protocol.discovery import FAILURE_REMEMBERED_FOR, FRESH_FOR
 from tests.apps import END, guarded, log_out, parameters, signs_out
 from tests.asgi import Answer, call, http_scope
 from tests.places import id_token
-from tests.stub_provider import StubProvider
+from tests.stub_provider import StubProvider, generated
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", AuthlibDeprecationWarning)
@@ -64,6 +65,34 @@ async def test_a_doubtful_token_is_refused(stub: StubProvider, knob: str) -> Non
     events: list[LogoutEvent] = []
     answer = await post(stub, stub.make_logout_token(knob), events)
     assert (answer.status, events) == (400, [])
+
+
+SECRET = "a secret of more than thirty-two bytes"
+BY_SECRET: dict[str, Any] = {"key": OctKey.import_key(SECRET), "alg": "HS256"}
+BY_CURVE: dict[str, Any] = {"key": generated("EC"), "alg": "ES256"}
+
+
+@pytest.mark.parametrize(
+    ("options", "signed", "knobs", "status"),
+    [
+        ({}, {}, [], 200),
+        ({}, BY_SECRET, [], 400),
+        ({"algorithm": "HS256"}, BY_SECRET, [], 200),
+        ({"algorithm": "HS256"}, BY_SECRET, ["bad_signature"], 400),
+        ({"algorithm": "HS256"}, {}, [], 400),
+        ({"algorithm": "ES256"}, BY_CURVE, [], 200),
+        ({"algorithm": "ES256"}, {}, [], 400),
+        ({}, {}, ["no_exp"], 200),
+        ({"require_exp": True}, {}, ["no_exp"], 400),
+        ({"require_exp": True}, {}, [], 200),
+    ],
+)
+async def test_the_algorithm_and_the_expiry_are_as_configured(
+    stub: StubProvider, options: Any, signed: Any, knobs: list[str], status: int
+) -> None:
+    """One algorithm only. The key of HS256 is the client's secret, which the registration has."""
+    provider = AuthlibProvider(registered(stub, client_secret=SECRET), **options)
+    assert await post_to(endpoint(provider), stub.make_logout_token(*knobs, **signed)) == status
 
 
 # A private certificate authority: the middleware's http_client knows it
@@ -122,6 +151,19 @@ async def test_why_nothing_could_be_read_is_logged_once_and_not_for_each_token(
             assert await post_to(app, private.make_logout_token()) == 400
         (line,) = [line for line in log() if "cannot be read" in line and what in line]
         assert "CERTIFICATE_VERIFY_FAILED" in line
+
+
+async def test_metadata_that_authlib_has_not_loaded_is_fetched_again_after_an_hour(stub: StubProvider) -> None:
+    """After the response, as a discovery document is; what Authlib has loaded itself is Authlib's to renew."""
+    now = 0.0
+    async with httpx.AsyncClient() as http_client:
+        provider = AuthlibProvider(registered(stub))
+        provider.metadata.clock = lambda: now
+        app = guarded(signs_out(), providers=[provider], http_client=http_client)
+        for now, fetched in ((0.0, 1), (FRESH_FOR, 1), (FRESH_FOR + 1, 2), (FRESH_FOR + 2, 2)):
+            answer = await log_out(app, headers={"cookie": f"session={now}"})
+            assert (answer.header("location") or "").startswith(f"{stub.issuer}end_session")
+            assert stub.fetched == {"discovery": fetched}
 
 
 class Client:

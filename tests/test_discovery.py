@@ -82,7 +82,7 @@ def test_the_issuer_has_to_be_equal_in_every_character(issuer: object) -> None:
 ENDPOINTS: dict[str, Callable[[OIDCProvider], Awaitable[object]]] = {
     "end_session_endpoint": OIDCProvider.end_session_endpoint,
     "revocation_endpoint": OIDCProvider.revocation_endpoint,
-    "jwks_uri": OIDCProvider._jwks_uri,
+    "jwks_uri": OIDCProvider.jwks_uri,
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from authlib.deprecate import AuthlibDeprecationWarning
 
-from asgi_rp_logout import MemoryStore, RPLogoutMiddleware
+from asgi_rp_logout import AuthlibProvider, MemoryStore, OIDCProvider, RPLogoutMiddleware, StaticProvider
 from asgi_rp_logout.checks import checked_store
 from demo.provider import Client, create_provider
 from tests.asgi import call, http_scope
@@ -151,6 +151,14 @@ def test_an_editor_shows_every_option() -> None:
     parameters = inspect.signature(RPLogoutMiddleware).parameters.values()
     shown = inspect.getdoc(RPLogoutMiddleware) or ""
     assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and f"``{p.name}``" not in shown] == []
+
+
+@pytest.mark.parametrize("provider", [StaticProvider, OIDCProvider, AuthlibProvider])
+def test_every_option_of_a_provider_is_in_its_docstring_and_on_the_page(provider: type) -> None:
+    page, shown = (ROOT / "docs" / "providers.md").read_text(), inspect.getdoc(provider) or ""
+    for option in list(inspect.signature(provider).parameters.values())[1:]:
+        assert f"``{option.name}``" in shown, option.name
+        assert f"`{option.name}" in page or option.name in ("client_id", "client_secret", "issuer"), option.name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

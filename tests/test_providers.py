@@ -449,6 +449,7 @@ def test_options_of_a_provider_are_checked_at_construction(options: dict[str, An
         functools.partial(
             OIDCProvider, "https://op.example", **({} if "client_id" in options else {"client_id": "rp"})
         ),
+        *([] if "client_id" in options else [functools.partial(AuthlibProvider, registered())]),
     ):
         with pytest.raises(ConfigurationError, match="expected") as caught:
             make(**options)
@@ -473,6 +474,28 @@ def test_options_of_an_openid_provider_are_checked_at_construction(options: dict
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"revoke": "yes"}, "revoke='yes'"),
+        ({"algorithm": "none"}, "none"),
+        ({"algorithm": "HS256"}, "HS256"),  # needs a client_secret
+        ({"require_exp": 1}, "require_exp of type int"),
+    ],
+)
+def test_options_of_an_authlib_provider_are_checked_at_construction(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected") as caught:
+        AuthlibProvider(registered(client_secret=None), **options)
+    assert message in str(caught.value)
+
+
+def test_no_provider_shows_its_secret() -> None:
+    client = registered(client_secret="s3cret")
+    for provider in (OIDCProvider("https://op.example", "rp", "s3cret"), AuthlibProvider(client)):
+        assert provider.client_secret == "s3cret"
+        assert "s3cret" not in repr(provider)
+
+
 def test_a_name_is_the_endpoint_or_issuer_unless_given() -> None:
     assert StaticProvider(END).name == END
     assert OIDCProvider("https://op.example/", "rp").name == "https://op.example/"
@@ -493,7 +516,7 @@ def op(serve, unused_port) -> str:
 
 def registered(**options: Any) -> Any:
     oauth = OAuth()
-    oauth.register("it", client_id="rp", client_secret="secret", **options)
+    oauth.register("it", client_id="rp", **({"client_secret": "secret"} | options))
     return oauth.create_client("it")
 
 
@@ -514,6 +537,47 @@ async def test_an_authlib_client_with_metadata_of_its_own_needs_no_fetch() -> No
     client = registered(end_session_endpoint=END, authorize_url="https://id.example/auth")
     client.server_metadata.update(end_session_endpoint=END)
     assert await sent(AuthlibProvider(client)) == STANDARD
+
+
+def with_endpoint(**options: Any) -> Any:
+    client = registered(authorize_url="https://id.example/auth", **options)
+    client.server_metadata.update(end_session_endpoint=END)
+    return client
+
+
+async def test_an_authlib_client_renames_drops_and_adds_parameters() -> None:
+    names = {"post_logout_redirect_uri": "returnTo", "id_token_hint": None, "logout_hint": None}
+    provider = AuthlibProvider(with_endpoint(), parameters=names, extra={"federated": ""})
+    assert await sent(provider) == {"client_id": "rp", "returnTo": HERE, "federated": ""}
+
+
+@pytest.mark.parametrize("post", [True, False])
+async def test_an_authlib_client_posts_what_is_too_long_for_a_url_if_it_may(post: bool) -> None:
+    hint = "h" * 600
+    options: dict[str, Any] = {"login_source": lambda _: Login("it", hint), "max_url_length": 500}
+    answer = await log_out(guarded(signs_out(), providers=[AuthlibProvider(with_endpoint(), post=post)], **options))
+    assert (answer.status, hint in answer.body.decode()) == ((200, True) if post else (303, False))
+
+
+SECRETS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "a secret": ({}, "secret"),
+    "a secret in the form": ({"token_endpoint_auth_method": "client_secret_post"}, "secret"),
+    "a public client": ({"token_endpoint_auth_method": "none"}, None),
+    "a private key": ({"token_endpoint_auth_method": "private_key_jwt"}, None),
+    "a function of one's own": ({"token_endpoint_auth_method": print}, None),
+}
+
+
+@pytest.mark.parametrize(("client_kwargs", "secret"), SECRETS.values(), ids=SECRETS)
+def test_an_authlib_client_brings_its_secret_if_it_is_one(client_kwargs: Any, secret: str | None) -> None:
+    """Authlib keeps a private key in the same place, and revocation would send it to the provider."""
+    client = registered(client_kwargs=client_kwargs)
+    assert AuthlibProvider(client).client_secret == secret
+    if secret is None and client_kwargs["token_endpoint_auth_method"] != "none":
+        with pytest.raises(ConfigurationError, match=r"token_endpoint_auth_method=.*expected a client that"):
+            AuthlibProvider(client, revoke="refresh_token")
+    else:
+        assert AuthlibProvider(client, revoke="refresh_token").revoke == "refresh_token"
 
 
 @pytest.mark.parametrize(

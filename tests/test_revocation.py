@@ -12,12 +12,13 @@ from urllib.parse import parse_qs
 import anyio
 import httpx
 import pytest
+from authlib.integrations.starlette_client import OAuth
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from asgi_rp_logout import OIDCProvider, RPLogoutMiddleware, remember_login
+from asgi_rp_logout import AuthlibProvider, OIDCProvider, RPLogoutMiddleware, remember_login
 from tests.conftest import Serve
 
 REFRESH = "the-refresh-token-of-alice"
@@ -83,6 +84,46 @@ async def test_the_refresh_token_is_revoked_after_the_response(serve: Serve, sec
         kind, _, credentials = (authorization or "").partition(" ")
         assert kind == "Basic"
         assert base64.b64decode(credentials).startswith(b"rp:s3cret")
+
+
+def registered(issuer: str, **options: Any) -> Any:
+    """A client that an application has registered with Authlib."""
+    oauth = OAuth()
+    url = f"{issuer}/.well-known/openid-configuration"
+    return oauth.register("idp", client_id="rp", server_metadata_url=url, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"client_secret": "s3cret"}, "Basic"),
+        ({}, None),
+        ({"client_secret": "s3cret", "client_kwargs": {"token_endpoint_auth_method": "none"}}, None),
+    ],
+    ids=["confidential", "public", "public with a secret"],
+)
+async def test_an_authlib_client_revokes_with_the_credentials_of_its_registration(
+    serve: Serve, log: Any, options: Any, kind: str | None
+) -> None:
+    server = RevocationServer()
+    provider = AuthlibProvider(registered(serve(server.app), **options), revoke="refresh_token")
+    await log_out(make_app(provider))
+    ((form, authorization),) = server.asked
+    assert (form["token"], form.get("client_id")) == (REFRESH, None if kind else "rp")
+    assert (authorization or "").partition(" ")[0] == (kind or "")
+    if authorization is not None:
+        assert base64.b64decode(authorization.partition(" ")[2]) == b"rp:s3cret"
+    assert log() == []
+
+
+async def test_an_authlib_client_revokes_nothing_by_default_and_by_an_object_of_ones_own(serve: Serve) -> None:
+    seen: list[str] = []
+    own = type("Own", (), {"revoke_session": staticmethod(lambda refresh_token: seen.append(refresh_token))})()
+    server = RevocationServer()
+    issuer = serve(server.app)
+    for revoke in (None, own):
+        await log_out(make_app(AuthlibProvider(registered(issuer, client_secret="s3cret"), revoke=revoke)))
+    assert (server.asked, seen) == ([], [REFRESH])
 
 
 async def test_it_goes_through_the_http_client_that_was_given() -> None:
