@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -393,6 +394,21 @@ async def test_a_request_that_is_given_up_does_not_spend_the_fetch(verifier: Ver
         tasks.cancel_scope.cancel()
     assert await verifier.verify(stub.make_logout_token())
     assert stub.fetched == {"jwks": 1}
+
+
+async def test_a_fetch_that_is_cancelled_all_the_same_counts(verifier: Verifier, stub: StubProvider) -> None:
+    """A server may cancel the task itself, which no shield holds up; a sender must not gain further fetches by it."""
+    stub.delay = 3600
+    task = asyncio.ensure_future(verifier.verify(stub.make_logout_token()))
+    while not stub.fetched:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    stub.delay = 0
+    assert await code(verifier, stub.make_logout_token()) == "keys"
+    assert stub.fetched == {"jwks": 1}
+    verifier.seconds += REFETCH_AFTER
+    assert await verifier.verify(stub.make_logout_token())
 
 
 @in_virtual_time

@@ -44,7 +44,7 @@ class HTTPClient(Protocol):
         follow_redirects: bool = False,
         timeout: float | None = None,
     ) -> AbstractAsyncContextManager[Any]:
-        """Send a request, and give the response before its body is read."""
+        """Send a request, and return the response before its body is read."""
         ...
 
 
@@ -66,7 +66,7 @@ def why(error: Exception) -> str:
         return str(error)
     name = type(error).__name__
     if isinstance(error, _classes("ConnectError")):
-        # What the connection failed at tells a name from a port from a certificate, and holds nothing of a request.
+        # The cause shows whether the name, the port or the certificate is at fault, and is no part of the request.
         return f"{name} ({error.__cause__ or error})"
     status = getattr(getattr(error, "response", None), "status_code", None)
     return f"{name} ({status})" if isinstance(status, int) else name
