@@ -352,7 +352,7 @@ class Endpoints:
         elif waiting.return_to is not None:
             response = self._return(waiting.return_to, waiting.state)
         else:
-            text = f"You are signed out of {self.provider.name}, and your apps have been told."
+            text = f"You are signed out of {self.provider.name}." + (" It has notified your apps." if session else "")
             response = reply(self.pages.message("You are signed out", text))
         response.delete_cookie(self.provider.cookie, **self._cookie_attributes())
         return response

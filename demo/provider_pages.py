@@ -59,8 +59,8 @@ class Pages:
         return self._card(
             "Sign out",
             f"""<div class="intro"><h1 id="title">Sign out of {escape(self.name)}{too}?</h1>
-<p class="muted">{asks}You are signed in here as <strong>{escape(user)}</strong>. Your other
-apps will be told as well.</p></div>
+<p class="muted">{asks}You are signed in here as <strong>{escape(user)}</strong>. Signing out
+notifies your other apps.</p></div>
 <form class="stack" method="post" action="{self.base}/end_session/confirm">
 <input type="hidden" name="request" value="{escape(key)}">
 <input type="hidden" name="csrf" value="{csrf}">
@@ -70,7 +70,7 @@ apps will be told as well.</p></div>
         )
 
     def signing_out(self, frames: Iterable[str], target: str | None) -> str:
-        """Tell the front-channel clients by iframes, then go on to `target` after two seconds."""
+        """Notify the front-channel clients by iframes, then go on to `target` after two seconds."""
         inside = "".join(
             f'<iframe class="hidden-frame" src="{escape(url)}" title="Signing out" tabindex="-1"></iframe>'
             for url in frames
@@ -80,7 +80,7 @@ apps will be told as well.</p></div>
         return self._card(
             "Signing out",
             f"""<div class="intro" role="status"><h1 id="title">Signing you out of your apps…</h1>
-<p class="muted">{escape(self.name)} is telling each of them.</p></div>{link}{inside}""",
+<p class="muted">{escape(self.name)} is notifying each of them.</p></div>{link}{inside}""",
             head=refresh,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.applications import Starlette
 
@@ -12,6 +13,11 @@ from demo.serving import Listener, listen, port_of
 
 USERS = {"alice": "wonderland", "bob": "builder"}
 NOTE = "Accounts of this demo: " + ", ".join(f"{user} / {password}" for user, password in USERS.items())
+TRY = "Sign in, log out and sign in again, here and in the tab “{}”: which app asks for your password?"
+NOTES = {
+    "Acme ID": "All three apps use it. It notifies apps of a logout from server to server (back-channel).",
+    "Globex Login": "Only the Dashboard uses it. It notifies apps of a logout through your browser (front-channel).",
+}
 SECRETS = {"dashboard": "dashboard-secret", "wiki": "wiki-secret", "plain": "plain-secret"}
 
 
@@ -56,8 +62,15 @@ def build(first: int) -> World:
     at_acme = {name: ("Acme ID", acme, name, secret) for name, secret in SECRETS.items()}
     at_globex = ("Globex Login", globex, "dashboard", SECRETS["dashboard"])
     tabs = [("Dashboard", dashboard), ("Wiki", wiki), ("Without middleware", plain)]
+    with_middleware: dict[str, Any] = {"tabs": tabs, "intro": TRY.format("Without middleware"), "notes": NOTES}
     plain_app = create_dashboard(
-        plain, [at_acme["plain"]], with_middleware=False, name="Plain dashboard", accent="slate", tabs=tabs
+        plain,
+        [at_acme["plain"]],
+        with_middleware=False,
+        name="Plain dashboard",
+        accent="slate",
+        tabs=tabs,
+        intro=TRY.format("Dashboard"),
     )
     return World(
         acme=Member(acme_at, acme, create_provider(acme, acme_clients, USERS, note=NOTE)),
@@ -67,9 +80,13 @@ def build(first: int) -> World:
             create_provider(globex, globex_clients, USERS, name="Globex Login", accent="violet", note=NOTE),
         ),
         dashboard=Member(
-            dashboard_at, dashboard, create_dashboard(dashboard, [at_acme["dashboard"], at_globex], tabs=tabs)
+            dashboard_at,
+            dashboard,
+            create_dashboard(dashboard, [at_acme["dashboard"], at_globex], **with_middleware),
         ),
-        wiki=Member(wiki_at, wiki, create_dashboard(wiki, [at_acme["wiki"]], name="Wiki", accent="teal", tabs=tabs)),
+        wiki=Member(
+            wiki_at, wiki, create_dashboard(wiki, [at_acme["wiki"]], name="Wiki", accent="teal", **with_middleware)
+        ),
         plain=Member(plain_at, plain, plain_app),
     )
 
