@@ -94,11 +94,11 @@ def build(first: int) -> World:
 def provider_for(app: str, first: int) -> Member:
     """Make a provider for one app that is not of the cast, at port `first` + 1000 or at a free one.
 
-    It knows the client of the README's example: `dashboard`, with the secret `secret`.
+    It knows the client of the README's example: `dashboard`, with the secret `secret`, and the addresses there.
     """
     listener = listen("127.0.0.1", first and first + 1000)
     issuer, app = f"http://127.0.0.1:{port_of(listener)}", app.rstrip("/")
-    client = Client("dashboard", "secret", [f"{app}/callback"], [f"{app}/"])
+    client = Client("dashboard", "secret", [f"{app}/callback"], [f"{app}/"], f"{app}/backchannel-logout")
     return Member(listener, issuer, create_provider(issuer, [client], USERS, note=NOTE))
 
 
