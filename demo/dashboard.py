@@ -44,7 +44,7 @@ def create_dashboard(
     intro: str = "Use the account you already have.",
     notes: Mapping[str, str] = MappingProxyType({}),
 ) -> Starlette:
-    """Make the app, which lives at `public_url` (an origin) and signs people in with `providers`.
+    """Return the app, which lives at `public_url` (an origin) and signs people in with `providers`.
 
     `providers` are (name, issuer, client_id, client_secret). `with_middleware=False` makes the same app without the
     middleware. `store` is the middleware's store. `tabs` are (label, URL) of the apps to switch between. `intro` stands
@@ -61,7 +61,7 @@ def create_dashboard(
         intro,
     )
     app = Dashboard(public_url, providers, pages, with_middleware=with_middleware)
-    cookie = f"{slug(name).replace('-', '_')}_session"  # browsers do not tell the ports of localhost apart
+    cookie = f"{slug(name).replace('-', '_')}_session"  # browsers send cookies to every port of localhost
     middleware = [
         Middleware(SessionMiddleware, secret_key=secrets.token_urlsafe(32), session_cookie=cookie),
     ]
@@ -160,7 +160,7 @@ class Dashboard:
             "name": claims.get("name") or claims["sub"],
             "email": claims.get("email", ""),
             "provider": provider,
-            "login": secrets.token_urlsafe(8),  # tells this login's pages from those of another
+            "login": secrets.token_urlsafe(8),  # which pages belong to this login
             # The password was typed for this sign-in if it was typed after this sign-in had begun.
             "asked": claims.get("auth_time", 0) >= request.session.pop("started", 0),
         }
@@ -205,5 +205,5 @@ class Dashboard:
 
 
 def slug(label: str) -> str:
-    """Make the name that URLs and the middleware know a provider by: "Acme ID" is "acme-id"."""
+    """Return a provider's name for URLs and the middleware: "Acme ID" becomes "acme-id"."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")

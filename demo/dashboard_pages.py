@@ -55,7 +55,7 @@ class Pages:
     # Signed out
 
     def login(self, message: str | None = None, provider: str = "") -> str:
-        """Offer the providers; `message` is a key of what to say above them, `provider` who had signed the user in."""
+        """Return the login page; `message` is a key of the notice on it, `provider` who had signed the user in."""
         buttons = "".join(
             f'<li><a class="button{" quiet" if number else ""}" href="/login/{key}">Continue with {escape(label)}</a>'
             + (f'<p class="muted small">{escape(note)}</p>' if note else "")
@@ -73,7 +73,7 @@ class Pages:
         )
 
     def _message(self, message: str | None, at: str) -> str:
-        """Say what happened. This page may stay open while other tabs sign in or out, so it promises nothing."""
+        """Return the notice for a key. It promises nothing: other tabs may sign in or out while its page is open."""
         match message:
             case "signed-out" if self.with_middleware:
                 text = f"Sign in again: {at} asks for your password, unless you have signed in there in the meantime."
@@ -100,7 +100,7 @@ class Pages:
     # Signed in
 
     def home(self, user: Mapping[str, Any], provider: str, remembered: Login | None) -> str:
-        """Show who is signed in and how, what is remembered, and the ways out."""
+        """Return the page of a signed-in user: who it is, the logouts, and what is remembered."""
         name, at = escape(user["name"]), escape(provider)
         if user["asked"]:
             entry = notice("good", "You typed your password.", f"{at} did not know you yet, so it asked.")
@@ -184,7 +184,7 @@ def way_out(title: str, text: str, after: str, action: str, label: str, *, quiet
 
 
 def notice(kind: str, title: str, text: str) -> str:
-    """Say something above the rest; `kind` is good, warn or bad; the arguments are HTML."""
+    """Return a coloured box; `kind` is good, warn or bad; the arguments are HTML."""
     sign = icon(TICK if kind == "good" else BANG)
     return f'<div class="notice {kind}" role="status">{sign}<div><strong>{title}</strong><p>{text}</p></div></div>'
 
@@ -194,5 +194,5 @@ def icon(shape: str) -> str:
 
 
 def shorten(value: str | None) -> str | None:
-    """Show enough of an identifier to tell two apart."""
+    """Return the beginning of an identifier, which is enough to see that two differ."""
     return f"{value[:6]}…" if value else None

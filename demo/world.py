@@ -44,9 +44,9 @@ class World:
 
 
 def build(first: int) -> World:
-    """Make the cast around port `first`, or at free ports where one is taken; with 0 all ports are free ones.
+    """Return the cast around port `first`, or at free ports where one is taken; with 0 all ports are free ones.
 
-    The providers live on 127.0.0.1 and the apps on localhost: cookies do not tell ports apart, but they do hosts.
+    The providers live on 127.0.0.1 and the apps on localhost: cookies are kept apart by host, but not by port.
     """
     acme_at, globex_at = (listen("127.0.0.1", first and first + shift) for shift in (1000, 1001))
     dashboard_at, wiki_at, plain_at = (listen("localhost", first and first + shift) for shift in (0, 1, 2))
@@ -92,9 +92,9 @@ def build(first: int) -> World:
 
 
 def provider_for(app: str, first: int) -> Member:
-    """Make a provider for one app that is not of the cast, at port `first` + 1000 or at a free one.
+    """Return a provider for one app that is not of the cast, at port `first` + 1000 or at a free one.
 
-    It knows the client of the README's example: `dashboard`, with the secret `secret`, and the addresses there.
+    It has the client of the README's example: `dashboard`, with the secret `secret` and the addresses there.
     """
     listener = listen("127.0.0.1", first and first + 1000)
     issuer, app = f"http://127.0.0.1:{port_of(listener)}", app.rstrip("/")
