@@ -44,7 +44,7 @@ def refuse_unknown_options(init: Callable[P, None]) -> Callable[P, None]:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 meant = f"{near[0]!r}, or another" if near else "one"
-                raise ConfigurationError(f"unknown option {name!r}: expected {meant} of those in the README")
+                raise ConfigurationError(f"unknown option {name!r}: expected {meant} of those in docs/options.md")
         init(*args, **options)
 
     return checked

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -40,16 +41,27 @@ def create_dashboard(
     name: str = "Dashboard",
     accent: str = "indigo",
     tabs: Sequence[tuple[str, str]] = (),
+    intro: str = "Use the account you already have.",
+    notes: Mapping[str, str] = MappingProxyType({}),
 ) -> Starlette:
-    """Make the app, which lives at `public_url` (an origin) and signs people in with `providers`.
+    """Return the app, which lives at `public_url` (an origin) and signs people in with `providers`.
 
     `providers` are (name, issuer, client_id, client_secret). `with_middleware=False` makes the same app without the
-    middleware. `store` is the middleware's store. `tabs` are (label, URL) of the apps to switch between.
+    middleware. `store` is the middleware's store. `tabs` are (label, URL) of the apps to switch between. `intro` stands
+    on the login page, and `notes` maps a provider's name to a line below its button there.
     """
     public_url = public_url.rstrip("/")
-    pages = Pages(name, accent, public_url, tabs, [(slug(entry[0]), entry[0]) for entry in providers], with_middleware)
+    pages = Pages(
+        name,
+        accent,
+        public_url,
+        tabs,
+        [(slug(label), label, notes.get(label, "")) for label, *_ in providers],
+        with_middleware,
+        intro,
+    )
     app = Dashboard(public_url, providers, pages, with_middleware=with_middleware)
-    cookie = f"{slug(name).replace('-', '_')}_session"  # browsers do not tell the ports of localhost apart
+    cookie = f"{slug(name).replace('-', '_')}_session"  # browsers send cookies to every port of localhost
     middleware = [
         Middleware(SessionMiddleware, secret_key=secrets.token_urlsafe(32), session_cookie=cookie),
     ]
@@ -113,14 +125,14 @@ class Dashboard:
         user = request.session.get("user")
         if user is None:
             if remembered is not None and remembered.ended in ("back-channel", "front-channel"):
-                request.session["message"] = "elsewhere"
+                request.session["message"] = "elsewhere", ""
             return RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
         return self._reply(self.pages.home(user, self.labels[user["provider"]], remembered))
 
     async def login(self, request: Request) -> Response:
         if "user" in request.session:
             return RedirectResponse("/", 303, {"Cache-Control": "no-store"})
-        return self._reply(self.pages.login(request.session.pop("message", None)))
+        return self._reply(self.pages.login(*request.session.pop("message", ())))
 
     async def start(self, request: Request) -> Response:
         provider = request.path_params["provider"]
@@ -148,6 +160,7 @@ class Dashboard:
             "name": claims.get("name") or claims["sub"],
             "email": claims.get("email", ""),
             "provider": provider,
+            "login": secrets.token_urlsafe(8),  # which pages belong to this login
             # The password was typed for this sign-in if it was typed after this sign-in had begun.
             "asked": claims.get("auth_time", 0) >= request.session.pop("started", 0),
         }
@@ -157,21 +170,28 @@ class Dashboard:
 
     async def logout(self, request: Request) -> Response:
         """The app's own logout, the same with and without the middleware."""
-        request.session.clear()
-        request.session["message"] = "signed-out"
-        return RedirectResponse("/login", 303)
+        return self._clear(request, "signed-out")
 
     @local_logout_only
     async def logout_here(self, request: Request) -> Response:
         """The same, out of this app only: the provider's session is left alone."""
+        return self._clear(request, "signed-out-here")
+
+    def _clear(self, request: Request, message: str) -> Response:
+        """Clear the session; a page that was open since before an earlier logout has none to clear."""
+        user = request.session.get("user")
         request.session.clear()
-        request.session["message"] = "signed-out-here"
+        request.session["message"] = (message, self.labels[user["provider"]]) if user else ("already", "")
         return RedirectResponse("/login", 303)
 
     async def live(self, websocket: WebSocket) -> None:
-        """Stay open for as long as the login lives: the middleware closes it when the login ends."""
+        """Stay open for as long as the page's login lives: the middleware closes it when the login ends.
+
+        A page that connects again may belong to an earlier login than the one that the browser has now.
+        """
         await websocket.accept()
-        if "user" not in websocket.session:
+        user = websocket.session.get("user")
+        if user is None or user["login"] != websocket.query_params.get("login"):
             await websocket.close(SIGNED_OUT_ELSEWHERE)
             return
         try:
@@ -185,5 +205,5 @@ class Dashboard:
 
 
 def slug(label: str) -> str:
-    """Make the name that URLs and the middleware know a provider by: "Acme ID" is "acme-id"."""
+    """Return a provider's name for URLs and the middleware: "Acme ID" becomes "acme-id"."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")

@@ -23,8 +23,9 @@ class Pages:
         accent: str,
         url: str,
         tabs: Sequence[tuple[str, str]],
-        providers: Sequence[tuple[str, str]],
+        providers: Sequence[tuple[str, str, str]],
         with_middleware: bool,
+        intro: str,
     ) -> None:
         self.name = name
         self.accent = accent
@@ -32,6 +33,7 @@ class Pages:
         self.tabs = tabs
         self.providers = providers
         self.with_middleware = with_middleware
+        self.intro = intro
 
     def _page(self, title: str, content: str, *, live: bool = False) -> str:
         rows = "".join(
@@ -52,33 +54,39 @@ class Pages:
 
     # Signed out
 
-    def login(self, message: str | None = None) -> str:
-        """Offer the providers; `message` is a key of what to say above them."""
+    def login(self, message: str | None = None, provider: str = "") -> str:
+        """Return the login page; `message` is a key of the notice on it, `provider` who had signed the user in."""
         buttons = "".join(
-            f'<a class="button{" quiet" if number else ""}" href="/login/{key}">Continue with {escape(label)}</a>'
-            for number, (key, label) in enumerate(self.providers)
+            f'<li><a class="button{" quiet" if number else ""}" href="/login/{key}">Continue with {escape(label)}</a>'
+            + (f'<p class="muted small">{escape(note)}</p>' if note else "")
+            + "</li>"
+            for number, (key, label, note) in enumerate(self.providers)
         )
         return self._page(
             "Sign in",
             f"""<main class="solo" id="main"><section class="card" aria-labelledby="title">
-{self._message(message)}
+{self._message(message, escape(provider))}
 <div class="intro"><h1 id="title">Sign in to {escape(self.name)}</h1>
-<p class="muted">Use the account you already have.</p></div>
-<div class="stack">{buttons}</div>
+<p class="muted">{escape(self.intro)}</p></div>
+<ul class="choices">{buttons}</ul>
 </section></main>""",
         )
 
-    def _message(self, message: str | None) -> str:
+    def _message(self, message: str | None, at: str) -> str:
+        """Return the notice for a key. It promises nothing: other tabs may sign in or out while its page is open."""
         match message:
             case "signed-out" if self.with_middleware:
-                text = "Sign in again to see it: you are asked for your password."
+                text = f"Sign in again: {at} asks for your password, unless you have signed in there in the meantime."
                 return notice("good", "You have been signed out.", text)
             case "signed-out":
-                text = "Only this app's cookie is gone. Sign in again and see: nobody asks for a password."
+                text = f"Only this app's cookie is gone. Sign in again: does {at} ask for your password?"
                 return notice("warn", "You have been signed out. Have you?", text)
             case "signed-out-here":
-                text = "Your provider still knows you. Sign in again and you are straight back, without a password."
+                text = f"Sign in again: nobody asks for a password, as long as your session at {at} lasts."
                 return notice("good", "You have been signed out of this app.", text)
+            case "already":
+                text = "This logout had nothing left to end. Your provider may still have a session for you."
+                return notice("warn", "You were already signed out of this app.", text)
             case "elsewhere":
                 return notice("warn", "You were signed out elsewhere.", "So this app has signed you out as well.")
             case "failed":
@@ -92,7 +100,7 @@ class Pages:
     # Signed in
 
     def home(self, user: Mapping[str, Any], provider: str, remembered: Login | None) -> str:
-        """Show who is signed in and how, what is remembered, and the ways out."""
+        """Return the page of a signed-in user: who it is, the logouts, and what is remembered."""
         name, at = escape(user["name"]), escape(provider)
         if user["asked"]:
             entry = notice("good", "You typed your password.", f"{at} did not know you yet, so it asked.")
@@ -101,14 +109,16 @@ class Pages:
         return self._page(
             "Signed in",
             f"""<main id="main">
-<div class="notice bad" id="elsewhere" role="alert" hidden>{icon(BANG)}<div>
-<strong>You were signed out elsewhere.</strong>
-<p>This page is out of date. <a href="/">Sign in again</a></p></div></div>
+<div class="notice bad" id="ended" role="alert" hidden>{icon(BANG)}<div>
+<strong>You have been signed out.</strong>
+<p>The session that this tab showed has ended. <a href="/">Sign in again</a></p></div></div>
+<div class="inside" id="inside" data-login="{escape(user["login"])}">
 <div class="hello"><span class="face" aria-hidden="true">{name[:1]}</span><div><h1>Hello, {name}</h1>
 <p class="muted">{escape(user["email"])} · signed in with {at}</p></div></div>
 {entry}
 {self._ways_out(at) if self.with_middleware else self._only_way_out(at)}
 {self._remembered(remembered)}
+</div>
 </main>""",
             live=True,
         )
@@ -118,7 +128,7 @@ class Pages:
 {
             way_out(
                 "Log out",
-                f"Ends your session here and at {at}, which then tells your other apps.",
+                f"Ends your session here and at {at}, which then notifies your other apps.",
                 f"{at} asks for your password.",
                 "/auth/logout",
                 "Log out",
@@ -127,8 +137,8 @@ class Pages:
 {
             way_out(
                 "Log out of this app only",
-                f"Ends your session here. {at} and your other apps stay signed in.",
-                "Straight back in, no password.",
+                f"Ends your session here. You stay signed in at {at} and in your other apps.",
+                "You are back in without a password.",
                 "/auth/logout/here",
                 "Log out of this app only",
                 quiet=True,
@@ -139,8 +149,10 @@ class Pages:
     def _only_way_out(self, at: str) -> str:
         card = way_out(
             "Log out",
-            f"The same app with the same logout, without the middleware. It clears the app's cookie; {at} never hears.",
-            "Straight back in, no password. On a shared computer, so is the next person.",
+            f"The same app with the same logout, but without the middleware. It deletes the app's cookie, and {at}"
+            " does not learn of the logout.",
+            f"As long as {at} has a session for you, you are back in without a password. On a shared computer, so is"
+            " the next person.",
             "/auth/logout",
             "Log out",
         )
@@ -148,16 +160,16 @@ class Pages:
 
     def _remembered(self, login: Login | None) -> str:
         if login is None:
-            facts = "<p class='muted'>Nothing: this app does not know which session at the provider is yours.</p>"
+            facts = "<p class='muted'>Nothing. This app does not know which session at the provider is yours.</p>"
         else:
             rows = {"Provider": login.provider, "Subject (sub)": login.sub, "Session (sid)": shorten(login.sid)}
             facts = "".join(
                 f"<dt>{key}</dt><dd><code>{escape(value or 'none')}</code></dd>" for key, value in rows.items()
             )
             facts = f'<dl class="facts">{facts}</dl>'
-        two_tabs = "Try two tabs: keep this page open, log out in the other app, and look at this one."
+        two_tabs = "Keep this tab open, log out in a second tab, and watch this one."
         if not self.with_middleware:
-            two_tabs = "Try two tabs: log out in another app, and see that this one never notices."
+            two_tabs = "Keep this tab open, log out in a second tab, and see that this one does not notice."
         return f"""<section class="card"><h2>What the app remembers of this sign-in</h2>{facts}
 <p class="muted small">{two_tabs}</p>
 </section>"""
@@ -172,7 +184,7 @@ def way_out(title: str, text: str, after: str, action: str, label: str, *, quiet
 
 
 def notice(kind: str, title: str, text: str) -> str:
-    """Say something above the rest; `kind` is good, warn or bad; the arguments are HTML."""
+    """Return a coloured box; `kind` is good, warn or bad; the arguments are HTML."""
     sign = icon(TICK if kind == "good" else BANG)
     return f'<div class="notice {kind}" role="status">{sign}<div><strong>{title}</strong><p>{text}</p></div></div>'
 
@@ -182,5 +194,5 @@ def icon(shape: str) -> str:
 
 
 def shorten(value: str | None) -> str | None:
-    """Show enough of an identifier to tell two apart."""
+    """Return the beginning of an identifier, which is enough to see that two differ."""
     return f"{value[:6]}…" if value else None

@@ -15,7 +15,7 @@ ACCENTS = {"indigo": "#4f46e5", "teal": "#0f766e", "slate": "#475569", "orange":
 
 
 def page(title: str, body: str, *, accent: str, base: str = "", head: str = "") -> str:
-    """Frame a page: `title` is text, `body` and `head` are HTML, `accent` is one of ACCENTS."""
+    """Return a whole page: `title` is text, `body` and `head` are HTML, `accent` is one of ACCENTS."""
     return f"""<!doctype html>
 <html lang="en" data-accent="{accent}">
 <head>
@@ -67,7 +67,7 @@ def reply(
 
 
 def assets(accent: str, letter: str) -> list[BaseRoute]:
-    """Give the routes of the style sheet, the script and the icon."""
+    """Return the routes of the style sheet, the script and the icon."""
     style = (HERE / "style.css").read_text("utf-8")
     script = (HERE / "live.js").read_text("utf-8")
 

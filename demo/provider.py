@@ -54,7 +54,7 @@ def create_provider(
     accent: str = "orange",
     note: str | None = None,
 ) -> Starlette:
-    """Make a provider as an ASGI app; its state is at `app.state.provider`.
+    """Return a provider as an ASGI app; its state is at `app.state.provider`.
 
     `users` maps names to passwords, `claims` are added to every ID token. `accept_post=False` makes the end-session
     endpoint refuse POST, as many providers do. `confirm` says when the user is asked before a logout: "always", or
@@ -264,7 +264,7 @@ class Endpoints:
         return Response(headers=NO_STORE)
 
     def _client(self, request: Request, form: Mapping[str, str]) -> Client | None:
-        """Give the client that proved itself by client_secret_basic or client_secret_post, or a public one."""
+        """Return the client that proved itself by client_secret_basic or client_secret_post, or a public one."""
         client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "basic":
@@ -299,7 +299,7 @@ class Endpoints:
         return await self._ask_or_end(request, key)
 
     def _who_asks(self, params: Mapping[str, str]) -> tuple[Client | None, str | None]:
-        """Give the client and the sid that a logout request speaks for."""
+        """Return the client and the sid that a logout request speaks for."""
         client_id, sid = params.get("client_id") or None, None
         if hint := params.get("id_token_hint"):
             claims = self.provider.read_hint(hint)
@@ -343,7 +343,7 @@ class Endpoints:
         return reply(self.pages.message("Still signed in", f"You are still signed in to {self.provider.name}."))
 
     async def _finish(self, key: str, session: Session | None) -> Response:
-        """End the session, tell its clients, and send the browser on."""
+        """End the session, notify its clients, and send the browser on."""
         waiting = self.provider.pending.pop(key)
         frames = await self._sign_out(session) if session is not None else []
         target = waiting.return_to and _extend(waiting.return_to, {"state": waiting.state})
@@ -352,7 +352,7 @@ class Endpoints:
         elif waiting.return_to is not None:
             response = self._return(waiting.return_to, waiting.state)
         else:
-            text = f"You are signed out of {self.provider.name}, and your apps have been told."
+            text = f"You are signed out of {self.provider.name}." + (" It has notified your apps." if session else "")
             response = reply(self.pages.message("You are signed out", text))
         response.delete_cookie(self.provider.cookie, **self._cookie_attributes())
         return response
@@ -368,7 +368,7 @@ class Endpoints:
             http = self.http_client
             if http is None:
                 http = await stack.enter_async_context(httpx.AsyncClient(timeout=3, trust_env=False))
-            await asyncio.gather(*[self._tell(http, client, session) for client in clients])
+            await asyncio.gather(*[self._notify(http, client, session) for client in clients])
         named = {"iss": self.provider.issuer, "sid": session.sid}
         return [
             _extend(client.frontchannel_logout_uri, named if client.frontchannel_logout_session_required else {})
@@ -376,7 +376,7 @@ class Endpoints:
             if client.frontchannel_logout_uri
         ]
 
-    async def _tell(self, http: httpx.AsyncClient, client: Client, session: Session) -> None:
+    async def _notify(self, http: httpx.AsyncClient, client: Client, session: Session) -> None:
         uri = client.backchannel_logout_uri
         if uri is None:
             return
@@ -452,7 +452,7 @@ def _check_authorization(params: Mapping[str, str], client: Client) -> None:
 
 
 def _must_sign_in(params: Mapping[str, str], session: Session | None) -> str | None:
-    """Say why the password is needed now, or None if the session will do."""
+    """Return why the password is needed now, or None if the session will do."""
     if session is None:
         return ""
     if "login" in params.get("prompt", "").split():

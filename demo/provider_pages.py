@@ -30,7 +30,7 @@ class Pages:
         return page(f"{title} · {self.name}", body, accent=self.accent, base=self.base, head=head)
 
     def sign_in(self, action: str, csrf: str, *, app: str, user: str = "", why: str = "", error: str = "") -> str:
-        """Ask for name and password; `why` says what brought the user here although there is a session."""
+        """Return the sign-in form; `why` explains why the user sees it although there is a session."""
         title = f"Sign in to {self.name}"
         wrong = f'<p class="notice bad" id="error" role="alert">{escape(error)}</p>' if error else ""
         described = ' aria-describedby="error" aria-invalid="true"' if error else ""
@@ -53,14 +53,14 @@ class Pages:
         )
 
     def confirm(self, key: str, csrf: str, *, user: str, app: str | None) -> str:
-        """Ask whether the user wants to sign out of the provider (RP-Initiated Logout 1.0 §2)."""
+        """Return the question whether to sign out of the provider (RP-Initiated Logout 1.0 §2)."""
         asks = f"<strong>{escape(app)}</strong> has signed you out. " if app else ""
         too = " too" if app else ""
         return self._card(
             "Sign out",
             f"""<div class="intro"><h1 id="title">Sign out of {escape(self.name)}{too}?</h1>
-<p class="muted">{asks}You are signed in here as <strong>{escape(user)}</strong>. Your other
-apps will be told as well.</p></div>
+<p class="muted">{asks}You are signed in here as <strong>{escape(user)}</strong>. Signing out
+notifies your other apps.</p></div>
 <form class="stack" method="post" action="{self.base}/end_session/confirm">
 <input type="hidden" name="request" value="{escape(key)}">
 <input type="hidden" name="csrf" value="{csrf}">
@@ -70,7 +70,7 @@ apps will be told as well.</p></div>
         )
 
     def signing_out(self, frames: Iterable[str], target: str | None) -> str:
-        """Tell the front-channel clients by iframes, then go on to `target` after two seconds."""
+        """Notify the front-channel clients by iframes, then go on to `target` after two seconds."""
         inside = "".join(
             f'<iframe class="hidden-frame" src="{escape(url)}" title="Signing out" tabindex="-1"></iframe>'
             for url in frames
@@ -80,12 +80,12 @@ apps will be told as well.</p></div>
         return self._card(
             "Signing out",
             f"""<div class="intro" role="status"><h1 id="title">Signing you out of your apps…</h1>
-<p class="muted">{escape(self.name)} is telling each of them.</p></div>{link}{inside}""",
+<p class="muted">{escape(self.name)} is notifying each of them.</p></div>{link}{inside}""",
             head=refresh,
         )
 
     def home(self, user: str, apps: Mapping[str, str | None]) -> str:
-        """Show who is signed in at the provider, and the apps of this session."""
+        """Return the page with the user who is signed in, and the apps of this session."""
         rows = "".join(
             f'<li><span class="mark" aria-hidden="true">{escape(app[:1].upper())}</span>'
             + (f'<a href="{escape(url)}">{escape(app)}</a>' if url else escape(app))
@@ -103,7 +103,7 @@ apps will be told as well.</p></div>
         )
 
     def message(self, title: str, text: str) -> str:
-        """Say one thing plainly."""
+        """Return a page with one message."""
         return self._card(
             title,
             f'<div class="intro"><h1 id="title">{escape(title)}</h1><p class="muted">{escape(text)}</p></div>',
@@ -111,6 +111,6 @@ apps will be told as well.</p></div>
 
 
 def origin(url: str) -> str:
-    """Give scheme, host and port of a URL."""
+    """Return scheme, host and port of a URL."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"

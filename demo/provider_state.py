@@ -128,7 +128,7 @@ class Provider:
         self.claims = dict(claims)
         self.id_token_ttl = 600
         self.key = RSAKey.generate_key(2048, parameters={"use": "sig", "alg": "RS256"}, auto_kid=True)
-        # One host may serve several providers, and browsers do not tell its ports apart.
+        # One host may serve several providers, and browsers send a cookie to all of its ports.
         self.cookie = f"sso_{hashlib.sha256(issuer.encode()).hexdigest()[:8]}"
         self.sessions: dict[str, Session] = {}  # by cookie value
         self.codes: dict[str, Code] = {}
@@ -142,7 +142,7 @@ class Provider:
     # Sessions
 
     def check_password(self, user: str, password: str) -> bool:
-        """Tell whether the password is the user's, in the same time for names that do not exist."""
+        """Return whether the password is the user's, in the same time for names that do not exist."""
         expected = self.users.get(user)
         same = hmac.compare_digest((expected or secrets.token_urlsafe()).encode(), password.encode())
         return same and expected is not None
@@ -165,11 +165,11 @@ class Provider:
     # Forms
 
     def form_token(self, browser: str) -> str:
-        """Give the CSRF token of the forms shown to one browser, known by a random cookie."""
+        """Return the CSRF token of the forms shown to one browser, known by a random cookie."""
         return hmac.new(self._form_key, browser.encode(), hashlib.sha256).hexdigest()
 
     def remember_logout(self, client: Client | None, return_to: str | None, state: str | None, sid: str | None) -> str:
-        """Keep a checked logout until the user has answered, and give the key to it."""
+        """Keep a checked logout until the user has answered, and return its key."""
         now = time.time()
         self.pending = {key: waiting for key, waiting in self.pending.items() if waiting.expires_at > now}
         key = secrets.token_urlsafe(16)
@@ -183,7 +183,7 @@ class Provider:
     # Codes and tokens
 
     def issue_code(self, grant: Grant, redirect_uri: str, challenge: str | None) -> str:
-        """Give a code for this client and session; it works once, within 60 seconds."""
+        """Return a code for this client and session; it works once, within 60 seconds."""
         now = time.time()
         self.codes = {value: code for value, code in self.codes.items() if code.expires_at > now}
         grant.session.clients.add(grant.client.client_id)
@@ -192,7 +192,7 @@ class Provider:
         return value
 
     def redeem_code(self, value: str, client: Client, redirect_uri: str, verifier: str) -> Grant | None:
-        """Give the grant of a code, or None. A second use also kills what the first one got (RFC 6749 §4.1.2)."""
+        """Return the grant of a code, or None. A second use also kills what the first one got (RFC 6749 §4.1.2)."""
         code = self.codes.get(value)
         if code is None or code.grant.client is not client:
             return None
@@ -226,7 +226,7 @@ class Provider:
     # Signed tokens
 
     def person(self, user: str) -> dict[str, Any]:
-        """Give the claims about a user that go into ID tokens and userinfo."""
+        """Return the claims about a user that go into ID tokens and userinfo."""
         return {"sub": user, "name": user.capitalize(), "email": f"{user}@example.com", **self.claims}
 
     def id_token(self, grant: Grant) -> str:
@@ -245,7 +245,7 @@ class Provider:
         return self.sign(claims, typ="JWT")
 
     def logout_token(self, client: Client, session: Session) -> str:
-        """Make the token that tells a client about the end of a session (Back-Channel Logout 1.0 §2.4)."""
+        """Return the token that notifies a client of the end of a session (Back-Channel Logout 1.0 §2.4)."""
         now = int(time.time())
         claims = {
             "iss": self.issuer,
@@ -263,7 +263,7 @@ class Provider:
         return jwt.encode({"alg": "RS256", "typ": typ, "kid": self.key.kid}, dict(claims), self.key)
 
     def read_hint(self, hint: str) -> dict[str, Any] | None:
-        """Give the claims of an ID token of ours, expired or not, or None for anything else."""
+        """Return the claims of an ID token of ours, expired or not, or None for anything else."""
         try:
             claims = jwt.decode(hint, self.key, algorithms=["RS256"]).claims
         except (JoseError, ValueError):
@@ -272,7 +272,7 @@ class Provider:
 
 
 def _proves(verifier: str, challenge: str | None) -> bool:
-    """Tell whether the verifier belongs to the S256 challenge; none is needed where none was given (RFC 7636 §4.6)."""
+    """Return whether the verifier belongs to the S256 challenge; without one, none is needed (RFC 7636 §4.6)."""
     if challenge is None:
         return not verifier
     digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()

@@ -35,7 +35,7 @@ class ListeningSocket(socket.socket):
 
 
 class Server(uvicorn.Server):
-    """A server that tells when it is ready, leaves the signals to whoever runs it, and no connection behind."""
+    """A server with an event for when it is ready. It handles no signals, and leaves no connection open."""
 
     def __init__(self, app: ASGIApp, **options: Any) -> None:
         super().__init__(uvicorn.Config(app, **{"ws": "websockets-sansio", **options}))

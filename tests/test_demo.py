@@ -598,6 +598,17 @@ def is_in(browser: Browser, app: Member) -> bool:
     return "Hello, Alice" in browser.get(f"{app.url}/").text
 
 
+def login_of(browser: Browser, app: Member) -> str:
+    """What the app's page gives to its live connection."""
+    return unescape(browser.get(f"{app.url}/").text.partition('data-login="')[2].partition('"')[0])
+
+
+def live_connection(browser: Browser, app: Member, login: str) -> websockets.sync.client.ClientConnection:
+    cookie = "; ".join(f"{name}={value}" for name, value in browser.http.cookies.items())
+    address = f"{app.url.replace('http:', 'ws:')}/live?login={login}"
+    return websockets.sync.client.connect(address, additional_headers={"Cookie": cookie}, proxy=None)
+
+
 def test_after_a_logout_the_provider_asks_for_the_password_again(world: World, browser: Browser) -> None:
     assert enter(browser, world.dashboard)
     page = leave(browser, world.dashboard)
@@ -678,9 +689,8 @@ def test_the_front_channel_page_of_the_provider_leads_back_to_the_app(world: Wor
 
 def test_a_sign_out_at_the_provider_ends_another_browser_page_at_once(world: World, browser: Browser) -> None:
     enter(browser, world.dashboard)
-    cookie = "; ".join(f"{name}={value}" for name, value in browser.http.cookies.items())
-    address = world.dashboard.url.replace("http:", "ws:") + "/live"
-    with websockets.sync.client.connect(address, additional_headers={"Cookie": cookie}, proxy=None) as live:
+    with live_connection(browser, world.dashboard, login_of(browser, world.dashboard)) as live:
+        assert live.ping().wait(timeout=10)
         confirmation = browser.get(f"{world.acme.url}/end_session")
         assert asks_to_confirm(confirmation)
         browser.submit(confirmation, answer="yes")
@@ -691,11 +701,64 @@ def test_a_sign_out_at_the_provider_ends_another_browser_page_at_once(world: Wor
 
 
 def test_the_live_connection_of_nobody_is_closed_with_4401(world: World) -> None:
-    address = world.plain.url.replace("http:", "ws:") + "/live"
-    with websockets.sync.client.connect(address, proxy=None) as live:
+    with live_connection(Browser(), world.plain, "") as live:
         with pytest.raises(ConnectionClosed):
             live.recv(timeout=10)
         assert live.close_code == 4401
+
+
+def test_the_live_connection_of_a_page_of_an_earlier_login_is_closed_with_4401(world: World, browser: Browser) -> None:
+    """A tab that connects again finds the next login of its browser."""
+    enter(browser, world.dashboard)
+    earlier = login_of(browser, world.dashboard)
+    leave(browser, world.dashboard)
+    enter(browser, world.dashboard)
+    with live_connection(browser, world.dashboard, login_of(browser, world.dashboard)) as live:
+        assert live.ping().wait(timeout=10)
+    with live_connection(browser, world.dashboard, earlier) as live:
+        with pytest.raises(ConnectionClosed):
+            live.recv(timeout=10)
+        assert live.close_code == 4401
+
+
+def test_the_first_page_says_what_to_try_and_how_the_providers_differ(world: World, browser: Browser) -> None:
+    page = browser.get(world.dashboard.url)
+    for words in [
+        "Sign in, log out and sign in again, here and in the tab “Without middleware”: which app asks",
+        "All three apps use it. It notifies apps of a logout from server to server (back-channel).",
+        "Only the Dashboard uses it. It notifies apps of a logout through your browser (front-channel).",
+    ]:
+        assert page.text.count(words) == 1
+    at_globex = Form(browser.get(f"{world.dashboard.url}/login/globex-login"))
+    assert at_globex.action.startswith(world.globex.url)
+    assert not is_in(browser, world.dashboard)
+
+
+def test_a_page_that_says_you_are_signed_out_promises_no_password_for_good(world: World, browser: Browser) -> None:
+    """It stays open while another tab signs in at the provider: then the promise would be broken."""
+    enter(browser, world.dashboard)
+    page = leave(browser, world.dashboard)
+    assert "Acme ID asks for your password, unless you have signed in there in the meantime." in page.text
+    enter(browser, world.wiki)
+    assert not enter(browser, world.dashboard)
+
+
+def test_a_logout_from_a_tab_that_was_signed_out_already_promises_no_password(world: World, browser: Browser) -> None:
+    """Such a logout has no session, so it does not go to the provider, whose session lives on."""
+    enter(browser, world.dashboard)
+    leave(browser, world.dashboard, "/auth/logout/here")
+    page = leave(browser, world.dashboard)
+    assert str(page.url) == f"{world.dashboard.url}/login"
+    assert "You were already signed out of this app." in page.text
+    assert "password" not in page.text.replace("which app asks for your password?", "")
+    assert not enter(browser, world.dashboard)
+
+
+def test_the_provider_notifies_nobody_if_nobody_is_signed_in(rig: Rig) -> None:
+    assert "It has notified your apps." not in rig.browser.get(f"{rig.issuer}/end_session").text
+    rig.tokens()
+    page = rig.browser.submit(rig.browser.get(f"{rig.issuer}/end_session"), answer="yes")
+    assert "It has notified your apps." in page.text
 
 
 def test_the_dashboard_shows_what_is_remembered(world: World, browser: Browser) -> None:

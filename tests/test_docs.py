@@ -16,6 +16,7 @@ from authlib.deprecate import AuthlibDeprecationWarning
 from asgi_rp_logout import AuthlibProvider, MemoryStore, OIDCProvider, RPLogoutMiddleware, StaticProvider
 from asgi_rp_logout.option_checks import store_of
 from demo.provider import Client, create_provider
+from demo.world import provider_for
 from tests.asgi import call, http_scope
 from tests.places import OUTSIDE, ForeignStore, Site
 from tests.test_demo import Browser, asks_for_password
@@ -34,12 +35,13 @@ def run(source: str) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AuthlibDeprecationWarning)
         exec(compile(source, "example", "exec"), names)
-    logging.getLogger("asgi_rp_logout").setLevel(logging.NOTSET)  # which the README shows how to change
+    logging.getLogger("asgi_rp_logout").setLevel(logging.NOTSET)  # which docs/failures.md shows how to change
     return names
 
 
-def readme_block(containing: str) -> str:
-    return next(block for block in blocks(ROOT / "README.md") if containing in block)
+def block_of(page: str, containing: str) -> str:
+    (block,) = (block for block in blocks(ROOT / page) if containing in block)
+    return block
 
 
 @pytest.mark.parametrize(
@@ -50,21 +52,34 @@ def test_every_block_of_python_runs(source: str) -> None:
     assert run(source)
 
 
+def registered_addresses() -> list[str]:
+    """The README's numbered addresses: to return to after a login and after a logout, and for logout tokens."""
+    return re.findall(r"^\d\. [^`]+: `(http://localhost:8000/[^`]*)`", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
 @pytest.fixture
 def acme(serve: Callable[..., str], unused_port: Callable[[], int]) -> tuple[str, str]:
-    """An OpenID provider, and the address of the application that it knows."""
+    """An OpenID provider, and the address of the application that it knows, with the addresses in the README."""
     port, app = unused_port(), f"http://localhost:{unused_port()}"
     issuer = f"http://127.0.0.1:{port}"
-    client = Client("dashboard", "secret", [f"{app}/callback"], [f"{app}/"])
+    back, bye, backchannel = (url.replace("http://localhost:8000", app) for url in registered_addresses())
+    client = Client("dashboard", "secret", [back], [bye], backchannel)
     serve(create_provider(issuer, [client], {"alice": "wonderland"}), port=port)
     return issuer, app
 
 
-def test_the_starlette_example_logs_out_at_the_provider(serve: Callable[..., str], acme: tuple[str, str]) -> None:
-    """Logged in, out, and in again with the README's own application: a password is asked for again."""
+@pytest.fixture(params=["README.md", "docs/frameworks.md"])
+def example(request: pytest.FixtureRequest, serve: Callable[..., str], acme: tuple[str, str]) -> tuple[str, str]:
+    """The issuer, and the address of a page's own application: FastAPI in the README, Starlette in the other."""
     issuer, address = acme
-    app = run(readme_block("from starlette.applications").replace(ISSUER, issuer))["app"]
+    app = run(block_of(request.param, "authorize_redirect").replace(ISSUER, issuer))["app"]
     serve(app, host="localhost", port=int(address.rpartition(":")[2]))
+    return issuer, address
+
+
+def test_a_complete_example_logs_out_at_the_provider(example: tuple[str, str]) -> None:
+    """Logged in, out, and in again: a password is asked for again."""
+    issuer, address = example
     browser = Browser()
     page = browser.sign_in(browser.get(f"{address}/login"))
     assert page.text.startswith("Hello!")
@@ -74,10 +89,44 @@ def test_the_starlette_example_logs_out_at_the_provider(serve: Callable[..., str
     assert asks_for_password(browser.get(f"{address}/login"))
 
 
+def test_a_sign_out_at_the_provider_ends_the_session_of_a_complete_example(example: tuple[str, str]) -> None:
+    """By a logout token, which comes to the address that the README tells to register."""
+    issuer, address = example
+    browser = Browser()
+    browser.sign_in(browser.get(f"{address}/login"))
+    assert browser.get(f"{address}/").text.startswith("Hello!")
+    browser.submit(browser.get(f"{issuer}/end_session"), answer="yes")
+    assert browser.get(f"{address}/").text == '<a href="/login">Log in</a>'
+
+
+def test_the_demos_provider_knows_the_addresses_in_the_readme() -> None:
+    """So that the README's example works with `scripts/demo --provider-for http://localhost:8000`."""
+    member = provider_for("http://localhost:8000", 0)
+    for listening in member.listener:
+        listening.close()
+    (client,) = member.app.state.provider.clients.values()
+    back, bye, backchannel = registered_addresses()
+    assert (client.client_id, client.client_secret) == ("dashboard", "secret")
+    assert (client.redirect_uris, client.post_logout_redirect_uris) == ([back], [bye])
+    assert client.backchannel_logout_uri == backchannel
+
+
+def test_the_readme_shows_every_line_that_its_example_has_for_the_middleware() -> None:
+    """Nothing of the example is the middleware's but the lines that are added in the diff, and the import."""
+    (diff,) = blocks(ROOT / "README.md", "diff")
+    example = block_of("README.md", "authorize_redirect").splitlines()
+    assert {line[1:] for line in diff.splitlines()} <= set(example)
+    added = [line[1:] for line in diff.splitlines() if line.startswith("+")]
+    (imported,) = (line for line in example if line.startswith("from asgi_rp_logout import "))
+    names = imported.partition("import ")[2].split(", ")
+    code = [line for line in example if not line.startswith("#") and line not in (imported, *added)]
+    assert [line for line in code if any(name in line for name in names)] == []
+
+
 @pytest.mark.anyio
 async def test_the_fastapi_example_marks_its_endpoints() -> None:
     """The decorated route goes to the provider, the opted-out one stays here."""
-    app = run(readme_block("FastAPI"))["app"]
+    app = run(block_of("docs/frameworks.md", "from fastapi import"))["app"]
     headers = [("host", "app.example.com"), ("cookie", "session=x")]
     everywhere = await call(app, http_scope("/account/sign-out", "POST", headers))
     assert (everywhere.status, str(everywhere.header("location"))[:29]) == (303, "https://id.example.com/logout")
@@ -88,7 +137,7 @@ async def test_the_fastapi_example_marks_its_endpoints() -> None:
 @pytest.mark.anyio
 async def test_the_wrapped_example_survives_a_provider_that_is_not_there(log: Callable[..., list[str]]) -> None:
     """Nobody answers at the example's issuer: the application's own redirect goes out, with one warning."""
-    app = run(readme_block("someone_elses_app"))["app"]
+    app = run(block_of("docs/frameworks.md", "someone_elses_app"))["app"]
     answer = await call(app, http_scope("/auth/logout", "POST", [("host", "app.example.com"), ("cookie", "sid=x")]))
     assert (answer.status, answer.header("location")) == (302, "/login")
     assert "sid" in answer.expired()
@@ -96,8 +145,8 @@ async def test_the_wrapped_example_survives_a_provider_that_is_not_there(log: Ca
 
 
 def test_every_option_is_in_the_table_with_its_default() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    written = {name: default for name, default in rows if name != "logout_path" or default.startswith("`")}
+    table = (ROOT / "docs" / "options.md").read_text().partition("## What counts as a logout")[0]
+    written = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", table, re.MULTILINE))
     parameters = inspect.signature(RPLogoutMiddleware).parameters.values()
     actual = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     assert list(written) == list(actual)
@@ -166,6 +215,23 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_heading_finds_it(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        text = (page.parent / target if target else page).read_text()
+        assert anchor in {anchor_of(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}, anchor
+
+
+def anchor_of(heading: str) -> str:
+    """As the usual renderers make it: in lower case, blanks as dashes, other punctuation left out."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_readme_links_to_every_page() -> None:
+    targets = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
+    assert {str(page.relative_to(ROOT)) for page in PAGES[1:]} <= set(targets)
 
 
 def test_every_public_name_is_mentioned() -> None:
