@@ -32,8 +32,9 @@ class Dispatcher:
         self._endpoints = endpoints_of(options)
         self.hot_path = HotPath(self.services, options.logout_path.with_exact(self._endpoints))
 
-    async def dispatch(self, exchange: Exchange, receive: Receive) -> None:
+    async def dispatch(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         """Recognise who sent a request, and answer it or hand it on."""
+        exchange.begin(self.services, scope, send)
         request = exchange.take_snapshot()
         endpoint = self._endpoints.get(request.path)
         if endpoint is not None:
@@ -59,7 +60,8 @@ class Dispatcher:
                 if not await self._finish_deferred(exchange):
                     await self.app(exchange.scope, receive, send)
                 return
-        await self.app(exchange.scope, receive, self.hot_path.scan_response(exchange))
+        scan = self.hot_path.scan_response(exchange, exchange.scope, exchange.send, exchange.session, status)
+        await self.app(exchange.scope, receive, scan)
 
     async def _log_out(self, exchange: Exchange, receive: Receive) -> None:
         """Hand on a request for a logout path, with what has to be known before the application forgets it."""
@@ -108,7 +110,7 @@ class Dispatcher:
 
     async def handle_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on a WebSocket, and close it when its login ends."""
-        exchange = Exchange(self.services, scope, send)
+        exchange = Exchange().begin(self.services, scope, send)
         exchange.phase = Phase.STARTED  # no cookie can be set here
         scope[SCOPE_KEY] = exchange
         token = current.set(exchange)

@@ -45,7 +45,8 @@ class HeldBack:
 class Exchange(RequestContext):
     """Carry one request through the steps.
 
-    Nearly every request is no logout and needs none of this, so what takes time is made when it is first asked for.
+    Nearly every request is no logout and needs none of this. So the defaults are on the class, what takes time is made
+    when it is first asked for, and only a request that needs a look begins.
     """
 
     path = ""
@@ -87,10 +88,15 @@ class Exchange(RequestContext):
     _budget: StoreBudget | None = None
     _kind: RequestKind | None = None
 
-    def __init__(self, services: Services, scope: Scope, send: Send) -> None:
-        self.services = services
-        self.scope = scope
-        self.send = send
+    services: Services
+    scope: Scope
+    send: Send
+    """How to send to the client; a streamed response is sent through its connection."""
+
+    def begin(self, services: Services, scope: Scope, send: Send) -> Exchange:
+        """Get ready for the steps."""
+        self.services, self.scope, self.send = services, scope, send
+        return self
 
     @property
     def options(self) -> Options:
@@ -176,14 +182,15 @@ class Exchange(RequestContext):
             self.watch(self.known)
         await self.send(message)
 
-    def watch(self, status: LoginStatus) -> None:
-        """End the response when one of the logins behind it ends."""
+    def watch(self, status: LoginStatus) -> Send:
+        """End the response when one of the logins behind it ends; return how to send it from now on."""
         handles = logins_behind(status)
         if handles:
             self.connection = Connection(handles, self.send)
             self.send = self.connection.send
             self.matters = True
             self.services.live.add(self.connection)
+        return self.send
 
     async def answer(self, answer: Answer) -> None:
         """Send an answer of our own; what the application sends from now on is dropped."""

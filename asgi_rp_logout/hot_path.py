@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from .asgi.request import session_as_it_is
-from .asgi.types import Message, Send
+from .asgi.types import Message, Scope, Send
 from .context import Phase
 from .exchange import Exchange, Services
 from .inspect_response import inspecting
@@ -19,28 +19,32 @@ from .logins.live import is_stream
 from .logins.status import LoginStatus
 from .store import MemoryStore
 
+STARTED = Phase.STARTED
+
+Session = dict[str, Any] | None
+
 
 class HotPath:
     """Look at requests and responses as cheaply as possible. ``paths`` are those that need a look."""
 
     def __init__(self, services: Services, paths: Any) -> None:
         options, store = services.options, services.options.store
+        self._services = services
         self._registry = services.registry
         self._recogniser = services.recogniser
         self._cookies = options.session_cookie
         self._marker = options.marker_header
         self._lengths = frozenset((len(self._marker or b""), len(b"set-cookie")))
-        self.paths = paths
+        self._paths = paths
         self.anything_remembered: Any = store.entries if isinstance(store, MemoryStore) else (True,)
         """Truthy if a request can have a login: an empty ``MemoryStore`` knows nobody."""
 
-    def fast_path(self, exchange: Exchange) -> Send | None:
+    def fast_path(self, exchange: Exchange, scope: Scope, send: Send) -> Send | None:
         """Return the ``send`` with which a request can be handed on as it is; None if there is more to do."""
-        scope = exchange.scope
         exchange.path = path = scope["path"]
-        if path in self.paths or scope.get("root_path"):
+        if path in self._paths or scope.get("root_path"):
             return None
-        session = None
+        session = status = None
         if "session" in scope:
             exchange.session = session = session_as_it_is(scope)
         if self.anything_remembered:
@@ -49,43 +53,49 @@ class HotPath:
                 entry = self._registry.cached(key)
                 if entry is None or not entry.passes:
                     return None
-                exchange.known = status = entry.status
+                status = entry.status
                 exchange.current = status.login
-        return self.scan_response(exchange)
+        return self.scan_response(exchange, scope, send, session, status)
 
-    def scan_response(self, exchange: Exchange) -> Send:
-        """Return a ``send`` for a request that looks like any other, until its response says that it is not."""
-        send, waiting = exchange.send, True
+    def scan_response(
+        self, exchange: Exchange, scope: Scope, send: Send, session: Session = None, status: LoginStatus | None = None
+    ) -> Send:
+        """Return a ``send`` for a request that looks like any other, until its response says that it is not.
+
+        Takes the application's session as it came in, and the status of the request's login as far as it is known.
+        """
+        waiting = True
 
         def scan(message: Message) -> Awaitable[None]:
             nonlocal send, waiting
             if waiting and message["type"] == "http.response.start":
                 waiting = False
-                exchange.phase = Phase.STARTED
-                message, send = self._on_start(exchange, message)
+                exchange.phase = STARTED
+                needs_look, lengths = exchange.called, self._lengths
+                headers = message.get("headers", ())
+                if type(headers) is not list and headers:  # ASGI asks for an iterable: one that is read once, maybe
+                    headers = list(headers)
+                    message = {**message, "headers": headers}
+                for name, value in headers:
+                    if len(name) in lengths and self._needs_look(name.lower(), status, value):
+                        needs_look = True
+                if session is not None and not needs_look:
+                    needs_look = self._may_write_session(scope, status)
+                if needs_look:
+                    exchange.known = status
+                    send = inspecting(exchange.begin(self._services, scope, send))
+                elif status is not None and _may_outlive_login(status, scope, message):
+                    send = exchange.begin(self._services, scope, send).watch(status)
             return send(message)
 
         return scan
 
-    def _on_start(self, exchange: Exchange, message: Message) -> tuple[Message, Send]:
-        status, session = exchange.known, exchange.session
-        needs_look, lengths = exchange.called, self._lengths
-        headers = message.get("headers", ())
-        if type(headers) is not list and headers:  # ASGI asks for an iterable: one that is read once, maybe
-            headers = list(headers)
-            message = {**message, "headers": headers}
-        for name, value in headers:
-            if len(name) in lengths and self._needs_look(name.lower(), status, value):
-                needs_look = True
-        if session is not None and (self._needs_look(b"set-cookie", status) or self._registry.has_just_ended_one):
-            # Starlette says so since 1.0; of any other session it has to be assumed.
-            needs_look = needs_look or getattr(exchange.scope.get("session"), "modified", True)
-        if needs_look:
-            return message, inspecting(exchange)
-        may_be_signed_in = status is not None and (status.login is not None or not status.known)
-        if status is not None and may_be_signed_in and is_stream(exchange.scope["method"], message):
-            exchange.watch(status)
-        return message, exchange.send
+    def _may_write_session(self, scope: Scope, status: LoginStatus | None) -> bool:
+        """Return whether the session middleware around us may be about to set a cookie that matters."""
+        if not (self._needs_look(b"set-cookie", status) or self._registry.has_just_ended_one):
+            return False
+        # Starlette says so since 1.0; of any other session it has to be assumed.
+        return bool(getattr(scope.get("session"), "modified", True))
 
     def _needs_look(self, name: bytes, status: LoginStatus | None, value: bytes = b"") -> bool:
         """Return whether a header of the response may matter; a cookie does where a login could be behind it."""
@@ -98,3 +108,8 @@ class HotPath:
         if value:
             self._registry.note_issued(self._cookies.issued([value]))
         return False
+
+
+def _may_outlive_login(status: LoginStatus, scope: Scope, message: Message) -> bool:
+    """Return whether a response is a stream, and somebody may be signed in behind it."""
+    return (status.login is not None or not status.known) and is_stream(scope["method"], message)

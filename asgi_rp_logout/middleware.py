@@ -113,7 +113,6 @@ class RPLogoutMiddleware:
             http_client=http_client,
         )
         self._dispatcher = Dispatcher(app, self._options)
-        self._services = self._dispatcher.services
         self._hot_path = self._dispatcher.hot_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,18 +120,18 @@ class RPLogoutMiddleware:
         if scope["type"] != "http":
             await self._not_http(scope, receive, send)
             return
-        exchange = Exchange(self._services, scope, send)
+        exchange = Exchange()
         outer = scope.get(SCOPE_KEY)
         if outer is not None:
             exchange.outer = outer
         scope[SCOPE_KEY] = exchange
         token = current.set(exchange)
         try:
-            answer = self._hot_path.fast_path(exchange)
+            answer = self._hot_path.fast_path(exchange, scope, send)
             if answer is not None:
                 await self.app(scope, receive, answer)
             else:
-                await self._dispatcher.dispatch(exchange, receive)
+                await self._dispatcher.dispatch(exchange, scope, receive, send)
         except Exception:
             if exchange.connection is None or not exchange.connection.ended:
                 if exchange.inspected:

@@ -16,7 +16,7 @@ async def _application(scope: Any, receive: Any, send: Any) -> None: ...
 
 def exchange_of(scope: Scope, send: Send, *, registry: Any = None, **options: Any) -> Exchange:
     """Give the exchange of a request, as `dispatch` makes it."""
-    services = RPLogoutMiddleware(_application, **{"store": MemoryStore(), **options})._services
-    exchange = Exchange(replace(services, registry=registry or services.registry), scope, send)
+    services = RPLogoutMiddleware(_application, **{"store": MemoryStore(), **options})._dispatcher.services
+    exchange = Exchange().begin(replace(services, registry=registry or services.registry), scope, send)
     exchange.take_snapshot()
     return exchange
