@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import Any
 
 import anyio
@@ -24,6 +23,7 @@ from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destinati
 from tests.test_deferred import CLICK, FETCH
 from tests.test_registry import registry_of
 from tests.test_strangers import Batches, Stepping, end_subject
+from tests.virtual_time import in_virtual_time, let_time_pass
 
 SESSION = "a-session-id-of-the-server"
 
@@ -215,15 +215,14 @@ async def test_the_end_of_one_login_asks_for_no_other_anew() -> None:
     assert foreign.calls == {}
 
 
-async def test_what_ties_a_session_cookie_to_a_login_is_renewed_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_virtual_time
+async def test_what_ties_a_session_cookie_to_a_login_is_renewed_with_it() -> None:
     """And so is the note that somebody signed in with this sid, without which a provider's frame ends nothing."""
-    now = time.time()
-    monkeypatch.setattr("asgi_rp_logout.logins.registry.time.time", lambda: now)
     site = Site(OUTSIDE, store=Batches(), freshness=0, session_lifetime=100, frontchannel_path="/frontchannel")
     browser = await site.signed_in()
     await site.who(browser)
     site.store.written.clear()
-    now += 50
+    await anyio.sleep(50)
     assert await site.who(Browser(site.app, {"session": browser.cookies["session"]})) == "alice"
     assert site.store.written == []  # a session cookie alone may be a copy, and prolongs nothing
     await site.who(browser)
@@ -518,14 +517,12 @@ async def test_an_id_token_for_another_client_is_warned_of(audience: Any, warned
 
 
 @pytest.mark.parametrize(("age", "warned"), [(0, True), (90, True), (110, False), (-10, False)])
-async def test_a_lost_login_is_warned_of_while_it_could_live(
-    age: float, warned: bool, log: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@in_virtual_time
+async def test_a_lost_login_is_warned_of_while_it_could_live(age: float, warned: bool, log: Any) -> None:
     site = Site(OUTSIDE, store=ForeignStore(), freshness=0, session_lifetime=100)
     browser = await site.signed_in()
     site.store.inner.entries.clear()
-    now = time.time() + age
-    monkeypatch.setattr("asgi_rp_logout.logins.registry.time.time", lambda: now)
+    let_time_pass(age)
     await site.who(browser)
     assert len(log()) == warned
 

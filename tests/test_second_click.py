@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -14,7 +12,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider, remember_login
 from tests.asgi import Answer, call, http_scope
 from tests.places import Browser, Site, destination, in_both_places, providers
-from tests.virtual_time import in_virtual_time
+from tests.virtual_time import in_virtual_time, let_time_pass
 
 SESSION = "a-session-id-of-the-server"
 PROVIDER = StaticProvider("https://id.example.com/logout", client_id="dashboard", name="acme")
@@ -133,17 +131,16 @@ async def click(site: Site, cookies: dict[str, str], method: str = "POST", **hea
 @in_both_places
 @pytest.mark.parametrize(("seconds", "hints"), [(0, True), (9, True), (11, False), (119, False)])
 @pytest.mark.parametrize("guard", [True, False])
+@in_virtual_time
 async def test_the_id_token_goes_out_again_for_ten_seconds(
-    place: str, seconds: float, hints: bool, guard: bool, monkeypatch: pytest.MonkeyPatch
+    place: str, seconds: float, hints: bool, guard: bool
 ) -> None:
     """A double click is over by then, and a dead copy still ends at the right provider, which asks its own cookie."""
     site = Site(place, guard=guard)
     browser = await site.signed_in(user="bob", provider="b", sid="s2")
     copy = dict(browser.cookies)
     first = await click(site, browser.cookies)
-    ended = time.time()
-    monkeypatch.setattr("asgi_rp_logout.logout.evidence.time", SimpleNamespace(time=lambda: ended + seconds))
-    monkeypatch.setattr("asgi_rp_logout.logout.evidence.time", SimpleNamespace(time=lambda: ended + seconds))
+    let_time_pass(seconds)
     second = await click(site, copy)
     assert (HINT in first, HINT in second) == (True, hints)
     assert second["client_id"] == "rp-b"
