@@ -17,7 +17,8 @@ class Login:
     given. ``refresh_token``: revoked at logout if the provider is configured so. ``logout_hint``: sent as it is
     (RP-Initiated Logout 1.0, section 2). ``ended``: None while the login lives, else what ended it, one of
     ``"logout"``, ``"back-channel"``, ``"front-channel"``, ``"replaced"``, ``"buried"``. A login that has ended is
-    falsy, so that ``if current_login(request):`` asks what one means.
+    falsy, so that ``if current_login(request):`` asks what one means. ``known_by``: where it is known from, one of
+    ``"remember_login"``, ``"authlib"`` (noticed by ``AuthlibProvider``) and ``"login_source"``.
     """
 
     provider: str | None = None
@@ -28,6 +29,7 @@ class Login:
     refresh_token: str | None = field(default=None, repr=False)
     logout_hint: str | None = field(default=None, repr=False)
     ended: str | None = field(default=None, kw_only=True)
+    known_by: str | None = field(default=None, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
         if self.id_token and not (self.iss and self.sub and self.sid):
