@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import gc
-import json
 import random
 import secrets
 import statistics
@@ -13,6 +11,7 @@ import time
 
 from asgi_rp_logout import Login, MemoryStore
 from asgi_rp_logout.verdict import Handle, login_record
+from tests.tokens import id_token
 
 from .apps import PROVIDER, App, ask, hello, once, ours, request_scope, sign_in, tiny, who
 from .idp import IdP
@@ -23,12 +22,9 @@ SAMPLE = 1_000
 STORM = 10_000
 
 
-def id_token(sub: str, sid: str) -> str:
-    """Give an ID Token of 1.5 KB with no signature: applications have verified theirs, nobody looks at it here."""
-    claims = {"iss": PROVIDER, "sub": sub, "sid": sid, "aud": "app", "iat": int(time.time()), "exp": 1 << 32}
-    body = base64.urlsafe_b64encode(json.dumps({**claims, "more": secrets.token_hex(350)}).encode()).decode()
-    head = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsxIn0"
-    return f"{head}.{body.rstrip('=')}.{secrets.token_urlsafe(256)}"[:1536]
+def _long_id_token(sub: str, sid: str) -> str:
+    """Return an ID Token of 1.5 KB, a different one each time."""
+    return id_token(sub, sid, PROVIDER, aud="app", iat=int(time.time()), exp=1 << 32, more=secrets.token_hex(500))
 
 
 def _case(app: App, browsers: list[bytes]) -> Case:
@@ -50,7 +46,7 @@ async def _fill(store: MemoryStore, size: int) -> list[bytes]:
     now, lifetime = time.time(), 15 * 24 * 3600
     for number in range(size):
         sub, sid = f"user{number}", f"sid{number}"
-        login = Login(provider=PROVIDER, iss=PROVIDER, sub=sub, sid=sid, id_token=id_token(sub, sid))
+        login = Login(provider=PROVIDER, iss=PROVIDER, sub=sub, sid=sid, id_token=_long_id_token(sub, sid))
         handle = Handle.new(login, now)
         await store.put(f"login:{handle.key}", login_record(login, handle, now), ttl=lifetime)
         if number in chosen:

@@ -32,15 +32,10 @@ from asgi_rp_logout import (
     remember_login,
 )
 from tests.asgi import Answer, call, http_scope
+from tests.tokens import id_token
 
 INSIDE, OUTSIDE = "inside", "outside"
 in_both_places = pytest.mark.parametrize("place", [INSIDE, OUTSIDE])
-
-
-def id_token(sub: str = "alice", sid: str = "s1", iss: str = "https://a.example", **claims: Any) -> str:
-    """Give an ID Token without a good signature: the middleware reads it and sends it, and checks nothing."""
-    parts = [{"alg": "none"}, {"iss": iss, "sub": sub, "sid": sid, **claims}]
-    return ".".join([*(base64.urlsafe_b64encode(json.dumps(p).encode()).decode().rstrip("=") for p in parts), "sig"])
 
 
 def providers() -> list[StaticProvider]:

@@ -23,9 +23,10 @@ from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, ends, remembe
 from asgi_rp_logout.guard import Deadline
 from asgi_rp_logout.protocol.cookie_values import secret_digests
 from tests.asgi import Answer, call, http_scope
-from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
 from tests.test_ledger import ledger_of
 from tests.test_strangers import end_subject, invented, send_cookies
+from tests.tokens import id_token
 from tests.virtual_time import in_virtual_time
 
 STORES = pytest.mark.parametrize("store", [MemoryStore, ForeignStore])

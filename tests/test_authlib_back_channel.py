@@ -18,8 +18,8 @@ from asgi_rp_logout.login import unverified_claims
 from asgi_rp_logout.protocol.discovery import FAILURE_REMEMBERED_FOR
 from tests.apps import END, guarded, log_out, parameters, signs_out
 from tests.asgi import Answer, call, http_scope
-from tests.places import id_token
 from tests.stub_provider import StubProvider
+from tests.tokens import id_token
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", AuthlibDeprecationWarning)

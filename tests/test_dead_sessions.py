@@ -20,17 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, StaticProvider
 from asgi_rp_logout.ledger import Deadline
 from tests.asgi import Answer, call, http_scope
-from tests.places import (
-    INSIDE,
-    OUTSIDE,
-    Browser,
-    ForeignStore,
-    Site,
-    destination,
-    id_token,
-    in_both_places,
-    providers,
-)
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
+from tests.tokens import id_token
 from tests.virtual_time import in_virtual_time
 
 HINT = id_token(pad="")

@@ -20,10 +20,11 @@ from asgi_rp_logout.errors import StoreError
 from asgi_rp_logout.guard import Deadline, Guard
 from asgi_rp_logout.store import LOGIN
 from tests.asgi import call, http_scope
-from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, providers
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, providers
 from tests.test_deferred import CLICK, FETCH
 from tests.test_ledger import ledger_of
 from tests.test_strangers import Batches, Stepping, end_subject
+from tests.tokens import id_token
 
 SESSION = "a-session-id-of-the-server"
 

@@ -14,7 +14,8 @@ from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, current_login
 from asgi_rp_logout.guard import STORE_DEADLINE, Deadline
 from asgi_rp_logout.ledger import AT_ONCE
 from tests.asgi import call, http_scope
-from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
+from tests.tokens import id_token
 from tests.virtual_time import in_virtual_time
 
 TROUBLES = pytest.mark.parametrize("trouble", ["raise", pytest.param("hang", marks=pytest.mark.slow), "short"])

@@ -35,8 +35,9 @@ from asgi_rp_logout import (
 from asgi_rp_logout.live import TASK_NAME
 from tests.asgi import Answer, call, http_scope
 from tests.conftest import RedisServer, Serve
-from tests.places import INSIDE, Browser, ForeignStore, id_token, in_both_places, providers
+from tests.places import INSIDE, Browser, ForeignStore, in_both_places, providers
 from tests.stub_provider import StubProvider
+from tests.tokens import id_token
 
 SOON = 20.0
 """Seconds after which something that has to happen within a quarter of one has not happened."""

@@ -26,7 +26,8 @@ from asgi_rp_logout import (
 )
 from tests.apps import COOKIE, guarded, log_out, page, signs_out
 from tests.asgi import call, http_scope
-from tests.places import Browser, destination, id_token, providers
+from tests.places import Browser, destination, providers
+from tests.tokens import id_token
 
 INNER, OUTER = "https://inner.example/end", "https://outer.example/end"
 

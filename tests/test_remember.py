@@ -29,7 +29,8 @@ from asgi_rp_logout import (
     remember_login,
 )
 from tests.asgi import call, http_scope
-from tests.places import INSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.places import INSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
+from tests.tokens import id_token
 
 TOKEN = id_token("bob", "s2", "https://b.example")
 HINT = {"id_token_hint": TOKEN, "client_id": "rp-b", "post_logout_redirect_uri": "http://127.0.0.1/bye"}

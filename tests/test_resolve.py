@@ -14,8 +14,8 @@ from asgi_rp_logout import ConfigurationError, Login, OIDCProvider, StaticProvid
 from asgi_rp_logout.providers.shapes import LocalOnly
 from tests.apps import COOKIE, END, guarded, log_out, page, parameters, signs_out, went_to_provider
 from tests.asgi import call, http_scope
-from tests.places import id_token
 from tests.stub_provider import StubProvider, encrypt, generated
+from tests.tokens import id_token
 
 ISS = {"red": "https://red.example", "blue": "https://blue.example"}
 RED = StaticProvider("https://red.example/end", name="red", client_id="r", issuer=ISS["red"])

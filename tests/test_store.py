@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from asgi_rp_logout import ConfigurationError, MemoryStore, RPLogoutMiddleware
-from tests.places import ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.places import ForeignStore, Site, destination, in_both_places, providers
+from tests.tokens import id_token
 
 
 def make_store(max_logins: int = 3) -> tuple[MemoryStore, Callable[[float], None]]:

@@ -31,8 +31,9 @@ from asgi_rp_logout.ends import LIMITS
 from asgi_rp_logout.ledger import VERDICT_BYTES, VERDICTS
 from asgi_rp_logout.verdict import before_key
 from tests.asgi import Answer, call, http_scope
-from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
 from tests.test_ledger import ledger_of
+from tests.tokens import id_token
 from tests.virtual_time import in_virtual_time
 
 

@@ -19,7 +19,7 @@ from asgi_rp_logout.verdict import (
     login_from,
     login_record,
 )
-from tests.places import id_token
+from tests.tokens import id_token
 
 NOW = 1_700_000_000.25
 LOGIN = Login("a", id_token("alice", "the-session", iat=int(NOW) - 5), refresh_token="refresh")

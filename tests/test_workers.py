@@ -22,7 +22,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tests.conftest import RedisServer, Serve
-from tests.places import OUTSIDE, Site, id_token, in_both_places
+from tests.places import OUTSIDE, Site, in_both_places
+from tests.tokens import id_token
 
 SOON = 30.0
 """Seconds after which something that has to happen within one second has not happened."""

@@ -15,8 +15,8 @@ from starlette.routing import Route
 
 from asgi_rp_logout import RPLogoutMiddleware, StaticProvider, remember_login
 from tests.apps import END
-from tests.places import id_token
 from tests.test_header_budget import KINDS, NAVIGATION
+from tests.tokens import id_token
 
 LENGTHS = range(0, 20_001, 50)
 
