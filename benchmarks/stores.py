@@ -133,7 +133,7 @@ async def _cases(make: Make) -> AsyncIterator[tuple[str, Turn]]:
     state = parse_qs(urlsplit(played[0][1].decode()).query)["state"][0]
     back = request_scope("/back", query=f"state={state}".encode(), cookies=played[0][0])
     yield "the way back", lambda: ask(here, back)
-    ledger: Any = here._attendant._ledger  # type: ignore[attr-defined]
+    ledger: Any = here._attendant._ledger
     now = time.time()
     token = {"sid": number, "sub": "carol", "at": now, "received": now, "by": "back-channel"}
     yield "a logout token with a sid and a sub", lambda: ledger.end_sessions(PROVIDER, **token, deadline=Deadline())

@@ -84,7 +84,7 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def unused_port() -> Callable[[], int]:
+def unused_port() -> UnusedPort:
     """As free_port, for tests that need several: a function that gives another one at each call."""
     return _free_port
 
@@ -151,7 +151,10 @@ def _served(
     assert not thread.is_alive(), "the server did not stop"
 
 
+# What the fixtures of these names give.
 Serve = Callable[..., str]
+UnusedPort = Callable[[], int]
+Log = Callable[..., list[str]]
 
 
 @pytest.fixture
@@ -205,7 +208,7 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Callable[[int], list[str]]:
+def log(caplog: pytest.LogCaptureFixture) -> Log:
     """Ask for what the library logged: `log()` gives the messages from WARNING up, `log(logging.DEBUG)` all."""
     caplog.set_level(logging.DEBUG, logger="asgi_rp_logout")
 

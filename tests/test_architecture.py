@@ -142,10 +142,11 @@ def test_only_transport_opens_a_socket_and_only_jose_verifies_a_signature() -> N
 def test_every_module_and_public_name_is_documented_in_one_line_first(module: str) -> None:
     tree = TREES[module]
     assert (ast.get_docstring(tree) or "").strip(), f"{module} has no docstring"
-    for scope in [
+    scopes: list[ast.Module | ast.ClassDef] = [
         tree,
         *[node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")],
-    ]:
+    ]
+    for scope in scopes:
         for node in scope.body:
             if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
                 continue

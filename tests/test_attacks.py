@@ -634,7 +634,7 @@ async def test_a_logout_token_that_waited_for_the_store_takes_back_no_later_one(
     await send_cookies(here, invented(1))
     assert not ledger_of(here)._shared.ends.owes
     (key,) = foreign.names("before:")
-    assert (await foreign.inner.get(key))[""][0] == 300
+    assert (await foreign.record(key))[""][0] == 300
 
 
 @in_both_places

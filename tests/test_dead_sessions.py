@@ -335,7 +335,7 @@ async def test_a_slow_answer_keeps_its_other_cookies() -> None:
         await arrived.wait()
         await call(wrapped, http_scope("/logout", "POST", headers))
         go_on.set()
-    assert (answers[0].cookies().keys(), answers[0].expired()) == ({"theme", "session_hint"}, {"flash"})
+    assert (set(answers[0].cookies()), answers[0].expired()) == ({"theme", "session_hint"}, {"flash"})
 
 
 # The second click
@@ -496,7 +496,7 @@ async def end_elsewhere(how: str, browser: Browser, site: Tracked) -> None:
     if how == "logout":
         await browser.copy().post("/logout")
         return
-    parts = {"sid": "s1", "sub": "alice", "at": None, "received": time.time(), "by": how}
+    parts: dict[str, Any] = {"sid": "s1", "sub": "alice", "at": None, "received": time.time(), "by": how}
     await site.middleware._attendant._ledger.end_sessions("https://a.example", deadline=Deadline(), **parts)
 
 

@@ -54,7 +54,7 @@ VENDORS = Starlette(routes=[Route("/{path:path}", discovery)])
 
 async def url_of(provider: Any, *, hint: str | None = HINT, login: Login | None = None, **offered: Any) -> str | None:
     """Ask a provider as the middleware does, with the vendors' discovery documents at hand."""
-    asked = {
+    asked: dict[str, Any] = {
         "id_token_hint": hint,
         "logout_hint": None,
         "post_logout_redirect_uri": RETURN,

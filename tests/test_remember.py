@@ -86,7 +86,8 @@ async def test_a_login_is_remembered_however_it_is_said(place: str, way: Callabl
         return PlainTextResponse("welcome")
 
     async def dispatch(request: Request, call_next: Any) -> Response:
-        return await call_next(request)
+        answer: Response = await call_next(request)
+        return answer
 
     routes = [
         Route("/callback", in_thread if kind == "threadpool" else callback),
@@ -226,11 +227,12 @@ async def test_what_is_no_login_raises(args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def test_outside_of_the_middleware_it_raises() -> None:
-    for call_it in (
+    calls: list[Callable[[], None]] = [
         lambda: remember_login(sub="alice"),
         lambda: remember_login({"type": "http"}, sub="alice"),
         forget_login,
-    ):
+    ]
+    for call_it in calls:
         with pytest.raises(RPLogoutError) as caught:
             call_it()
         assert caught.value.code == "no_middleware"
@@ -242,7 +244,8 @@ async def test_after_the_response_has_started_it_raises(place: str) -> None:
     async def callback(request: Request) -> Response:
         async def body() -> Any:
             yield b"begun"
-            for call_it in (lambda: remember_login(request, sub="alice"), forget_login):
+            calls: list[Callable[[], None]] = [lambda: remember_login(request, sub="alice"), forget_login]
+            for call_it in calls:
                 with pytest.raises(RPLogoutError) as caught:
                     call_it()
                 assert caught.value.code == "too_late"

@@ -123,7 +123,7 @@ def test_a_store_that_lacks_a_method_is_refused() -> None:
         def get(self) -> None: ...
 
     with pytest.raises(ConfigurationError, match=r"store=Half: expected the method get_many\(\)"):
-        RPLogoutMiddleware(lambda: None, providers=[], store=Half())  # type: ignore[arg-type]
+        RPLogoutMiddleware(lambda: None, providers=[], store=Half())  # type: ignore[arg-type, misc]
 
 
 # The stores of py-key-value-aio, as they are

@@ -7,6 +7,7 @@ import http.cookies
 import json
 import secrets
 import time
+from functools import partial
 from typing import Any
 
 import anyio
@@ -868,7 +869,7 @@ async def test_the_same_login_once_more_is_a_renewal(place: str) -> None:
             answer = RedirectResponse("/bye", 303)
         await answer(scope, receive, send)
 
-    options = {"providers": providers(), "freshness": 0}
+    options: dict[str, Any] = {"providers": providers(), "freshness": 0}
     if place == INSIDE:
         wrapped: Any = SessionMiddleware(RPLogoutMiddleware(app, **options), secret_key="secret")
     else:
@@ -918,10 +919,10 @@ async def test_two_logout_tokens_at_once_at_two_workers_leave_the_later_one() ->
     here, there = Site(OUTSIDE, store=foreign), Site(OUTSIDE, store=copy.copy(foreign))
     for later, earlier in ((here, there), (there, here)):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lambda one=later: end_subject(one, at=300, received=1000))
-            tasks.start_soon(lambda one=earlier: end_subject(one, at=100, received=1000))
+            tasks.start_soon(partial(end_subject, later, at=300, received=1000))
+            tasks.start_soon(partial(end_subject, earlier, at=100, received=1000))
         (key,) = foreign.names("before:")
-        assert (await foreign.inner.get(key))[""][0] == 300
+        assert (await foreign.record(key))[""][0] == 300
         await foreign.inner.delete(key)
 
 
