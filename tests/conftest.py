@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import inspect
 import ipaddress
 import logging
 import shutil
@@ -47,6 +48,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if collection_path != INTEROP:
         return None
     return not any("interop" in argument for argument in config.args) or None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> None:
+    """Run each async test under anyio. Its option for that is younger than the oldest anyio that we support."""
+    if inspect.iscoroutinefunction(obj) and collector.istestfunction(obj, name):
+        pytest.mark.anyio(obj)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
