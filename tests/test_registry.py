@@ -13,7 +13,8 @@ from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, current_login
 from asgi_rp_logout.logins.guarded_store import AT_ONCE, STORE_DEADLINE, StoreBudget
 from asgi_rp_logout.logins.registry import EndedSessions
 from tests.asgi import call, http_scope
-from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
+from tests.tokens import id_token
 from tests.virtual_time import in_virtual_time, virtual_now
 
 TROUBLES = pytest.mark.parametrize("trouble", ["raise", pytest.param("hang", marks=pytest.mark.slow), "short"])
@@ -331,16 +332,12 @@ async def test_a_tombstone_that_is_paid_while_a_read_is_under_way_counts_in_that
     seen = []
     async with anyio.create_task_group() as tasks:
 
-        @tasks.start_soon
-        async def _() -> None:
-            await site.who(other)
+        async def ask_as_a_thief() -> None:
+            seen.append(await site.who(thief.copy()))
 
+        tasks.start_soon(site.who, other)
         for _ in range(10):
-
-            @tasks.start_soon
-            async def _() -> None:
-                seen.append(await site.who(thief.copy()))
-
+            tasks.start_soon(ask_as_a_thief)
             await anyio.sleep(0.005)
     assert seen == ["anonymous"] * 10
 

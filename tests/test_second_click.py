@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider, remember_login
 from tests.asgi import Answer, call, http_scope
+from tests.conftest import Log
 from tests.places import Browser, Site, destination, in_both_places, providers
 from tests.virtual_time import in_virtual_time, let_time_pass
 
@@ -50,7 +51,7 @@ async def two_clicks(store: Any, marked_paths: tuple[str, ...] = ("/logout",)) -
     host = ("host", "app.example.com")
     login = await call(app, http_scope("/login", headers=[host]))
     cookies = "; ".join(f"{name}={value}" for name, value in login.cookies().items())
-    scope = {"path": "/logout", "method": "POST", "headers": [host, ("cookie", cookies)]}
+    scope: dict[str, Any] = {"path": "/logout", "method": "POST", "headers": [host, ("cookie", cookies)]}
     answers: list[Answer] = []
 
     async def click() -> None:
@@ -100,7 +101,7 @@ class Down:
 
 @in_virtual_time
 @pytest.mark.anyio
-async def test_a_second_click_that_cannot_go_there_warns_once_and_asks_once(log) -> None:
+async def test_a_second_click_that_cannot_go_there_warns_once_and_asks_once(log: Log) -> None:
     """The application answers it then, and its answer is a logout of its own."""
 
     async def signs_out(scope: Any, receive: Any, send: Any) -> None:
@@ -108,7 +109,7 @@ async def test_a_second_click_that_cannot_go_there_warns_once_and_asks_once(log)
 
     provider = Down()
     app = RPLogoutMiddleware(signs_out, providers=[provider])
-    scope = {"path": "/logout", "method": "POST", "headers": {"cookie": f"session={SESSION}"}}
+    scope: dict[str, Any] = {"path": "/logout", "method": "POST", "headers": {"cookie": f"session={SESSION}"}}
     first = await call(app, http_scope(**scope))
     assert (str(first.header("location")).partition("?")[0], provider.asked) == ("https://id.example.com/logout", 1)
     provider.up = False
@@ -160,7 +161,7 @@ async def test_a_session_cookie_alone_is_worth_no_id_token() -> None:
 
     store = MemoryStore()
     wrapped = RPLogoutMiddleware(app, providers=[PROVIDER], login_source=source, store=store)
-    scope = {"path": "/logout", "method": "POST", "headers": {"cookie": f"session={SESSION}"}}
+    scope: dict[str, Any] = {"path": "/logout", "method": "POST", "headers": {"cookie": f"session={SESSION}"}}
     first = await call(wrapped, http_scope(**scope))
     asked.append("no more: the application has forgotten the session")
     second = await call(wrapped, http_scope(**scope))
