@@ -7,6 +7,7 @@ from .decorators import local_logout_only, rp_logout
 from .errors import ConfigurationError, LogoutTokenError, ProviderError, RPLogoutError, StoreError
 from .events import LogoutEvent
 from .login import Login
+from .logout.on_demand import end_login, end_logins
 from .middleware import RPLogoutMiddleware
 from .protocol.cookies import Cookie
 from .providers import presets
@@ -32,6 +33,8 @@ __all__ = [
     "StaticProvider",
     "StoreError",
     "current_login",
+    "end_login",
+    "end_logins",
     "forget_login",
     "local_logout_only",
     "presets",

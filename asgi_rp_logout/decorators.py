@@ -22,17 +22,19 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 @overload
 def rp_logout(endpoint: Endpoint, /) -> Endpoint: ...
 @overload
-def rp_logout(*, provider: str | None = None) -> Callable[[Endpoint], Endpoint]: ...
-def rp_logout(endpoint: Any = None, /, *, provider: str | None = None) -> Any:
+def rp_logout(*, provider: str | None = None, everywhere: bool = False) -> Callable[[Endpoint], Endpoint]: ...
+def rp_logout(endpoint: Any = None, /, *, provider: str | None = None, everywhere: bool = False) -> Any:
     """Mark an endpoint's answer as a logout, wherever it is routed.
 
-    Takes the endpoint, a function or method, sync or async; or ``provider=``, the name of the provider to log out at,
-    where it is not the one that signed the user in. An answer with a status of 400 or more is no logout. Raises
-    ``ConfigurationError`` for what cannot be decorated.
+    Takes the endpoint, a function or method, sync or async. ``provider`` is the name of the provider to log out at,
+    where it is not the one that signed the user in. ``everywhere`` ends all logins of the user here, on all devices. A
+    response with a status of 400 or more is no logout. Raises ``ConfigurationError`` for what cannot be decorated.
     """
     if provider is not None and not (isinstance(provider, str) and provider):
         raise ConfigurationError(f"provider={provider!r}: expected a provider's name")
-    intent = LogoutIntent(provider)
+    if not isinstance(everywhere, bool):
+        raise ConfigurationError(f"everywhere={everywhere!r}: expected True or False")
+    intent = LogoutIntent(provider, everywhere=everywhere)
     return functools.partial(_marking, intent=intent) if endpoint is None else _marking(endpoint, intent=intent)
 
 

@@ -26,7 +26,14 @@ class Dispatcher:
     def __init__(self, app: ASGIApp, options: Options) -> None:
         self.app = app
         self._options = options
-        registry = LoginRegistry(options)
+        registry = LoginRegistry(
+            options.store,
+            session_cookies=options.session_cookie,
+            session_lifetime=options.session_lifetime,
+            freshness=options.freshness,
+            keeps_sids=options.frontchannel_path is not None,
+            notices=options.notices,
+        )
         live = LiveConnections(registry)
         self.services = Services(options, registry, Recogniser(options, registry), live)
         self._endpoints = endpoints_of(options)
@@ -34,7 +41,7 @@ class Dispatcher:
 
     async def dispatch(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         """Recognise who sent a request, and answer it or hand it on."""
-        exchange.begin(self.services, scope, send)
+        exchange.begin(scope, send)
         request = exchange.take_snapshot()
         endpoint = self._endpoints.get(request.path)
         if endpoint is not None:
@@ -110,7 +117,9 @@ class Dispatcher:
 
     async def handle_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on a WebSocket, and close it when its login ends."""
-        exchange = Exchange().begin(self.services, scope, send)
+        exchange = Exchange()
+        exchange.services = self.services
+        exchange.begin(scope, send)
         exchange.phase = Phase.STARTED  # no cookie can be set here
         scope[SCOPE_KEY] = exchange
         token = current.set(exchange)
@@ -128,7 +137,8 @@ class Dispatcher:
                 self.services.recogniser.make_anonymous(request, status)
                 handles = logins_behind(status)
             if handles:
-                await self._serve_until_it_ends(WebSocketConnection(handles, receive, send), scope)
+                exchange.connection = connection = WebSocketConnection(handles, receive, send)
+                await self._serve_until_it_ends(connection, scope)
             else:
                 await self.app(scope, receive, send)
         finally:

@@ -93,9 +93,9 @@ class Exchange(RequestContext):
     send: Send
     """How to send to the client; a streamed response is sent through its connection."""
 
-    def begin(self, services: Services, scope: Scope, send: Send) -> Exchange:
+    def begin(self, scope: Scope, send: Send) -> Exchange:
         """Get ready for the steps."""
-        self.services, self.scope, self.send = services, scope, send
+        self.scope, self.send = scope, send
         return self
 
     @property
@@ -128,6 +128,11 @@ class Exchange(RequestContext):
         if self._budget is None:
             self._budget = StoreBudget()
         return self._budget
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the request has needed a look so far."""
+        return hasattr(self, "scope")
 
     def take_snapshot(self) -> Request:
         """Keep the request as it comes in, before the application changes it."""

@@ -29,7 +29,6 @@ class HotPath:
 
     def __init__(self, services: Services, paths: Any) -> None:
         options, store = services.options, services.options.store
-        self._services = services
         self._registry = services.registry
         self._recogniser = services.recogniser
         self._cookies = options.session_cookie
@@ -83,9 +82,9 @@ class HotPath:
                     needs_look = self._may_write_session(scope, status)
                 if needs_look:
                     exchange.known = status
-                    send = inspecting(exchange.begin(self._services, scope, send))
+                    send = inspecting(exchange.begin(scope, send))
                 elif status is not None and _may_outlive_login(status, scope, message):
-                    send = exchange.begin(self._services, scope, send).watch(status)
+                    send = exchange.begin(scope, send).watch(status)
             return send(message)
 
         return scan

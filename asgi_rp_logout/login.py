@@ -48,12 +48,13 @@ class LogoutIntent:
 
     ``provider``: the name of the provider to log out at, if the application named one. ``local``: whether the logout
     ends the application's session only. ``return_to``: the page that the application wants to show afterwards, a path
-    on this origin.
+    on this origin. ``everywhere``: whether it ends all logins of the user here, on all devices.
     """
 
     provider: str | None = None
     local: bool = False
     return_to: str | None = None
+    everywhere: bool = False
 
 
 def unverified_claims(token: str) -> dict[str, Any]:

@@ -113,6 +113,7 @@ class RPLogoutMiddleware:
             http_client=http_client,
         )
         self._dispatcher = Dispatcher(app, self._options)
+        self._services = self._dispatcher.services
         self._hot_path = self._dispatcher.hot_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,6 +122,7 @@ class RPLogoutMiddleware:
             await self._not_http(scope, receive, send)
             return
         exchange = Exchange()
+        exchange.services = self._services
         outer = scope.get(SCOPE_KEY)
         if outer is not None:
             exchange.outer = outer

@@ -17,6 +17,8 @@ async def _application(scope: Any, receive: Any, send: Any) -> None: ...
 def exchange_of(scope: Scope, send: Send, *, registry: Any = None, **options: Any) -> Exchange:
     """Give the exchange of a request, as `dispatch` makes it."""
     services = RPLogoutMiddleware(_application, **{"store": MemoryStore(), **options})._dispatcher.services
-    exchange = Exchange().begin(replace(services, registry=registry or services.registry), scope, send)
+    exchange = Exchange()
+    exchange.services = replace(services, registry=registry or services.registry)
+    exchange.begin(scope, send)
     exchange.take_snapshot()
     return exchange

@@ -224,7 +224,16 @@ def test_the_root_exports_the_public_names_sorted_and_no_logic() -> None:
     names = [
         *("AuthlibProvider", "ConfigurationError", "Cookie", "Login", "LogoutEvent", "LogoutTokenError", "MemoryStore"),
         *("OIDCProvider", "ProviderError", "RPLogoutError", "RPLogoutMiddleware", "StaticProvider", "StoreError"),
-        *("current_login", "forget_login", "local_logout_only", "presets", "remember_login", "rp_logout"),
+        *(
+            "current_login",
+            "end_login",
+            "end_logins",
+            "forget_login",
+            "local_logout_only",
+            "presets",
+            "remember_login",
+            "rp_logout",
+        ),
     ]
     assert asgi_rp_logout.__all__ == sorted(asgi_rp_logout.__all__) == names
     for node in TREES["__init__"].body:

@@ -10,13 +10,13 @@ from typing import Any
 import anyio
 import pytest
 
-from asgi_rp_logout import Login, MemoryStore, StaticProvider, StoreError
+from asgi_rp_logout import Login, MemoryStore, StoreError
 from asgi_rp_logout.logins.guarded_store import StoreBudget
 from asgi_rp_logout.logins.handle import LoginHandle
 from asgi_rp_logout.logins.live import Connection, ConnectionEndedError, LiveConnections, WebSocketConnection
 from asgi_rp_logout.logins.records import Ended
 from asgi_rp_logout.logins.registry import Ending, LoginRegistry
-from asgi_rp_logout.middleware import RPLogoutMiddleware
+from asgi_rp_logout.protocol.cookies import Cookie, CookieSet
 from asgi_rp_logout.store import COLLECTION
 from tests.places import ForeignStore
 
@@ -66,10 +66,8 @@ class Scene:
         self.connections: dict[LoginHandle, WebSocketConnection] = {}
 
     def _registry(self, store: Any) -> LoginRegistry:
-        async def app(scope: Any, receive: Any, send: Any) -> None: ...
-
-        provider = StaticProvider("https://id.example.com/logout")
-        return LoginRegistry(RPLogoutMiddleware(app, providers=[provider], store=store, freshness=0)._options)
+        cookies = CookieSet([Cookie("session")])
+        return LoginRegistry(store, session_cookies=cookies, session_lifetime=14 * 24 * 3600, freshness=0)
 
     @property
     def watched(self) -> Any:

@@ -36,6 +36,9 @@ TRY_AGAIN_LATER = 1013
 
 TASK_NAME = "asgi_rp_logout: live connections"
 
+SPARED = 5.0
+"""Seconds for which the connection that ended its own login stays open."""
+
 _BATCH = 1000
 
 _BODY_ENDS: Message = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -54,16 +57,16 @@ class Connection:
 
     def __init__(self, handles: tuple[LoginHandle, ...], send: Send, rest: tuple[Message, ...] = ()) -> None:
         self.ended = False
+        self.spared_until = float("-inf")
         self.handles = handles
         self._send = send
         self._rest = rest
         self._closed: anyio.Event | None = None
         self._watched: _OfOneLoop | None = None
 
-    @property
-    def is_over(self) -> bool:
-        """Return whether the application has sent its last message."""
-        return not self._rest
+    def may_be_cut(self, now: float) -> bool:
+        """Return whether the application has not sent its last message yet, and no time to do so was given to it."""
+        return bool(self._rest) and now >= self.spared_until
 
     async def send(self, message: Message) -> None:
         """Pass a message on, or raise ``ConnectionEndedError`` once the login has ended."""
@@ -71,6 +74,10 @@ class Connection:
             raise ConnectionEndedError("the login of this connection has ended")
         self._rest = _rest_after(message, self._rest)
         await self._send(message)
+
+    def spare(self) -> None:
+        """Stay open for ``SPARED`` seconds, although the login ends now: the application has something left to say."""
+        self.spared_until = time.monotonic() + SPARED
 
     def enter(self, watched: _OfOneLoop) -> None:
         """Be watched from now on."""
@@ -237,10 +244,11 @@ class LiveConnections:
         except StoreError:
             records, answered = self._registry.store.ended.among(keys), False
         if any(records.values()):
+            now = time.monotonic()
             dead = [
                 one
                 for one in connections
-                if one in watched.all and not one.is_over and _has_ended(one.handles, records)
+                if one in watched.all and one.may_be_cut(now) and _has_ended(one.handles, records)
             ]
             for connection in dead:
                 connection.cut()

@@ -19,10 +19,11 @@ import anyio
 from .. import log
 from ..asgi.request import Request
 from ..errors import StoreError
+from ..log import Notices
 from ..login import Login, LogoutIntent
-from ..options import Options
 from ..protocol.cookie_values import Secret
-from ..store import ISSUED, LOGIN, UNKNOWN, VERSION, Fingerprints, Record
+from ..protocol.cookies import CookieSet
+from ..store import ISSUED, LOGIN, UNKNOWN, VERSION, Fingerprints, Record, Store
 from .app_session import AnonymousKeys, has_handle
 from .credentials import Credentials
 from .guarded_store import GuardedStore, StoreBudget, all_at_once, in_order, shared_by, uninterrupted
@@ -146,23 +147,36 @@ _STATES: dict[int, _Shared] = {}
 
 
 class LoginRegistry:
-    """Look up, remember and end logins."""
+    """Look up, remember and end logins.
 
-    def __init__(self, options: Options) -> None:
-        self.store = GuardedStore(options.store)
+    Takes the store, the session cookies, the seconds that a session lives at most, the seconds for which what is known
+    of a login counts, and ``keeps_sids``: whether a request may end a session by its sid alone.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        session_cookies: CookieSet,
+        session_lifetime: float,
+        freshness: float = 1.0,
+        keeps_sids: bool = False,
+        notices: Notices | None = None,
+    ) -> None:
+        self.store = GuardedStore(store)
         self.is_local = self.store.is_local
-        self.lifetime = float(options.session_lifetime)
-        self.freshness = options.freshness
-        self.notices = options.notices
+        self.lifetime = float(session_lifetime)
+        self.freshness = freshness
+        self.notices = notices or Notices()
         self.anonymous_keys = AnonymousKeys()
         self._cache = StatusCache()
-        self._cookies = options.session_cookie
-        self._knows_sids = options.frontchannel_path is not None
+        self._cookies = session_cookies
+        self._keeps_sids = keeps_sids
         # A login's record must outlive every cookie that was renewed while it was in use, so it is kept a tenth longer
         # than a session lives, and written again after a tenth. What ends a login must outlive that record.
         self._slack = self.lifetime / 10
         self._kept_for = self.lifetime + self._slack
-        self._shared = shared_by(options.store, _Shared, _STATES)
+        self._shared = shared_by(store, _Shared, _STATES)
         self._recent = self._shared.recent
         self._recent.freshness = max(self._recent.freshness, self.freshness)
         self._asking: dict[object, anyio.Event] = {}
@@ -322,7 +336,7 @@ class LoginRegistry:
         return key in await self.store.write({**records, **self._known_sid(handle)}, self._kept_for, budget)
 
     def _known_sid(self, handle: LoginHandle) -> dict[str, Record]:
-        return {known_sid_key(handle.sid): {"v": VERSION}} if self._knows_sids and handle.sid else {}
+        return {known_sid_key(handle.sid): {"v": VERSION}} if self._keeps_sids and handle.sid else {}
 
     async def tie(self, handle: LoginHandle, digests: Iterable[str], budget: StoreBudget) -> None:
         """Note that session cookies were issued to a login, so that copies of them are known without the companion."""

@@ -40,14 +40,16 @@ def detect(
 
 
 def read_marker(value: str) -> Said:
-    """Read the value of the marker header: ``1``, ``true`` or nothing, ``local``, ``0``, ``false`` or a provider."""
+    """Read the marker header: ``1``, ``true`` or nothing, ``local``, ``everywhere``, ``0``, ``false`` or a provider."""
     value = value.strip()
     word = value.lower()
     if word in ("", "1", "true"):
         return LogoutIntent()
     if word in ("0", "false"):
         return NO_LOGOUT
-    return LogoutIntent(local=True) if word == "local" else LogoutIntent(provider=value)
+    if word == "local":
+        return LogoutIntent(local=True)
+    return LogoutIntent(everywhere=True) if word == "everywhere" else LogoutIntent(provider=value)
 
 
 def _is_logout_answer(status: int, method: str, ends_session: bool) -> bool:

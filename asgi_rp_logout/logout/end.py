@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from ..asgi.response import ResponseStart
+from ..errors import StoreError
 from ..exchange import Exchange
 from ..login import Login, LogoutIntent
 from ..logins import app_session
+from ..logins.registry import EndedSessions
 from ..negotiation.request_kind import may_be_cross_site
 from ..option_checks import DIRECTIVES
 from ..protocol.cookies import deletions, name_set_by
@@ -29,6 +32,22 @@ async def end(
     ended = await exchange.registry.end_login_of(exchange, login, intent, also=also)
     exchange.kept_return_to = ended.intent.return_to if ended is not None else None
     app_session.empty(exchange.request)
+
+
+async def end_all_logins(exchange: Exchange, login: Login | None) -> None:
+    """End all logins of the user that were made up to now, on all devices; of a user who is known by iss and sub."""
+    if login is None or login.iss is None or login.sub is None:
+        exchange.options.notices.limited(
+            "everywhere",
+            "a logout was to end all logins of its user, and has ended only one: the user's iss and sub are not known. "
+            "Call remember_login() at login",
+        )
+        return
+    ended = EndedSessions(login.iss, None, login.sub, None, time.time(), "logout")
+    try:
+        await exchange.registry.end_sessions(ended, exchange.budget)
+    except StoreError as error:
+        exchange.registry.warn("other workers do not know yet that all logins of a user have ended", error)
 
 
 def stranger_tombstone(exchange: Exchange, login: Login | None) -> str | None:

@@ -46,7 +46,7 @@ from ..providers.provider import name_of
 from ..store import UNKNOWN, Record
 from .deferred import REPLAYED_FOR, Deferred, cancel, deferred_key, record_of, save, take
 from .detect import CHANGING
-from .end import end, expire, stranger_tombstone
+from .end import end, end_all_logins, expire, stranger_tombstone
 from .evidence import has_evidence, login_to_end
 from .provider import Destination, LogoutRequest, resolve
 from .return_plan import (
@@ -103,6 +103,8 @@ async def log_out(exchange: Exchange, intent: LogoutIntent, start: ResponseStart
     if evidence:
         exchange.ended_login = login if login is not None else Login()
     await end(exchange, login, replace(intent, local=stays), also=_for_second_click(logout))
+    if intent.everywhere and logout.kind not in _LOCAL_KINDS:
+        await end_all_logins(exchange, login)
     exchange.own_start = start
     start = expire(exchange, start, waits=exchange.waits)
     answer = None
@@ -115,9 +117,9 @@ async def log_out(exchange: Exchange, intent: LogoutIntent, start: ResponseStart
         try:
             start, answer = await _take_to_provider(logout, start)
         except RPLogoutError as error:
-            _report(exchange, error, login)
+            report(exchange, error, login)
         except Exception as error:  # whatever it is, the application's own response goes out
-            _report(exchange, ProviderError(type(error).__name__, code="failed"), login)
+            report(exchange, ProviderError(type(error).__name__, code="failed"), login)
     if answer is not None:
         await exchange.answer(answer)
     elif exchange.held is None:
@@ -171,7 +173,7 @@ async def let_go(exchange: Exchange) -> None:
         try:
             start, _ = await _defer(logout, start)
         except RPLogoutError as error:
-            _report(exchange, error, held.login)
+            report(exchange, error, held.login)
     await exchange.send_start(start)
     for message in held.body.messages:
         await exchange.send(message)
@@ -247,7 +249,7 @@ async def try_to_send(logout: Logout, start: ResponseStart) -> bool:
     try:
         _, answer = await send_to_provider(logout, start)
     except RPLogoutError as error:
-        _report(exchange, error, logout.login)
+        report(exchange, error, logout.login)
         exchange.failed = True  # said once, and not tried again for this request
         return False
     if answer is not None:
@@ -255,7 +257,8 @@ async def try_to_send(logout: Logout, start: ResponseStart) -> bool:
     return answer is not None
 
 
-def _report(exchange: Exchange, error: RPLogoutError, login: Login | None) -> None:
+def report(exchange: Exchange, error: RPLogoutError, login: Login | None) -> None:
+    """Log why a logout stays a local one."""
     sentence = f"logged out here, but not at the provider: {error}"
     # A provider without an endpoint is logged as a warning once, where that is found out.
     if error.code in ("local_only", "no_endpoint"):

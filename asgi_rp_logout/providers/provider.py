@@ -197,7 +197,7 @@ def _checked_provider(provider: Any, names: set[str]) -> Provider:
     if look_up is not None:
         look_up()
     name = name_of(provider)
-    if name is not None and name.lower() in ("local", "1", "true", "0", "false"):
+    if name is not None and name.lower() in ("local", "everywhere", "1", "true", "0", "false"):
         raise ConfigurationError(
             f"provider name {name!r}: expected another name, because the marker header uses this word"
         )

@@ -1,0 +1,125 @@
+"""A logout that the application asks for itself: of all logins of a user, or of one, without a logout response.
+
+For a button "sign out on all devices", a changed password, an administrator, a receiver of security events, or a logout
+inside a WebSocket.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..context import find_context
+from ..errors import RPLogoutError
+from ..exchange import Exchange
+from ..login import Login, LogoutIntent
+from ..logins.guarded_store import StoreBudget
+from ..logins.registry import EndedSessions, LoginRegistry
+from ..option_checks import store_of
+from ..protocol.cookies import CookieSet
+from .afterwards import after_logout
+from .end import end
+from .evidence import has_evidence, login_to_end
+from .flow import report
+from .provider import LogoutRequest, resolve
+from .return_plan import ReturnPlan, plan_return
+
+LONGEST_LIFE = 400 * 24 * 3600.0
+"""Seconds for which an end is kept that knows no ``session_lifetime``: no browser keeps a cookie for longer."""
+
+
+async def end_logins(
+    request_or_scope: Any = None,
+    *,
+    iss: str | None = None,
+    sub: str | None = None,
+    sid: str | None = None,
+    store: Any = None,
+) -> None:
+    """End all logins of a user here, or those of one session at the provider, that were made up to now.
+
+    Takes whose they are: ``iss`` with ``sub``, with ``sid``, or with both; or else the request or scope of the user, if
+    one is at hand. Outside of any request, takes the ``store`` of the middleware. The session cookies of these logins
+    stop working, and their WebSockets and streams end. The session at the provider goes on. A login counts if its iss
+    and sub, or sid, are known: see ``remember_login``.
+
+    Raises ``RPLogoutError`` if nobody is named, and outside of ``RPLogoutMiddleware`` without a ``store``. Raises
+    ``StoreError`` if the store fails: the logins have ended in this process then, and in others as soon as it answers.
+    """
+    for name, value in (("iss", iss), ("sub", sub), ("sid", sid)):
+        if not isinstance(value, str | None):
+            raise RPLogoutError(f"{name} is a {type(value).__name__}: expected text", code="token")
+    context = find_context(request_or_scope)
+    if iss is None and sub is None and sid is None:
+        login = (context.remembered or context.noticed or context.current) if context is not None else None
+        iss, sub = (login.iss, login.sub) if login is not None else (None, None)
+    if not iss or not (sub or sid):
+        raise RPLogoutError(
+            "nobody is named: expected iss= with sub= or sid=, or the request of a user whose iss and sub are known",
+            code="nobody",
+        )
+    registry = _registry_of(context) if store is None else _registry_for(store)
+    now = time.time()
+    await registry.end_sessions(EndedSessions(iss, sid or None, sub or None, None, now, "logout"), StoreBudget())
+
+
+async def end_login(request_or_scope: Any = None) -> str | None:
+    """End the login of this request or WebSocket, and return the URL to send the browser to.
+
+    For an application that logs out without a logout response, such as inside a WebSocket. Takes the request or scope,
+    if one is at hand; it is needed outside of a WebSocket. All that a logout does happens here and now: the login ends,
+    ``on_logout`` is called, tokens are revoked. The WebSocket itself stays open for a few seconds, so that the
+    application can send the URL. Returns None if there is no session to end at a provider, or no URL: then the logout
+    is a local one. RP-Initiated Logout 1.0, section 2.
+
+    Raises ``RPLogoutError`` outside of ``RPLogoutMiddleware``.
+    """
+    context = find_context(request_or_scope)
+    if not isinstance(context, Exchange):
+        raise RPLogoutError("there is no RPLogoutMiddleware around this call: pass the request", code="no_middleware")
+    exchange, scope = context, getattr(request_or_scope, "scope", request_or_scope)
+    if not exchange.has_begun:
+        if scope is None:
+            raise RPLogoutError("this call needs the request: expected end_login(request)", code="not_a_request")
+        exchange.scope = scope
+    exchange.learn(await exchange.services.recogniser.status_for_logout(exchange.request, exchange.budget))
+    login = await login_to_end(exchange)
+    evidence = has_evidence(exchange, login)
+    if exchange.connection is not None:
+        exchange.connection.spare()
+    await end(exchange, login, LogoutIntent())
+    exchange.learn(await exchange.registry.status_at_response(exchange.status, exchange.budget))
+    exchange.called = True
+    if not evidence:
+        return None
+    ended = login if login is not None else Login()
+    url = await _url_of(exchange, login)
+    await after_logout(exchange.options, ended, exchange.asked)
+    return url
+
+
+async def _url_of(exchange: Exchange, login: Login | None) -> str | None:
+    """Return the provider's URL; no state goes with it, because no cookie can bind it to this browser."""
+    plan = ReturnPlan(plan_return(exchange.options, exchange.request, None).uri)
+    wanted = LogoutRequest(None, login, plan, exchange.request.as_it_came())
+    try:
+        destination = await resolve(exchange.options, wanted)
+    except RPLogoutError as error:
+        report(exchange, error, login)
+        return None
+    exchange.asked = destination.provider
+    return destination.url
+
+
+def _registry_of(context: object) -> LoginRegistry:
+    if not isinstance(context, Exchange):
+        raise RPLogoutError(
+            "there is no RPLogoutMiddleware around this call: pass the request, or the store of the middleware as "
+            "store=",
+            code="no_middleware",
+        )
+    return context.registry
+
+
+def _registry_for(store: Any) -> LoginRegistry:
+    return LoginRegistry(store_of(store), session_cookies=CookieSet(()), session_lifetime=LONGEST_LIFE)

@@ -1,0 +1,358 @@
+"""Logouts that the application asks for: of all logins of a user, or of one login without a logout response."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from asgi_rp_logout import (
+    ConfigurationError,
+    Login,
+    LogoutEvent,
+    MemoryStore,
+    RPLogoutError,
+    RPLogoutMiddleware,
+    StaticProvider,
+    StoreError,
+    current_login,
+    end_login,
+    end_logins,
+    remember_login,
+    rp_logout,
+)
+from tests.asgi import http_scope
+from tests.places import (
+    OUTSIDE,
+    Browser,
+    ForeignStore,
+    ServerSideSessions,
+    Site,
+    destination,
+    in_both_places,
+    providers,
+)
+from tests.tokens import id_token
+from tests.virtual_time import in_virtual_time
+
+ISS = "https://a.example"
+
+
+class Service(Site):
+    """An application with a button for all devices, and a logout without a logout response."""
+
+    def __init__(self, place: str, *, remembers: bool = True, **options: Any) -> None:
+        super().__init__(place, remembers=remembers, **options)
+        self.urls: list[str | None] = []
+        routes = [
+            *(Route(f"/{name}", getattr(self, name or "home")) for name in ("", "login", "touch")),
+            Route("/logout", self.logout, methods=["POST"]),
+            Route("/all", self.all_devices, methods=["POST"]),
+            Route("/button", self.button, methods=["POST"]),
+            Route("/decorated", self.decorated, methods=["POST"]),
+            Route("/marked", self.marked, methods=["POST"]),
+            Route("/quiet", self.quiet, methods=["POST"]),
+            WebSocketRoute("/socket", self.socket),
+        ]
+        inner = [Middleware(RPLogoutMiddleware, **{"providers": providers(), "store": self.store, **options})]
+        sessions: list[Middleware] = [Middleware(SessionMiddleware, secret_key="secret")]
+        if place == OUTSIDE:
+            served = ServerSideSessions(Starlette(routes=routes), self.kept, "session")
+            self.app = RPLogoutMiddleware(served, **{"providers": providers(), "store": self.store, **options})
+        else:
+            self.app = Starlette(routes=routes, middleware=[*sessions, *inner])
+
+    async def button(self, request: Request) -> Response:
+        await end_logins(request)
+        return PlainTextResponse("signed out on all devices")
+
+    async def all_devices(self, request: Request) -> Response:
+        await end_logins(request, iss=ISS, sub=request.query_params["sub"], sid=request.query_params.get("sid"))
+        return PlainTextResponse("ended")
+
+    @rp_logout(everywhere=True)
+    async def decorated(self, request: Request) -> Response:
+        return RedirectResponse("/bye", 303)
+
+    async def marked(self, request: Request) -> Response:
+        return RedirectResponse("/bye", 303, {"x-rp-logout": "everywhere"})
+
+    async def quiet(self, request: Request) -> Response:
+        self.urls.append(await end_login(request))
+        login = current_login(request)
+        return JSONResponse({"ended": login.ended if login is not None else None})
+
+    async def socket(self, socket: WebSocket) -> None:
+        await socket.accept()
+        async for text in socket.iter_text():
+            if text == "log out":
+                await socket.send_text(str(await end_login()))
+
+
+async def two_devices(site: Site) -> tuple[Browser, Browser, Browser]:
+    """Give two browsers of alice and one of bob."""
+    return (
+        await site.signed_in(sid="s1"),
+        await site.signed_in(sid="s2"),
+        await site.signed_in(user="bob", sid="s3"),
+    )
+
+
+# All logins of a user
+
+
+@in_both_places
+@pytest.mark.parametrize("path", ["/button", "/all?sub=alice"])
+async def test_all_logins_of_a_user_end_and_nobody_elses(place: str, path: str) -> None:
+    site = Service(place, freshness=0)
+    here, there, bob = await two_devices(site)
+    assert (await here.post(path)).status == 200
+    assert [await site.who(one) for one in (here, there, bob)] == ["anonymous", "anonymous", "bob"]
+
+
+@in_both_places
+async def test_whoever_signs_in_afterwards_is_signed_in(place: str) -> None:
+    site = Service(place, freshness=0)
+    here, there, _ = await two_devices(site)
+    await here.post("/button")
+    await anyio.sleep(0.01)
+    await site.sign_in(there)
+    assert await site.who(there) == "alice"
+
+
+@in_both_places
+async def test_a_session_of_the_provider_ends_alone(place: str) -> None:
+    site = Service(place, freshness=0)
+    here, there, bob = await two_devices(site)
+    await bob.post("/all?sub=alice&sid=s2")
+    assert [await site.who(one) for one in (here, there, bob)] == ["alice", "anonymous", "bob"]
+
+
+@in_both_places
+@pytest.mark.parametrize("path", ["/decorated", "/marked"])
+async def test_a_logout_everywhere_ends_all_logins_and_goes_to_the_provider(place: str, path: str) -> None:
+    site = Service(place, freshness=0)
+    here, there, bob = await two_devices(site)
+    host, query = destination(await here.post(path))
+    assert (host, "id_token_hint" in query) == ("a.example", True)
+    assert [await site.who(one) for one in (there, bob)] == ["anonymous", "bob"]
+
+
+@in_both_places
+async def test_a_form_of_another_site_ends_one_login_at_most(place: str) -> None:
+    """It has no say in where the user goes, nor in what happens on other devices."""
+    site = Service(place, freshness=0)
+    here, there, _ = await two_devices(site)
+    forged = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
+    await here.post("/marked", **forged)
+    assert [await site.who(one) for one in (here, there)] == ["anonymous", "alice"]
+
+
+async def test_a_logout_everywhere_of_somebody_unknown_says_so(log: Any) -> None:
+    site = Service(OUTSIDE, remembers=False, providers=providers()[:1])
+    browser = await site.signed_in()
+    assert destination(await browser.post("/marked"))[0] == "a.example"
+    assert "has ended only one" in log()[-1]
+
+
+async def test_outside_of_any_request_the_store_says_where() -> None:
+    store = ForeignStore()
+    site = Service(OUTSIDE, store=store, freshness=0)
+    here, there, bob = await two_devices(site)
+    await end_logins(iss=ISS, sub="alice", store=store)
+    assert [await site.who(one) for one in (here, there, bob)] == ["anonymous", "anonymous", "bob"]
+
+
+@in_virtual_time
+async def test_what_a_job_ends_stays_ended_however_long_sessions_live() -> None:
+    """The job does not know `session_lifetime`."""
+    store = MemoryStore()
+    site = Service(OUTSIDE, store=store, freshness=0, session_lifetime=100 * 24 * 3600)
+    here, *_ = await two_devices(site)
+    await end_logins(iss=ISS, sub="alice", store=store)
+    await anyio.sleep(99 * 24 * 3600)
+    assert await site.who(here) == "anonymous"
+
+
+@pytest.mark.parametrize(
+    ("named", "code"),
+    [
+        ({}, "nobody"),
+        ({"iss": ISS}, "nobody"),
+        ({"sub": "alice"}, "nobody"),
+        ({"iss": "", "sub": "alice"}, "nobody"),
+        ({"iss": ISS, "sub": 7}, "token"),
+        ({"iss": ISS, "sub": "alice"}, "no_middleware"),
+    ],
+)
+async def test_who_is_meant_and_where_has_to_be_said(named: Any, code: str) -> None:
+    with pytest.raises(RPLogoutError) as refused:
+        await end_logins(**named)
+    assert refused.value.code == code
+
+
+async def test_something_that_is_no_store_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="expected the method"):
+        await end_logins(iss=ISS, sub="alice", store=object())
+
+
+async def test_a_store_that_fails_is_reported_and_the_logins_have_ended_here() -> None:
+    store = ForeignStore()
+    site = Service(OUTSIDE, store=store, freshness=0)
+    here, there, _ = await two_devices(site)
+    store.trouble = "raise"
+    with pytest.raises(StoreError):
+        await end_logins(iss=ISS, sub="alice", store=store)
+    assert [await site.who(one) for one in (here, there)] == ["anonymous", "anonymous"]
+
+
+def test_no_provider_may_be_called_everywhere() -> None:
+    with pytest.raises(ConfigurationError, match="marker header uses this word"):
+        RPLogoutMiddleware(Site(OUTSIDE).app, providers=[StaticProvider("https://x.example/end", name="Everywhere")])
+    with pytest.raises(ConfigurationError, match="everywhere='yes': expected True or False"):
+        rp_logout(everywhere="yes")  # type: ignore[call-overload]
+
+
+# One login, without a logout response
+
+
+@in_both_places
+async def test_a_login_ends_without_a_logout_response(place: str) -> None:
+    events: list[LogoutEvent] = []
+    site = Service(place, freshness=0, on_logout=events.append)
+    here, there, _ = await two_devices(site)
+    thief = here.copy()
+    answer = await here.post("/quiet")
+    assert json.loads(answer.body) == {"ended": "logout"}
+    (url,) = site.urls
+    query = parse_qs(urlsplit(url or "").query)
+    assert (urlsplit(url or "").netloc, query["id_token_hint"][0].count(".")) == ("a.example", 2)
+    assert [await site.who(one) for one in (here, thief, there)] == ["anonymous", "anonymous", "alice"]
+    assert [(event.how, event.provider, event.sub) for event in events] == [("logout", "a", "alice")]
+
+
+@in_both_places
+async def test_without_a_session_there_is_no_url(place: str) -> None:
+    site = Service(place)
+    await site.browser().post("/quiet")
+    assert site.urls == [None]
+
+
+async def test_without_an_endpoint_there_is_no_url_and_the_login_has_ended() -> None:
+    site = Service(OUTSIDE, providers=[StaticProvider("https://b.example/end", name="b", issuer="https://b.example")])
+    browser = await site.signed_in()
+    thief = browser.copy()
+    await browser.post("/quiet")
+    assert site.urls == [None]
+    assert await site.who(thief) == "anonymous"
+
+
+class Socket:
+    """One WebSocket, seen from the server."""
+
+    def __init__(self, *texts: str) -> None:
+        self.sent: list[Any] = []
+        self.incoming: list[Any] = [
+            {"type": "websocket.connect"},
+            *({"type": "websocket.receive", "text": t} for t in texts),
+        ]
+
+    async def receive(self) -> Any:
+        if not self.incoming:
+            await anyio.sleep_forever()
+        return self.incoming.pop(0)
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+@in_both_places
+@in_virtual_time
+async def test_a_websocket_gets_the_url_before_it_is_closed(place: str) -> None:
+    site = Service(place, freshness=0)
+    here, *_ = await two_devices(site)
+    other = here.copy()
+    own, beside = Socket("log out"), Socket()
+    cookie = "; ".join(f"{name}={value}" for name, value in here.cookies.items())
+    scope = {**http_scope("/socket", headers={"cookie": cookie}), "type": "websocket", "scheme": "ws"}
+    async with anyio.create_task_group() as tasks:
+        for socket in (beside, own):
+            app: Any = site.app
+            tasks.start_soon(app, {**scope}, socket.receive, socket.send)
+        await anyio.sleep(2)
+        assert [message["type"] for message in own.sent] == ["websocket.accept", "websocket.send"]
+        assert own.sent[1]["text"].startswith("https://a.example/logout?id_token_hint=")
+        assert beside.sent[-1]["type"] == "websocket.close"
+        assert await site.who(other) == "anonymous"
+        await anyio.sleep(15)
+        assert own.sent[-1] == {"type": "websocket.close", "code": 4401, "reason": "signed out"}
+        tasks.cancel_scope.cancel()
+
+
+async def test_outside_of_the_middleware_nothing_can_end() -> None:
+    with pytest.raises(RPLogoutError) as refused:
+        await end_login()
+    assert refused.value.code == "no_middleware"
+
+
+async def test_in_a_request_that_nobody_names_it_is_asked_for() -> None:
+    """The request has the cookies; the context alone does not."""
+    codes: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await end_login()
+        except RPLogoutError as error:
+            codes.append(error.code)
+        await PlainTextResponse("")(scope, receive, send)
+
+    await Browser(RPLogoutMiddleware(app, providers=providers())).get("/")
+    assert codes == ["not_a_request"]
+
+
+async def test_a_login_that_only_the_application_knows_ends_with_its_hint() -> None:
+    urls: list[str | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/quiet":
+            urls.append(await end_login(scope))
+        await PlainTextResponse("")(scope, receive, send)
+
+    known = Login("a", id_token=id_token())
+    wrapped = RPLogoutMiddleware(app, providers=providers(), login_source=lambda connection: known)
+    await Browser(wrapped, {"session": "0123456789abcdef"}).post("/quiet")
+    assert "id_token_hint=" in (urls[0] or "")
+
+
+async def test_remembering_after_it_in_the_same_response_is_a_new_login() -> None:
+    """An application may sign somebody else in at once."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        response = PlainTextResponse("")
+        if scope["path"] == "/switch":
+            await end_login(scope)
+            remember_login(scope, id_token=id_token("bob", "s9"), provider="a")
+            response.set_cookie("session", "bobs-session-0123456789")
+        if scope["path"] == "/login":
+            remember_login(scope, id_token=id_token("alice", "s1"), provider="a")
+            response.set_cookie("session", "alices-session-0123456789")
+        login = current_login(scope)
+        response.headers["x-who"] = str(login and login.sub)
+        await response(scope, receive, send)
+
+    browser = Browser(RPLogoutMiddleware(app, providers=providers(), freshness=0))
+    await browser.get("/login")
+    thief = browser.copy()
+    await browser.post("/switch")
+    assert (await browser.get("/")).header("x-who") == "bob"
+    assert (await thief.get("/")).header("x-who") != "alice"
