@@ -450,7 +450,7 @@ async def test_a_logout_at_one_mount_kills_nothing_at_the_other() -> None:
 
 
 async def test_who_signs_in_again_within_the_same_second_is_signed_in() -> None:
-    """Without a remembered login, Starlette's signed cookie is the same to the letter, and has just been buried."""
+    """Without a remembered login, Starlette's signed cookie has the same value, which has just been revoked."""
     site = Site(INSIDE, remembers=False, freshness=0)
     browser = Browser(site.app, {"theme": "dark"})
     sessions = set()

@@ -1,4 +1,4 @@
-"""A logout by fetch that waits for the next navigation: how often it is played, what ends it, when none is needed."""
+"""A logout by fetch that waits for the next navigation: how often it is finished, what ends it, when none is needed."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ TROUBLES = pytest.mark.parametrize("trouble", ["raise", pytest.param("hang", mar
 
 
 def registry_of(site: Site) -> Any:
-    """Find the ledger of a site's middleware: to let time pass for it."""
+    """Find the login registry of a site's middleware: to let time pass for it."""
     app: Any = site.app
     if site.place == INSIDE:
         app = app.middleware_stack or app.build_middleware_stack()
