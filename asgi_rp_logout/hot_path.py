@@ -37,7 +37,7 @@ class HotPath:
         self._lengths = frozenset((len(self._marker or b""), len(b"set-cookie")))
         self._paths = paths
         self.anything_remembered: Any = store.entries if isinstance(store, MemoryStore) else (True,)
-        """Truthy if a request can have a login: an empty ``MemoryStore`` knows nobody."""
+        """Truthy if a request can have a login: an empty ``MemoryStore`` has none."""
 
     def fast_path(self, exchange: Exchange, scope: Scope, send: Send) -> Send | None:
         """Return the ``send`` with which a request can be handed on as it is; None if there is more to do."""
@@ -111,5 +111,5 @@ class HotPath:
 
 
 def _may_outlive_login(status: LoginStatus, scope: Scope, message: Message) -> bool:
-    """Return whether a response is a stream, and somebody may be signed in behind it."""
+    """Return whether a response is a stream, and its request may have a login."""
     return (status.login is not None or not status.known) and is_stream(scope["method"], message)

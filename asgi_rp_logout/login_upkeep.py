@@ -96,7 +96,7 @@ def expire_dead(exchange: Exchange, start: ResponseStart) -> ResponseStart:
     if status.ended is not None and status.ended.by == "replaced":
         return start  # by a login of this very browser, whose cookies have the same names
     if start.may_be_shared:
-        return start  # whoever else gets it from a cache must keep their cookies
+        return start  # others may get it from a cache, and must keep their cookies
     dead = {name for secret in status.dead_cookies for name, _ in secret.parts}
     living = [secret for secret in status.credentials.cookies if secret not in status.dead_cookies]
     gone = dead - {name for secret in living for name, _ in secret.parts}

@@ -131,7 +131,7 @@ def session_as_it_is(scope: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def readable_session(scope: Mapping[str, Any]) -> MutableMapping[str, Any] | None:
-    """Return the session if a session middleware stands around us and its session can be read by now.
+    """Return the session, if a session middleware is around this one and its session can be read by now.
 
     A session that loads itself later raises or gives no mapping; it counts as not readable.
     """

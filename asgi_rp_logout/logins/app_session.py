@@ -124,7 +124,7 @@ def will_be_written(request: Request) -> bool:
 
 
 def starts(request: Request) -> bool:
-    """Return whether a session without a login of ours is about to be written."""
+    """Return whether a session without a login handle is about to be written."""
     session = request.live_session()
     return bool(session and SESSION_KEY not in session) and will_be_written(request)
 

@@ -153,7 +153,7 @@ class GuardedStore:
         self.store = store
         self._local = store if isinstance(store, MemoryStore) else None
         self.is_local = self._local is not None
-        """Whether nobody outside of this process can end a login."""
+        """Whether only this process can end a login."""
         self._in_turn = not self.is_local and _inherits(store, "_get_managed_entries")
         self._writes_in_turn = self._in_turn or (not self.is_local and _inherits(store, "_put_managed_entries"))
         self._shared = shared_by(store, _Shared, _STATES)

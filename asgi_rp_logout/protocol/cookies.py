@@ -268,8 +268,8 @@ class CookieSet:
     def without(self, header: str, dead: Collection[Secret]) -> str:
         """Return a Cookie header's value from which no known parser can read one of the dead secrets any more.
 
-        Whatever stands between two ";" goes as a whole if a dead value begins there. If what is left could be read as a
-        secret that was not there before, then everything that names a session cookie goes.
+        Everything between two ";" is removed if a dead value begins there. If the rest could be read as a secret that
+        was not there before, then everything that names a session cookie is removed.
         """
         mentions, secrets = self._read(header), self.secrets(header)
         if mentions is None or secrets is None:
