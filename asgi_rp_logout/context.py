@@ -49,6 +49,8 @@ class RequestContext:
     """That this is a logout, and what it is to do."""
     remembered: Login | None = None
     """A login to remember."""
+    noticed: Login | None = None
+    """A login that a client library has just completed; what the handler says of logins goes before it."""
     forgotten = False
     """Whether the remembered login is to be forgotten."""
     current: Login | None = None
@@ -119,7 +121,7 @@ def remember_login(
     for name, value in parts.items():
         if not isinstance(value, str | None):
             raise RPLogoutError(f"{name} is a {type(value).__name__}: expected text", code="token")
-    login = Login(**parts)
+    login = Login(**parts, known_by="remember_login")
     if login == Login():
         raise RPLogoutError(_NOTHING, code="token")
     context.remembered, context.forgotten, context.called = login, False, True
@@ -129,6 +131,16 @@ def _mapping(name: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping | None):
         raise RPLogoutError(f"{name} is a {type(value).__name__}: expected Authlib's token dict", code="token")
     return value or {}
+
+
+def notice_login(login: Login) -> None:
+    """Note a login that a client library has completed in the request that is being handled right now, if there is one.
+
+    It is remembered if the handler says nothing of logins itself, and if the response begins a session.
+    """
+    context = current.get()
+    if context is not None and context.phase is Phase.OPEN:
+        context.noticed, context.called = login, True
 
 
 def forget_login(request_or_scope: Any = None) -> None:
@@ -150,7 +162,7 @@ def current_login(request_or_scope: Any = None) -> Login | None:
     context = find_context(request_or_scope)
     if context is None or context.forgotten:
         return None
-    return context.remembered or context.current
+    return context.remembered or context.noticed or context.current
 
 
 def _writable_context(request_or_scope: object) -> RequestContext:

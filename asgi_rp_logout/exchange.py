@@ -178,7 +178,7 @@ class Exchange(RequestContext):
         itself. So is the response that itself ends or replaces the login.
         """
         message = start.message
-        changes_login = self.ended_login is not None or self.remembered is not None
+        changes_login = self.ended_login is not None or self.remembered is not None or self.noticed is not None
         if self.known is not None and not changes_login and is_stream(self.request.method, message):
             self.watch(self.known)
         await self.send(message)

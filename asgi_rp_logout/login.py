@@ -18,7 +18,8 @@ class Login:
     (RP-Initiated Logout 1.0, section 2). ``ended``: None while the login lives, else what ended it: ``"logout"``,
     ``"back-channel"``, ``"front-channel"``, ``"replaced"`` by a newer login of this browser, or ``"buried"`` if only
     the value of the session cookie is known. A login that has ended is falsy, so ``if current_login(request):`` is true
-    for a live login only.
+    for a live login only. ``known_by``: where it is known from, one of ``"remember_login"``, ``"authlib"`` (noticed by
+    ``AuthlibProvider``) and ``"login_source"``.
     """
 
     provider: str | None = None
@@ -29,6 +30,7 @@ class Login:
     refresh_token: str | None = field(default=None, repr=False)
     logout_hint: str | None = field(default=None, repr=False)
     ended: str | None = field(default=None, kw_only=True)
+    known_by: str | None = field(default=None, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
         if self.id_token and not (self.iss and self.sub and self.sid):

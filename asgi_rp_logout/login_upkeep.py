@@ -29,9 +29,10 @@ from .providers.provider import issuer_of, name_of
 async def apply_to_response(exchange: Exchange, start: ResponseStart) -> ResponseStart:
     """Return the start message as it goes out, for a response that is no logout."""
     status, registry = exchange.status, exchange.registry
-    if exchange.remembered is not None and is_accepted(exchange, start):
-        return await _remember(exchange, exchange.remembered, start)
-    if exchange.remembered is not None:
+    login = login_to_remember(exchange, start)
+    if login is not None and is_accepted(exchange, start):
+        return await _remember(exchange, login, start)
+    if login is not None:
         log.not_remembered(start.status)
     issued = exchange.options.session_cookie.issued(start.set_cookies)
     if exchange.forgotten:
@@ -148,6 +149,20 @@ def _warn_of_changes(exchange: Exchange, issued: Sequence[Secret]) -> None:
 
 
 # -- remember and forget -------------------------------------------------------------------------------------------
+
+
+def login_to_remember(exchange: Exchange, start: ResponseStart) -> Login | None:
+    """Return the login that a response is to remember: the handler's, or one that was noticed and begins a session.
+
+    An application may refuse the user after its client library has completed the login. It then begins no session.
+    """
+    if exchange.remembered is not None or exchange.noticed is None or exchange.forgotten:
+        return exchange.remembered
+    cookies, declared = exchange.options.session_cookie, exchange.options.session_declared
+    begins = exchange.request.live_session() or any(
+        cookies.sets(line) or not (declared or is_deletion(line)) for line in start.set_cookies
+    )
+    return exchange.noticed if begins else None
 
 
 def is_accepted(exchange: Exchange, start: ResponseStart) -> bool:
@@ -271,7 +286,7 @@ def is_renewal(old: Login, new: Login) -> bool:
 
 def renewed(old: Login, new: Login) -> Login:
     """Return the new login, with what it lacks taken from the old one."""
-    names = ("provider", "id_token", "sub", "sid", "iss", "refresh_token", "logout_hint")
+    names = ("provider", "id_token", "sub", "sid", "iss", "refresh_token", "logout_hint", "known_by")
     return Login(**{name: getattr(new, name) or getattr(old, name) for name in names})
 
 

@@ -50,7 +50,7 @@ async def _hello(request: Request) -> Response:
 async def _login(request: Request) -> Response:
     """Sign in whoever asks: a session id in a cookie, and the login remembered."""
     sub, sid = request.query_params["sub"], request.query_params["sid"]
-    login = {"sub": sub, "sid": sid, "iss": PROVIDER, "id_token": request.headers.get("x-id-token")}
+    login: dict[str, Any] = {"sub": sub, "sid": sid, "iss": PROVIDER, "id_token": request.headers.get("x-id-token")}
     remember_login(request, provider=PROVIDER, **login)
     response = RedirectResponse("/", status_code=303)
     response.set_cookie("session", secrets.token_urlsafe(32), httponly=True)

@@ -48,7 +48,7 @@ class IdP:
         """Give the provider as an application configures it."""
         return OIDCProvider(PROVIDER, client_id="app")
 
-    def id_token(self, sub: str, sid: str, padding: int = 0) -> str:
+    def signed_id_token(self, sub: str, sid: str, padding: int = 0) -> str:
         """Sign an ID Token, longer by so many characters."""
         now = int(time.time())
         claims = {"iss": PROVIDER, "sub": sub, "sid": sid, "aud": "app", "iat": now, "exp": now + 3600}

@@ -33,7 +33,7 @@ async def _middleware(idp: IdP, store: Any, **options: Any) -> App:
     """Give ours with a provider that is found by discovery, warm, and make sure that it does what is measured."""
     providers = [idp.provider()]
     app = ours(hello, providers=providers, store=store, http_client=idp.client(), **options)
-    start, _ = await ask(app, _post(await sign_in(app, "alice", "s", idp.id_token("alice", "s"))))
+    start, _ = await ask(app, _post(await sign_in(app, "alice", "s", idp.signed_id_token("alice", "s"))))
     location = dict(start["headers"]).get(b"location", b"")
     if not location.startswith(idp.end_session.encode() + b"?id_token_hint="):
         raise RuntimeError("this is no whole logout")
@@ -41,7 +41,7 @@ async def _middleware(idp: IdP, store: Any, **options: Any) -> App:
 
 
 def _outside(app: App, idp: IdP) -> Case:
-    token = idp.id_token("alice", "s1")
+    token = idp.signed_id_token("alice", "s1")
 
     async def case(number: int) -> float:
         return await _drive(app, [_post(await sign_in(app, "alice", "s1", token)) for _ in range(number)])
@@ -50,7 +50,7 @@ def _outside(app: App, idp: IdP) -> Case:
 
 
 def _inside(app: App, idp: IdP) -> Case:
-    token = idp.id_token("alice", "s1")
+    token = idp.signed_id_token("alice", "s1")
 
     async def case(number: int) -> float:
         scopes = []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import gc
-import json
 import random
 import secrets
 import statistics
@@ -14,6 +12,7 @@ import time
 from asgi_rp_logout import Login, MemoryStore
 from asgi_rp_logout.logins.handle import LoginHandle
 from asgi_rp_logout.logins.records import LoginRecord, login_key
+from tests.tokens import id_token
 
 from .apps import PROVIDER, App, ask, hello, once, ours, request_scope, sign_in, tiny, who
 from .idp import IdP
@@ -24,12 +23,9 @@ SAMPLE = 1_000
 STORM = 10_000
 
 
-def id_token(sub: str, sid: str) -> str:
-    """Give an ID Token of 1.5 KB with no signature: applications have verified theirs, nobody looks at it here."""
-    claims = {"iss": PROVIDER, "sub": sub, "sid": sid, "aud": "app", "iat": int(time.time()), "exp": 1 << 32}
-    body = base64.urlsafe_b64encode(json.dumps({**claims, "more": secrets.token_hex(350)}).encode()).decode()
-    head = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsxIn0"
-    return f"{head}.{body.rstrip('=')}.{secrets.token_urlsafe(256)}"[:1536]
+def _long_id_token(sub: str, sid: str) -> str:
+    """Return an ID Token of 1.5 KB, a different one each time."""
+    return id_token(sub, sid, PROVIDER, aud="app", iat=int(time.time()), exp=1 << 32, more=secrets.token_hex(500))
 
 
 def _case(app: App, browsers: list[bytes]) -> Case:
@@ -51,7 +47,7 @@ async def _fill(store: MemoryStore, size: int) -> list[bytes]:
     now, lifetime = time.time(), 15 * 24 * 3600
     for number in range(size):
         sub, sid = f"user{number}", f"sid{number}"
-        login = Login(provider=PROVIDER, iss=PROVIDER, sub=sub, sid=sid, id_token=id_token(sub, sid))
+        login = Login(provider=PROVIDER, iss=PROVIDER, sub=sub, sid=sid, id_token=_long_id_token(sub, sid))
         handle = LoginHandle.new(login, now)
         await store.put(login_key(handle), LoginRecord(login, handle.at, now).to_json(), ttl=lifetime)
         if number in chosen:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .apps import Scope, hello, ours, tiny
+from .apps import App, Scope, hello, ours, tiny
 from .idp import IdP
 from .peers import Scanner
 
-_APPS = {
+_APPS: dict[str, App] = {
     "/tiny": tiny,
     "/tiny/again": tiny,
     "/tiny/scanner": Scanner(tiny),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_rp_logout import RPLogoutMiddleware, StaticProvider
 from tests.asgi import Answer, Pairs, call, http_scope
@@ -33,7 +33,7 @@ def signs_out(location: str = "/login", *more: tuple[str, str], status: int = 30
     return page(status, [("location", location), *more], b"")
 
 
-def saying(messages: Sequence[dict[str, Any]]) -> ASGIApp:
+def saying(messages: Sequence[Message]) -> ASGIApp:
     """Make an app that sends exactly these messages."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,11 +25,11 @@ def http_scope(
     root_path: str = "",
     server: tuple[str, int | None] = ("127.0.0.1", 80),
     **more: Any,
-) -> Scope:
+) -> dict[str, Any]:
     """Give an HTTP scope as a server makes it: `path` is the whole path, root_path included, and may carry a query."""
     path, _, query = path.partition("?")
     pairs = headers.items() if isinstance(headers, Mapping) else headers
-    scope: Scope = {
+    scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",

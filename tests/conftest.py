@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import inspect
 import ipaddress
 import logging
 import shutil
@@ -49,6 +50,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return not any("interop" in argument for argument in config.args) or None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> None:
+    """Run each async test under anyio. Its option for that is younger than the oldest anyio that we support."""
+    if inspect.iscoroutinefunction(obj) and collector.istestfunction(obj, name):
+        pytest.mark.anyio(obj)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "redis_server" in getattr(item, "fixturenames", ()):
@@ -84,7 +92,7 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def unused_port() -> Callable[[], int]:
+def unused_port() -> UnusedPort:
     """As free_port, for tests that need several: a function that gives another one at each call."""
     return _free_port
 
@@ -151,7 +159,10 @@ def _served(
     assert not thread.is_alive(), "the server did not stop"
 
 
+# What the fixtures of these names give.
 Serve = Callable[..., str]
+UnusedPort = Callable[[], int]
+Log = Callable[..., list[str]]
 
 
 @pytest.fixture
@@ -205,7 +216,7 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Callable[[int], list[str]]:
+def log(caplog: pytest.LogCaptureFixture) -> Log:
     """Ask for what the library logged: `log()` gives the messages from WARNING up, `log(logging.DEBUG)` all."""
     caplog.set_level(logging.DEBUG, logger="asgi_rp_logout")
 

@@ -32,15 +32,10 @@ from asgi_rp_logout import (
     remember_login,
 )
 from tests.asgi import Answer, call, http_scope
+from tests.tokens import id_token
 
 INSIDE, OUTSIDE = "inside", "outside"
 in_both_places = pytest.mark.parametrize("place", [INSIDE, OUTSIDE])
-
-
-def id_token(sub: str = "alice", sid: str = "s1", iss: str = "https://a.example", **claims: Any) -> str:
-    """Give an ID Token without a good signature: the middleware reads it and sends it, and checks nothing."""
-    parts = [{"alg": "none"}, {"iss": iss, "sub": sub, "sid": sid, **claims}]
-    return ".".join([*(base64.urlsafe_b64encode(json.dumps(p).encode()).decode().rstrip("=") for p in parts), "sig"])
 
 
 def providers() -> list[StaticProvider]:
@@ -244,7 +239,7 @@ class ForeignStore:
         self.calls: Counter[str] = Counter()
         self.trouble: Literal["raise", "hang", "short", None] = None
         self.delay = 0.0
-        self.broken = ("get", "get_many", "put", "delete")
+        self.broken: tuple[str, ...] = ("get", "get_many", "put", "delete")
 
     @property
     def reads(self) -> int:
@@ -253,6 +248,12 @@ class ForeignStore:
     def names(self, kind: str = "") -> list[str]:
         """Give the keys that are kept, all or of one kind."""
         return [key for keys in self.inner.entries.values() for key in keys if key.startswith(kind)]
+
+    async def record(self, key: str) -> dict[str, Any]:
+        """Return a record that must be there, without counting."""
+        record = await self.inner.get(key)
+        assert record is not None, key
+        return record
 
     async def get(self, key: str, *, collection: str | None = None) -> Any:
         return await self._do("get", key, collection=collection)

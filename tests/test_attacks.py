@@ -25,9 +25,10 @@ from asgi_rp_logout.logins.guarded_store import StoreBudget
 from asgi_rp_logout.logins.registry import EndedSessions
 from asgi_rp_logout.protocol.cookie_values import secret_digests
 from tests.asgi import Answer, call, http_scope
-from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
 from tests.test_registry import registry_of
 from tests.test_strangers import end_subject, invented, send_cookies
+from tests.tokens import id_token
 from tests.virtual_time import in_virtual_time
 
 STORES = pytest.mark.parametrize("store", [MemoryStore, ForeignStore])
@@ -636,7 +637,7 @@ async def test_a_logout_token_that_waited_for_the_store_takes_back_no_later_one(
     await send_cookies(here, invented(1))
     assert not registry_of(here).store.ended.unwritten
     (key,) = foreign.names("ended_until:")
-    assert (await foreign.inner.get(key))["until"][""][0] == 300
+    assert (await foreign.record(key))["until"][""][0] == 300
 
 
 @in_both_places

@@ -19,8 +19,8 @@ from asgi_rp_logout.login import unverified_claims
 from asgi_rp_logout.protocol.discovery import FAILURE_REMEMBERED_FOR, FRESH_FOR
 from tests.apps import END, guarded, log_out, parameters, signs_out
 from tests.asgi import Answer, call, http_scope
-from tests.places import id_token
 from tests.stub_provider import StubProvider, generated
+from tests.tokens import id_token
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", AuthlibDeprecationWarning)
@@ -116,7 +116,7 @@ def registered(stub: StubProvider, **options: Any) -> Any:
 
 
 def endpoint(provider: Any, **options: Any) -> RPLogoutMiddleware:
-    paths = {"backchannel_path": "/backchannel", "frontchannel_path": "/frontchannel"}
+    paths: dict[str, Any] = {"backchannel_path": "/backchannel", "frontchannel_path": "/frontchannel"}
     return RPLogoutMiddleware(signs_out(), providers=[provider], **paths, **options)
 
 
@@ -216,7 +216,7 @@ async def test_what_has_not_the_form_of_a_logout_costs_no_fetch(
         listed.append(1)
         return [provider]
 
-    paths = {"backchannel_path": "/backchannel", "frontchannel_path": "/frontchannel"}
+    paths: dict[str, Any] = {"backchannel_path": "/backchannel", "frontchannel_path": "/frontchannel"}
     for app in (endpoint(provider), RPLogoutMiddleware(signs_out(), providers=providers, **paths)):
         answer = await call(app, http_scope(path, method, headers), body)
         assert answer.status in (200, 400, 405)
@@ -297,7 +297,7 @@ async def hanging_list() -> Any:
 async def test_a_list_of_providers_that_hangs_holds_no_endpoint(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("back_channel", "front_channel"):
         monkeypatch.setattr(f"asgi_rp_logout.endpoints.{module}.DEADLINE", 0.1)
-    paths = {"backchannel_path": "/backchannel", "frontchannel_path": "/frontchannel"}
+    paths: dict[str, Any] = {"backchannel_path": "/backchannel", "frontchannel_path": "/frontchannel"}
     app = RPLogoutMiddleware(signs_out(), providers=hanging_list, **paths)
     method, body = ("GET", b"") if "?" in path else ("POST", f"logout_token={WELL_FORMED}".encode())
     with anyio.fail_after(20):

@@ -140,7 +140,8 @@ def stub() -> StubProvider:
 
 @pytest.fixture(params=[RelyingParty, Application])
 def rp(request: pytest.FixtureRequest, stub: StubProvider) -> RelyingParty:
-    return request.param(stub)
+    made: RelyingParty = request.param(stub)
+    return made
 
 
 @pytest.fixture
@@ -385,7 +386,10 @@ async def test_a_client_that_goes_away_in_the_middle_gets_no_answer_and_ends_not
     rp: RelyingParty, stub: StubProvider, log: Any
 ) -> None:
     body = urlencode({"logout_token": stub.make_logout_token()}).encode()
-    messages = [{"type": "http.request", "body": body, "more_body": True}, {"type": "http.disconnect"}]
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": body, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:

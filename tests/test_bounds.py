@@ -327,10 +327,12 @@ async def test_a_thousand_anonymous_logouts_that_fail_are_a_few_lines_in_the_log
     def fails(*args: Any) -> Any:
         raise OSError("password=hunter2")
 
-    options = {"address": {"providers": []}, "hook": {"on_logout": fails}, "source": {"login_source": fails}}[refused]
-    if refused == "address":
-        options = {"providers": lambda: fails()}
-    app, began = echoing(**options), time.monotonic()
+    options: dict[str, dict[str, Any]] = {
+        "address": {"providers": lambda: fails()},
+        "hook": {"on_logout": fails},
+        "source": {"login_source": fails},
+    }
+    app, began = echoing(**options[refused]), time.monotonic()
     for _ in range(300):
         await call(app, http_scope("/logout", "POST", {"cookie": invented(1)}))
     assert 1 <= len(log()) <= 2 * (2 + time.monotonic() - began)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from asgi_rp_logout.asgi.response import ResponseStart
@@ -26,7 +28,7 @@ def raw(headers: Pairs) -> list[tuple[bytes, bytes]]:
 
 
 @pytest.mark.parametrize("session_cookie", ["session", ()], ids=["with deletions", "without"])
-async def test_a_redirect_to_the_provider_loses_whatever_lets_a_cache_keep_it(session_cookie) -> None:
+async def test_a_redirect_to_the_provider_loses_whatever_lets_a_cache_keep_it(session_cookie: Any) -> None:
     app = page(303, [("location", "/bye"), ("cache-control", "public, max-age=600"), *FOR_CACHES, ("vary", "x")])
     answer = await log_out(guarded(app, session_cookie=session_cookie), session={"user": 1})
     assert went_to_provider(answer)

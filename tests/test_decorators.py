@@ -32,6 +32,7 @@ from starlette.types import ASGIApp
 from asgi_rp_logout import ConfigurationError, StaticProvider, local_logout_only, rp_logout
 from tests.apps import COOKIE, END, guarded, log_out, went_to_provider
 from tests.asgi import Answer, call, http_scope
+from tests.conftest import Log
 
 OTHER = "https://other.example/end"
 PROVIDERS = [StaticProvider(END, client_id="rp", name="idp"), StaticProvider(OTHER, name="other")]
@@ -207,7 +208,7 @@ async def after() -> str:
 def litestar_app(mark: Callable[..., Any]) -> Litestar:
     @post("/async", status_code=303)
     @mark
-    async def asynchronous(request: LitestarRequest, target: NamedDependency[str]) -> Redirect:
+    async def asynchronous(request: LitestarRequest[Any, Any, Any], target: NamedDependency[str]) -> Redirect:
         return Redirect(target, status_code=303)
 
     @post("/sync", sync_to_thread=True, status_code=303)
@@ -260,7 +261,7 @@ def quart_app(mark: Callable[..., Any]) -> Quart:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("path", ["/async/acme", "/sync", "/view"])
 async def test_quart(path: str, kind: str) -> None:
-    await expect(quart_app(KINDS[kind][0]), kind, path)
+    await expect(quart_app(KINDS[kind][0]), kind, path)  # type: ignore[arg-type]
 
 
 # Django
@@ -279,7 +280,8 @@ def django_app() -> ASGIApp:
         MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
     )
     django.setup(set_prefix=False)
-    return ASGIHandler()
+    app: ASGIApp = ASGIHandler()
+    return app
 
 
 def django_urls(mark: Callable[..., Any], name: str) -> list[Any]:
@@ -287,7 +289,7 @@ def django_urls(mark: Callable[..., Any], name: str) -> list[Any]:
     from django.urls import path
     from django.views import View
 
-    class SeeOther(HttpResponseRedirect):
+    class SeeOther(HttpResponseRedirect):  # type: ignore[misc]
         status_code = 303
 
     @mark
@@ -298,7 +300,7 @@ def django_urls(mark: Callable[..., Any], name: str) -> list[Any]:
     def in_a_thread(request: HttpRequest) -> HttpResponse:
         return SeeOther("/bye")
 
-    class Pages(View):
+    class Pages(View):  # type: ignore[misc]
         @mark
         async def post(self, request: HttpRequest) -> HttpResponse:
             return SeeOther("/bye")
@@ -398,7 +400,7 @@ async def test_a_thread_that_no_context_reached_is_marked_through_its_request(gi
     assert went_to_provider(answer)
 
 
-async def test_outside_of_the_middleware_a_decorated_endpoint_answers_and_warns(log) -> None:
+async def test_outside_of_the_middleware_a_decorated_endpoint_answers_and_warns(log: Log) -> None:
     answer = await call(starlette_endpoints(rp_logout)["async"], http_scope("/sign-out", "POST", FORM))
     assert answer.header("location") == "/bye"
     (line,) = log()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +15,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from asgi_rp_logout import Login, MemoryStore, StaticProvider, remember_login
+from asgi_rp_logout import Login, StaticProvider, remember_login
 from asgi_rp_logout.logout.deferred import LATER_LIFETIME, MOST_PLAYS
 from tests.apps import END, guarded, page, parameters, saying, signs_out, went_to_provider
 from tests.asgi import Answer, call, http_scope
 from tests.places import Browser, ForeignStore
+from tests.virtual_time import in_virtual_time, let_time_pass
 
 FETCH = {"sec_fetch_mode": "cors", "sec_fetch_dest": "empty", "sec_fetch_site": "same-origin"}
 CLICK = {"sec_fetch_mode": "navigate", "sec_fetch_dest": "document", "sec_fetch_site": "same-origin"}
@@ -58,16 +58,6 @@ async def after_fetch(app: ASGIApp | None = None, **options: Any) -> Browser:
     await browser.post("/logout", **FETCH)
     assert set(browser.cookies) == {"rp_later"}
     return browser
-
-
-class Clock:
-    """The store's clock and the wall clock, which stand still until they are told to go on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1_000_000.0
-        self.store = MemoryStore()
-        self.store._clock = lambda: self.now
-        monkeypatch.setattr("asgi_rp_logout.logout.deferred.time", SimpleNamespace(time=lambda: self.now))
 
 
 # An answer that the browser has dropped
@@ -199,13 +189,13 @@ async def test_another_worker_knows_that_it_was_finished() -> None:
     assert (await browser.get("/", **CLICK)).body == b"/"
 
 
-async def test_it_is_finished_again_for_a_few_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_virtual_time
+async def test_it_is_finished_again_for_a_few_seconds_only() -> None:
     """Not after the last one: a user who goes on clicking gets through."""
-    clock = Clock(monkeypatch)
-    browser = await after_fetch(store=clock.store)
+    browser = await after_fetch()
     copy = browser.copy()
     for seconds, plays in ((0.0, True), (6.0, True), (3.9, True), (0.2, False)):
-        clock.now += seconds
+        let_time_pass(seconds)
         assert went_to_provider(await copy.copy().get("/", **CLICK)) is plays, seconds
 
 
@@ -320,23 +310,21 @@ async def test_the_control_other_queries_do_not_end_it(query: str) -> None:
     assert went_to_provider(await browser.get(f"/callback{query}", **CLICK))
 
 
-async def test_a_link_on_another_site_neither_plays_nor_ends_what_has_not_begun(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock(monkeypatch)
-    browser = await after_fetch(store=clock.store)
+@in_virtual_time
+async def test_a_link_on_another_site_neither_plays_nor_ends_what_has_not_begun() -> None:
+    browser = await after_fetch()
     assert (await browser.get("/", **CLICK | {"sec_fetch_site": "cross-site"})).body == b"/"
-    clock.now += 60
+    let_time_pass(60)
     assert went_to_provider(await browser.get("/", **CLICK))
 
 
-async def test_it_waits_for_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_virtual_time
+async def test_it_waits_for_ten_minutes() -> None:
     """A click that comes later is about something else."""
     assert LATER_LIFETIME == 600
-    clock = Clock(monkeypatch)
     for seconds, plays in ((599.0, True), (601.0, False)):
-        browser = await after_fetch(store=clock.store)
-        clock.now += seconds
+        browser = await after_fetch()
+        let_time_pass(seconds)
         assert went_to_provider(await browser.get("/", **CLICK)) is plays
 
 
@@ -435,11 +423,12 @@ async def test_an_application_that_leaves_before_its_body_has_logged_out_all_the
 
     headers = {name.replace("_", "-"): value for name, value in FETCH.items()}
     scope = http_scope("/logout", "POST", {"cookie": f"session={SECRET}", **headers})
+    nothing: Any = lambda: None  # noqa: E731
     if raises:
         with pytest.raises(ZeroDivisionError):
-            await guarded(app)(scope, lambda: None, send)
+            await guarded(app)(scope, nothing, send)
     else:
-        await guarded(app)(scope, lambda: None, send)
+        await guarded(app)(scope, nothing, send)
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert {"session"} <= Answer(sent).expired()
     assert "rp_later" in Answer(sent).cookies()

@@ -34,6 +34,7 @@ from websockets.exceptions import ConnectionClosed
 from demo.provider import Client, create_provider
 from demo.serving import listen, port_of, serving
 from demo.world import USERS, Member, World, build
+from tests.conftest import Serve, UnusedPort
 
 BACK = "http://localhost:9/callback"  # nobody listens: the browser stops in front of it
 BYE = "http://localhost:9/bye"
@@ -166,7 +167,7 @@ MakeRig = Callable[..., Rig]
 
 
 @pytest.fixture
-def make_rig(serve, unused_port) -> MakeRig:
+def make_rig(serve: Serve, unused_port: UnusedPort) -> MakeRig:
     def make(*, app: dict[str, Any] | None = None, other: dict[str, Any] | None = None, **options: Any) -> Rig:
         port = unused_port()
         issuer = f"http://127.0.0.1:{port}{options.pop('path', '')}"
@@ -185,7 +186,7 @@ def rig(make_rig: MakeRig) -> Rig:
 
 
 @pytest.fixture
-def inbox(serve) -> SimpleNamespace:
+def inbox(serve: Serve) -> SimpleNamespace:
     """A client's back-channel endpoint that keeps what it is sent."""
     received: list[tuple[str, dict[str, list[str]]]] = []
 
@@ -525,7 +526,7 @@ def test_every_client_of_the_session_gets_a_logout_token_before_the_browser_goes
     assert [(sent.client_id, sent.status) for sent in rig.provider.deliveries] == [("app", 200)]
 
 
-def test_a_client_that_is_down_does_not_keep_the_session_alive(make_rig: MakeRig, unused_port) -> None:
+def test_a_client_that_is_down_does_not_keep_the_session_alive(make_rig: MakeRig, unused_port: UnusedPort) -> None:
     rig = make_rig(app={"backchannel_logout_uri": f"http://127.0.0.1:{unused_port()}/"})
     rig.browser.get(rig.url("end_session", id_token_hint=rig.tokens()["id_token"]))
     assert [sent.status for sent in rig.provider.deliveries] == [None]
@@ -801,6 +802,8 @@ def demo_running(*arguments: str) -> Iterator[str]:
     command = [sys.executable, "-m", "demo", "--port", "0", *arguments]
     root = Path(__file__).parent.parent
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
         printed = ""
         while "Ctrl-C" not in printed:
             line = process.stdout.readline()

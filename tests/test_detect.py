@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,12 +13,14 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import Message
 
 from asgi_rp_logout import MemoryStore, local_logout_only, rp_logout
 from asgi_rp_logout.asgi.types import route_path
 from asgi_rp_logout.login import LogoutIntent
 from asgi_rp_logout.logout.detect import Said, detect, read_marker
 from tests.apps import COOKIE, END, guarded, log_out, page, parameters, saying, signs_out, went_to_provider
+from tests.conftest import Log
 from tests.places import Browser, ForeignStore
 
 REDIRECTS = [301, 302, 303, 307, 308]
@@ -53,9 +57,9 @@ async def test_any_success_of_a_changing_method_on_the_logout_path_is_a_logout(m
 )
 async def test_what_is_no_logout_leaves_exactly_as_the_app_sent_it(method: str, path: str, status: int) -> None:
     """The exact list of messages is that of the bare application."""
-    start = {"type": "http.response.start", "status": status, "trailers": True}
+    start: dict[str, Any] = {"type": "http.response.start", "status": status, "trailers": True}
     headers = [(b"Location", b"/login"), (b"set-cookie", b"session=1"), (b"etag", b'"1"'), (b"X-Odd", b"\xff")]
-    messages = [
+    messages: list[Message] = [
         start | {"headers": headers},
         {"type": "http.response.body", "body": b"a", "more_body": True},
         {"type": "http.response.body", "body": b"b"},
@@ -134,7 +138,7 @@ async def test_a_move_is_known_below_a_prefix_too(path: str, location: str, opti
     assert (answer.status, answer.header("location")) == (307, location)
 
 
-async def test_a_move_off_the_logout_paths_is_warned_of(log) -> None:
+async def test_a_move_off_the_logout_paths_is_warned_of(log: Log) -> None:
     await log_out(guarded(signs_out("/logout/", status=307)))
     assert log()[0].startswith("a logout path redirects to itself with or without the trailing slash")
     await log_out(guarded(signs_out("/logout/", status=307), logout_path=("/logout", "/logout/")))
@@ -355,7 +359,7 @@ async def test_the_marker_makes_a_logout_of_any_answer(method: str, value: str) 
 @pytest.mark.parametrize(
     ("name", "in_list", "gone"), [("other", True, True), ("idp", True, True), ("nobody", False, False)]
 )
-async def test_the_marker_can_name_the_provider(name: str, in_list: bool, gone: bool, log) -> None:
+async def test_the_marker_can_name_the_provider(name: str, in_list: bool, gone: bool, log: Log) -> None:
     """One that is unknown is said in the log; the logout here stays complete."""
     from asgi_rp_logout import StaticProvider
 
@@ -367,7 +371,7 @@ async def test_the_marker_can_name_the_provider(name: str, in_list: bool, gone: 
 
 
 @pytest.mark.parametrize("value", ["local", "LOCAL", " local"])
-async def test_the_marker_local_logs_out_here_only(value: str, log) -> None:
+async def test_the_marker_local_logs_out_here_only(value: str, log: Log) -> None:
     answer = await log_out(guarded(signs_out("/bye", (MARK, value))), "/anywhere")
     assert (answer.header("location"), "session" in answer.expired(), log()) == ("/bye", True, [])
 
@@ -379,7 +383,7 @@ async def test_the_marker_local_goes_before_the_path() -> None:
 
 @pytest.mark.parametrize("value", ["0", "false", "False"])
 @pytest.mark.parametrize("path", ["/logout", "/anywhere"])
-async def test_the_marker_can_say_that_this_was_no_logout(value: str, path: str, log) -> None:
+async def test_the_marker_can_say_that_this_was_no_logout(value: str, path: str, log: Log) -> None:
     """A form that is shown once more with its errors, say, at the logout path."""
     answer = await log_out(guarded(page(200, [(MARK, value)])), path)
     assert (answer.status, answer.all("set-cookie"), answer.all(MARK), log()) == (200, [], [], [])

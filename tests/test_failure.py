@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from asgi_rp_logout import AuthlibProvider, Login, OIDCProvider, ProviderError, RPLogoutError, StaticProvider
 from tests.apps import END, guarded, log_out, page, signs_out, went_to_provider
 from tests.asgi import Answer, call, http_scope
+from tests.conftest import Certificate, Log, Serve
 
 TOKEN = "eyJhbGciOiJub25lIn0.c2VjcmV0LXBheWxvYWQ.c2VjcmV0LXNpZ25hdHVyZQ"
 VALUE = "s3cr3t-cookie-value-0123456789"
@@ -165,12 +166,12 @@ def failing(providers: Any, **options: Any) -> ASGIApp:
 
 @pytest.mark.parametrize("callback", [None, "/back"])
 @pytest.mark.parametrize("how", CUSTOM)
-async def test_a_provider_of_the_applications_own_that_fails(how: str, callback: str | None, log) -> None:
+async def test_a_provider_of_the_applications_own_that_fails(how: str, callback: str | None, log: Log) -> None:
     patience = SHORT if how.startswith("hangs") else 30
     await logged_out_here(failing([CUSTOM[how]], callback_path=callback, provider_timeout=patience), log)
 
 
-async def test_the_control_a_provider_that_works(log) -> None:
+async def test_the_control_a_provider_that_works(log: Log) -> None:
     answer = await log_out(failing([custom(lambda id_token_hint: END)], provider_timeout=10), headers=SIGNED_IN)
     assert (went_to_provider(answer), log()) == (True, [])
 
@@ -188,16 +189,16 @@ async def test_the_control_a_provider_that_works(log) -> None:
         lambda: [object(), StaticProvider(END, name="another")],
     ],
 )
-async def test_a_list_of_providers_that_fails_or_does_not_have_the_logins_own(providers: Any, log) -> None:
+async def test_a_list_of_providers_that_fails_or_does_not_have_the_logins_own(providers: Any, log: Log) -> None:
     await logged_out_here(failing(providers), log)
 
 
-async def test_a_list_of_providers_that_hangs(log) -> None:
+async def test_a_list_of_providers_that_hangs(log: Log) -> None:
     await logged_out_here(failing(lambda: hangs(TOKEN), provider_timeout=SHORT), log)
 
 
 @pytest.mark.parametrize("providers", [[], [StaticProvider(END, name="a"), StaticProvider(END, name="b")]])
-async def test_no_certain_candidate_for_a_session_cookie(providers: Any, log) -> None:
+async def test_no_certain_candidate_for_a_session_cookie(providers: Any, log: Log) -> None:
     await logged_out_here(failing(providers, login_source=None), log)
 
 
@@ -251,13 +252,13 @@ SERVED: dict[str, ASGIApp] = {
 
 
 @pytest.mark.parametrize("how", SERVED)
-async def test_a_provider_whose_discovery_fails(how: str, serve, log) -> None:
+async def test_a_provider_whose_discovery_fails(how: str, serve: Serve, log: Log) -> None:
     issuer = serve(SERVED[how], lifespan="off")
     patience = SHORT if how in ("slow drip", "silence") else 30
     await logged_out_here(failing([OIDCProvider(issuer, "rp", name="idp")], provider_timeout=patience), log)
 
 
-async def test_an_endpoint_that_no_browser_may_be_sent_to(serve, log) -> None:
+async def test_an_endpoint_that_no_browser_may_be_sent_to(serve: Serve, log: Log) -> None:
     urls: list[str] = []
 
     async def document(scope: Scope, receive: Receive, send: Send) -> None:
@@ -268,7 +269,7 @@ async def test_an_endpoint_that_no_browser_may_be_sent_to(serve, log) -> None:
     await logged_out_here(failing([OIDCProvider(urls[0], "rp", name="idp")]), log)
 
 
-async def test_a_document_without_an_end_session_endpoint(serve, log) -> None:
+async def test_a_document_without_an_end_session_endpoint(serve: Serve, log: Log) -> None:
     urls: list[str] = []
 
     async def document(scope: Scope, receive: Receive, send: Send) -> None:
@@ -278,26 +279,26 @@ async def test_a_document_without_an_end_session_endpoint(serve, log) -> None:
     await logged_out_here(failing([OIDCProvider(urls[0], "rp", name="idp")]), log)
 
 
-async def test_a_provider_that_nobody_listens_for(free_port: int, log) -> None:
+async def test_a_provider_that_nobody_listens_for(free_port: int, log: Log) -> None:
     await logged_out_here(failing([OIDCProvider(f"http://127.0.0.1:{free_port}", "rp", name="idp")]), log)
     assert "cannot be reached: ConnectError (" in log()[0]
 
 
 async def test_a_provider_whose_certificate_nobody_vouches_for_is_told_from_one_that_is_not_there(
-    serve, certificate, log
+    serve: Serve, certificate: Certificate, log: Log
 ) -> None:
     issuer = serve(page(), certificate=certificate, lifespan="off")
     await logged_out_here(failing([OIDCProvider(issuer, "rp", name="idp")]), log)
     assert "CERTIFICATE_VERIFY_FAILED" in log()[0]
 
 
-async def test_a_provider_whose_port_takes_connections_and_says_nothing(log) -> None:
+async def test_a_provider_whose_port_takes_connections_and_says_nothing(log: Log) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         issuer = f"http://127.0.0.1:{listener.getsockname()[1]}"
         await logged_out_here(failing([OIDCProvider(issuer, "rp", name="idp")], provider_timeout=SHORT), log)
 
 
-async def test_an_authlib_client_that_hangs(serve, log) -> None:
+async def test_an_authlib_client_that_hangs(serve: Serve, log: Log) -> None:
     from authlib.integrations.starlette_client import OAuth
 
     oauth = OAuth()
@@ -306,7 +307,7 @@ async def test_an_authlib_client_that_hangs(serve, log) -> None:
     await logged_out_here(failing([AuthlibProvider(oauth.create_client("idp"))], provider_timeout=SHORT), log)
 
 
-async def test_an_http_client_that_was_closed(log) -> None:
+async def test_an_http_client_that_was_closed(log: Log) -> None:
     client = httpx.AsyncClient()
     await client.aclose()
     await logged_out_here(failing([OIDCProvider("https://op.example", "rp", name="idp")], http_client=client), log)
@@ -336,7 +337,7 @@ async def test_one_deadline_for_the_list_and_all_providers() -> None:
 @pytest.mark.parametrize(
     "headers", [{"hx-request": "true"}, {"x-inertia": "true"}, {"sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}]
 )
-async def test_a_client_of_any_kind_gets_the_apps_own_answer(headers: dict[str, str], log) -> None:
+async def test_a_client_of_any_kind_gets_the_apps_own_answer(headers: dict[str, str], log: Log) -> None:
     origin = {"sec-fetch-site": "same-origin"} if "sec-fetch-mode" in headers else {}
     guard = failing([Bad()], for_fetch="json")
     answer = await log_out(guard, headers=SIGNED_IN | headers | origin)
@@ -344,7 +345,7 @@ async def test_a_client_of_any_kind_gets_the_apps_own_answer(headers: dict[str, 
     assert ("session" in answer.expired(), len(log())) == (True, 1)
 
 
-async def test_a_marked_answer_and_a_decorated_one(log) -> None:
+async def test_a_marked_answer_and_a_decorated_one(log: Log) -> None:
     app = page(302, [("location", "/login"), ("x-rp-logout", "1")], b"bye")
     answer = await call(guarded(app, providers=[Bad()]), http_scope("/anywhere", "POST", SIGNED_IN))
     assert (answer.status, answer.header("location"), answer.header("x-rp-logout")) == (302, "/login", None)
@@ -360,7 +361,7 @@ async def raising_async(event: Any) -> None:
 
 
 @pytest.mark.parametrize("hook", [raising, raising_async])
-async def test_a_hook_that_raises_is_logged_after_the_response(hook: Any, log) -> None:
+async def test_a_hook_that_raises_is_logged_after_the_response(hook: Any, log: Log) -> None:
     answer = await log_out(guarded(signs_out(), on_logout=hook), headers=SIGNED_IN)
     assert went_to_provider(answer)
     (line,) = log()
@@ -422,7 +423,9 @@ def test_errors_are_one_tree_with_a_stable_code() -> None:
         type("P", (), {"name": "p", "get_end_session_url": lambda self: END, "prefetch": lambda self: hangs("")})(),
     ],
 )
-async def test_a_provider_that_fails_at_the_start_fails_or_holds_nobody_up(provider: Any, monkeypatch, log) -> None:
+async def test_a_provider_that_fails_at_the_start_fails_or_holds_nobody_up(
+    provider: Any, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
     from asgi_rp_logout.providers import prefetch
 
     monkeypatch.setattr(prefetch, "PREFETCH_FOR", 0.1)

@@ -27,6 +27,7 @@ from asgi_rp_logout import (
     rp_logout,
 )
 from demo.provider import Client, create_provider
+from tests.conftest import Serve, UnusedPort
 from tests.test_demo import Browser, asks_for_password, asks_to_confirm
 
 FETCH = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-origin", "Accept": "*/*"}
@@ -144,8 +145,11 @@ class Rig:
         return [url.partition("?")[0] for url in self.browser.visited if url.startswith(self.issuer)]
 
 
+MakeRig = Callable[..., Rig]
+
+
 @pytest.fixture
-def rig(serve, unused_port) -> Callable[..., Rig]:
+def rig(serve: Serve, unused_port: UnusedPort) -> MakeRig:
     def make(kind: Kind, *, guard: bool = True) -> Rig:
         issuer, origin = f"http://127.0.0.1:{unused_port()}", f"http://localhost:{unused_port()}"
         url = origin + kind.prefix
@@ -168,7 +172,7 @@ def rig(serve, unused_port) -> Callable[..., Rig]:
 
 
 @pytest.mark.parametrize(("name", "path"), [*((name, "/logout") for name in KINDS), ("a login source", "/bye")])
-def test_after_a_logout_the_provider_asks_for_the_password(name: str, path: str, rig) -> None:
+def test_after_a_logout_the_provider_asks_for_the_password(name: str, path: str, rig: MakeRig) -> None:
     """By the path and by the decorator; nobody is asked to confirm, since the provider knows its own hint."""
     made = rig(KINDS[name])
     end = made.log_out(path)
@@ -177,7 +181,7 @@ def test_after_a_logout_the_provider_asks_for_the_password(name: str, path: str,
     assert asks_for_password(made.sign_in())
 
 
-def test_the_control_without_the_middleware_nobody_is_asked(rig) -> None:
+def test_the_control_without_the_middleware_nobody_is_asked(rig: MakeRig) -> None:
     made = rig(KINDS["a known endpoint"], guard=False)
     end = made.log_out()
     assert (str(end.url), end.text, made.at_provider) == (f"{made.url}/signed-out", "nobody", [])
@@ -185,14 +189,14 @@ def test_the_control_without_the_middleware_nobody_is_asked(rig) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_after_a_logout_of_this_application_only_nobody_is_asked(kind: Kind, rig) -> None:
+def test_after_a_logout_of_this_application_only_nobody_is_asked(kind: Kind, rig: MakeRig) -> None:
     made = rig(kind)
     end = made.log_out("/leave")
     assert (str(end.url), end.text, made.at_provider) == (f"{made.url}/signed-out", "nobody", [])
     assert made.sign_in().text == "alice"
 
 
-def test_with_a_session_cookie_as_the_only_evidence_the_provider_asks_to_confirm(rig) -> None:
+def test_with_a_session_cookie_as_the_only_evidence_the_provider_asks_to_confirm(rig: MakeRig) -> None:
     """There is no hint, so that it cannot know that the user meant it (RP-Initiated Logout 1.0, section 2)."""
     made = rig(Kind(discovered, remembers=False, inside=False))
     page = made.log_out()
@@ -203,7 +207,7 @@ def test_with_a_session_cookie_as_the_only_evidence_the_provider_asks_to_confirm
     assert asks_for_password(made.sign_in())
 
 
-def test_a_logout_by_fetch_is_completed_by_the_next_page(rig) -> None:
+def test_a_logout_by_fetch_is_completed_by_the_next_page(rig: MakeRig) -> None:
     made = rig(KINDS["remembered, outside of everything"])
     answer = made.browser.http.post(f"{made.url}/logout", headers=FETCH)
     assert answer.headers["location"] == f"{made.url}/signed-out"
@@ -213,7 +217,7 @@ def test_a_logout_by_fetch_is_completed_by_the_next_page(rig) -> None:
     assert asks_for_password(made.sign_in())
 
 
-def test_a_form_of_another_site_ends_nobodys_session(rig) -> None:
+def test_a_form_of_another_site_ends_nobodys_session(rig: MakeRig) -> None:
     """The browser leaves the Lax session cookie at home, so there is no evidence of a session."""
     made = rig(KINDS["remembered, inside the session"])
     end = made.browser.post_from_elsewhere(f"{made.url}/logout", {})

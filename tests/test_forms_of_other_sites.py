@@ -55,7 +55,9 @@ async def test_what_the_applications_own_answer_expires_stays_expired() -> None:
         ({}, {}),  # curl
     ],
 )
-async def test_a_form_of_our_own_or_one_that_brings_a_session_expires_all(said, options) -> None:
+async def test_a_form_of_our_own_or_one_that_brings_a_session_expires_all(
+    said: dict[str, str], options: dict[str, Any]
+) -> None:
     answer = await log_out(guarded(signs_out("/bye"), **OPTIONS, **options), headers={**HOST, **said})
     assert {"session", "csrf"} <= answer.expired()
     assert answer.header("clear-site-data")
@@ -65,7 +67,9 @@ async def test_a_form_of_our_own_or_one_that_brings_a_session_expires_all(said, 
     ("scheme", "options", "secure"),
     [("http", {}, False), ("https", {}, True), ("http", {"public_url": "https://app.example.com"}, True)],
 )
-async def test_over_https_as_browsers_see_it_every_deletion_carries_secure(scheme, options, secure) -> None:
+async def test_over_https_as_browsers_see_it_every_deletion_carries_secure(
+    scheme: str, options: dict[str, Any], secure: bool
+) -> None:
     answer = await log_out(guarded(signs_out("/bye"), clear_cookies="csrf", **options), scheme=scheme)
     lines = answer.all("set-cookie")
     assert {line.partition("=")[0] for line in lines} >= {"session", "csrf"}

@@ -276,7 +276,7 @@ EVERYBODY = frame_headers("https://a.example", "https://b.example")
 def site_at(place: str, *, session_required: bool = False) -> tuple[Site, list[Any]]:
     """Give an application with such a frame, and the list of what it is told."""
     told: list[Any] = []
-    options = {"frontchannel_path": "/frontchannel", "frontchannel_session_required": session_required}
+    options: dict[str, Any] = {"frontchannel_path": "/frontchannel", "frontchannel_session_required": session_required}
     return Site(place, freshness=0, on_logout=told.append, **options), told
 
 

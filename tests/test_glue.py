@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import Any
 
 import anyio
@@ -20,10 +19,12 @@ from asgi_rp_logout.logins.ended_here import EndedHere
 from asgi_rp_logout.logins.guarded_store import Breaker, StoreBudget
 from asgi_rp_logout.store import LOGIN
 from tests.asgi import call, http_scope
-from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, providers
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, providers
 from tests.test_deferred import CLICK, FETCH
 from tests.test_registry import registry_of
 from tests.test_strangers import Batches, Stepping, end_subject
+from tests.tokens import id_token
+from tests.virtual_time import in_virtual_time, let_time_pass
 
 SESSION = "a-session-id-of-the-server"
 
@@ -72,7 +73,7 @@ async def test_of_two_tokens_that_the_store_did_not_take_the_later_one_counts() 
         registry_of(site).store.breaker.close()
         await end_subject(site, at=50, received=1000)
         (key,) = foreign.names("ended_until:")
-        assert (await foreign.inner.get(key))["until"][""][0] == 300
+        assert (await foreign.record(key))["until"][""][0] == 300
 
 
 @pytest.mark.parametrize("steps", range(12))
@@ -105,7 +106,7 @@ async def test_who_is_logged_out_here_is_anonymous_though_nobody_else_can_be_tol
 
 async def test_a_login_that_has_ended_here_is_not_shown_as_living_during_an_outage() -> None:
     """Not even to a request whose session cookie is all that it brings, and whose tie was pushed out."""
-    foreign, seen = ForeignStore(), []
+    foreign, seen = ForeignStore(), list[Any]()
     app = RPLogoutMiddleware(an_app(seen=seen), providers=providers(), store=foreign, freshness=0)
     browser = Browser(app)
     await browser.get("/login")
@@ -215,15 +216,14 @@ async def test_the_end_of_one_login_asks_for_no_other_anew() -> None:
     assert foreign.calls == {}
 
 
-async def test_what_ties_a_session_cookie_to_a_login_is_renewed_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_virtual_time
+async def test_what_ties_a_session_cookie_to_a_login_is_renewed_with_it() -> None:
     """And so is the note that somebody signed in with this sid, without which a provider's frame ends nothing."""
-    now = time.time()
-    monkeypatch.setattr("asgi_rp_logout.logins.registry.time.time", lambda: now)
     site = Site(OUTSIDE, store=Batches(), freshness=0, session_lifetime=100, frontchannel_path="/frontchannel")
     browser = await site.signed_in()
     await site.who(browser)
     site.store.written.clear()
-    now += 50
+    await anyio.sleep(50)
     assert await site.who(Browser(site.app, {"session": browser.cookies["session"]})) == "alice"
     assert site.store.written == []  # a session cookie alone may be a copy, and prolongs nothing
     await site.who(browser)
@@ -359,7 +359,7 @@ async def test_a_logout_by_fetch_that_names_a_provider_goes_there_with_the_next_
 async def test_a_logout_by_fetch_without_an_endpoint_leaves_the_next_page_alone() -> None:
     """Once: the browser is not asked again at the page after that."""
     nowhere = StaticProvider("https://a.example/logout", name="a")
-    nowhere.get_end_session_url = lambda **parts: None  # type: ignore[method-assign]
+    nowhere.get_end_session_url = lambda **parts: None  # type: ignore[method-assign, assignment]
     browser = Browser(RPLogoutMiddleware(an_app(), providers=[nowhere]), {"session": SESSION})
     await browser.post("/logout", **FETCH)
     assert set(browser.cookies) == {"rp_later"}
@@ -518,14 +518,12 @@ async def test_an_id_token_for_another_client_is_warned_of(audience: Any, warned
 
 
 @pytest.mark.parametrize(("age", "warned"), [(0, True), (90, True), (110, False), (-10, False)])
-async def test_a_lost_login_is_warned_of_while_it_could_live(
-    age: float, warned: bool, log: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@in_virtual_time
+async def test_a_lost_login_is_warned_of_while_it_could_live(age: float, warned: bool, log: Any) -> None:
     site = Site(OUTSIDE, store=ForeignStore(), freshness=0, session_lifetime=100)
     browser = await site.signed_in()
     site.store.inner.entries.clear()
-    now = time.time() + age
-    monkeypatch.setattr("asgi_rp_logout.logins.registry.time.time", lambda: now)
+    let_time_pass(age)
     await site.who(browser)
     assert len(log()) == warned
 

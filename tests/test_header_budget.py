@@ -9,11 +9,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_rp_logout import Cookie, Login, StaticProvider
 from tests.apps import COOKIE, END, FETCH, guarded, log_out, page, signs_out
 from tests.asgi import Answer, call, http_scope
+from tests.conftest import Log
 from tests.places import INSIDE, OUTSIDE, Site, in_both_places
 
 LIMIT = 4000
@@ -136,7 +137,7 @@ async def test_the_cookie_of_a_waiting_logout_goes_before_deletions(number: int)
 
 
 @pytest.mark.parametrize("headers", [{**NAVIGATION, "cookie": COOKIE}, FETCH], ids=["form", "fetch"])
-async def test_where_nothing_fits_the_logout_stays_here_and_says_why(headers: dict[str, str], log) -> None:
+async def test_where_nothing_fits_the_logout_stays_here_and_says_why(headers: dict[str, str], log: Log) -> None:
     answer = await log_out(guarded(app_with(3900)), headers=headers)
     assert (answer.status, answer.header("location")) == (303, "/bye")
     assert ["no room" in line for line in log()] == [True]
@@ -174,12 +175,12 @@ async def test_htmx_gets_the_bare_endpoint_before_it_gets_nothing() -> None:
         assert query["client_id"] == ["rp"]
 
 
-async def test_a_login_whose_cookie_does_not_fit_goes_through_and_is_not_remembered(log) -> None:
+async def test_a_login_whose_cookie_does_not_fit_goes_through_and_is_not_remembered(log: Log) -> None:
     site = Site(OUTSIDE)
-    app = site.app
+    app: Any = site.app
 
-    async def more_headers(scope, receive, send) -> None:
-        async def send_more(message) -> None:
+    async def more_headers(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_more(message: Message) -> None:
             if message["type"] == "http.response.start" and scope["path"] == "/login":
                 message = {**message, "headers": [*message["headers"], (b"x", b"x" * 3800)]}
             await send(message)

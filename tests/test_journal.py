@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -14,9 +13,10 @@ from starlette.responses import PlainTextResponse
 from asgi_rp_logout import MemoryStore, remember_login
 from tests.apps import COOKIE, FETCH, guarded, log_out, page, signs_out
 from tests.asgi import call, http_scope
-from tests.places import OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.conftest import Log
+from tests.places import OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
+from tests.tokens import id_token
 
-Log = Callable[[int], list[str]]
 FORGED = {"cookie": COOKIE, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "cross-site"}
 GUESS = {"cookie": COOKIE, "sec-purpose": "prefetch"}
 HERE = "logged out here only, "

@@ -26,17 +26,20 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from asgi_rp_logout import (
+    Login,
     MemoryStore,
     OIDCProvider,
     RPLogoutMiddleware,
     current_login,
     remember_login,
 )
+from asgi_rp_logout.context import notice_login
 from asgi_rp_logout.logins.live import TASK_NAME
 from tests.asgi import Answer, call, http_scope
 from tests.conftest import RedisServer, Serve
-from tests.places import INSIDE, Browser, ForeignStore, id_token, in_both_places, providers
+from tests.places import INSIDE, Browser, ForeignStore, in_both_places, providers
 from tests.stub_provider import StubProvider
+from tests.tokens import id_token
 
 SOON = 20.0
 """Seconds after which something that has to happen within a quarter of one has not happened."""
@@ -425,6 +428,7 @@ async def test_the_first_event_after_the_end_does_not_go_out(trailers: bool) -> 
         ("GET", 200, [(b"Content-Length", b"1")], "another request"),
         ("POST", 200, [(b"x-rp-logout", b"local")], "this answer"),
         ("GET", 200, [], "the login that this answer is"),
+        ("GET", 200, [], "a login that is noticed"),
     ],
 )
 async def test_what_is_no_stream_of_that_login_is_let_through_to_its_end(
@@ -437,6 +441,9 @@ async def test_what_is_no_stream_of_that_login_is_let_through_to_its_end(
     async def answer(receive: Any, send: Any) -> None:
         if ends == "the login that this answer is":
             remember_login(id_token=id_token(sid="s2"))
+        if ends == "a login that is noticed":
+            notice_login(Login(id_token=id_token(sid="s2")))
+            headers.append((b"set-cookie", b"session=0123456789abcdef"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if ends == "another request":
             await alice.post("/logout")
@@ -490,7 +497,7 @@ async def test_a_websocket_over_tls_belongs_to_the_login_of_its_https_cookie() -
         await until(lambda: live.sent)
         await call(house.app, http_scope("/logout", "POST", headers, scheme="https"))
         await until(lambda: SIGNED_OUT in live.sent)
-    assert [login.sub for login in seen] == ["alice"]
+    assert [login.sub if login else None for login in seen] == ["alice"]
 
 
 async def by_logout(there: House, alice: Browser, stub: StubProvider) -> Answer:

@@ -22,8 +22,8 @@ from asgi_rp_logout.protocol.logout_token import (
 from tests.fuzz_requests import run
 
 NOW = 1_700_000_000.0
-EVENTS = {"http://schemas.openid.net/event/backchannel-logout": {}}
-CLAIMS = {
+EVENTS: dict[str, Any] = {"http://schemas.openid.net/event/backchannel-logout": {}}
+CLAIMS: dict[str, Any] = {
     "iss": "https://op.example/",
     "aud": "rp",
     "sub": "alice",
@@ -156,7 +156,7 @@ def test_the_first_step_that_fails_gives_the_code() -> None:
 def test_what_is_refused_is_not_repeated_in_the_error() -> None:
     for name in CLAIMS:
         with pytest.raises(LogoutTokenError) as caught:
-            read(**{name: ["hunter2"]})
+            read(**dict[str, Any]({name: ["hunter2"]}))
         assert "hunter2" not in str(caught.value)
 
 

@@ -22,6 +22,7 @@ from starlette.websockets import WebSocket
 from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider
 from tests.apps import COOKIE, END, guarded, log_out, page, parameters, signs_out, went_to_provider
 from tests.asgi import Answer, call, http_scope
+from tests.conftest import Log, Serve
 from tests.places import Browser
 
 PROVIDERS = [StaticProvider(END, client_id="rp", name="idp")]
@@ -65,7 +66,7 @@ async def test_a_failure_of_the_applications_own_lifespan_is_passed_on(message: 
     assert sent == [{"type": message, "message": "no database"}]
 
 
-def test_lifespan_state_and_websockets_of_a_real_application(serve) -> None:
+def test_lifespan_state_and_websockets_of_a_real_application(serve: Serve) -> None:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> Any:
@@ -306,7 +307,7 @@ async def test_what_the_login_source_knew_is_sent_as_a_hint_later_and_a_new_logi
     assert (answer.body, again.cookies) == (b"/", {})
 
 
-async def test_a_failing_provider_leaves_the_navigation_to_the_application(log) -> None:
+async def test_a_failing_provider_leaves_the_navigation_to_the_application(log: Log) -> None:
     browser = await after_fetch(providers=list)
     answer = await browser.get("/page", **NAVIGATION)
     assert (answer.status, answer.body, browser.cookies) == (200, b"/page", {})

@@ -26,7 +26,9 @@ from asgi_rp_logout import (
 )
 from tests.apps import COOKIE, guarded, log_out, page, signs_out
 from tests.asgi import call, http_scope
-from tests.places import Browser, destination, id_token, providers
+from tests.conftest import Log
+from tests.places import Browser, destination, providers
+from tests.tokens import id_token
 
 INNER, OUTER = "https://inner.example/end", "https://outer.example/end"
 
@@ -49,7 +51,7 @@ async def test_the_inner_one_that_handled_a_logout_is_passed_on_by_the_outer(app
     assert all(len(lines) == 1 for lines in answer.set_cookies().values())
 
 
-async def test_an_inner_one_that_finds_no_provider_has_handled_the_logout_as_well(log) -> None:
+async def test_an_inner_one_that_finds_no_provider_has_handled_the_logout_as_well(log: Log) -> None:
     """Else the outer one's provider would get a user that is none of its own."""
     answer = await log_out(nested(signs_out(), inner={"providers": []}))
     assert (answer.header("location"), len(log())) == ("/login", 1)
@@ -143,7 +145,7 @@ async def test_two_mounts_never_mix_up_their_cookies(scheme: str) -> None:
     assert jar == {}
 
 
-async def test_nested_ones_over_one_store_handle_a_logout_once(log) -> None:
+async def test_nested_ones_over_one_store_handle_a_logout_once(log: Log) -> None:
     store = MemoryStore()
     events: list[Any] = []
     common: dict[str, Any] = {"store": store, "on_logout": events.append, "login_source": lambda _: Login("in")}
@@ -176,7 +178,8 @@ def litestar_app(**options: Any) -> ASGIApp:
 
     for handler, answer in ((login, Redirect), (home, str), (logout, Redirect)):
         handler.__annotations__ = {"request": LitestarRequest, "return": answer}
-    rp_logout = DefineMiddleware(RPLogoutMiddleware, providers=providers(), freshness=60, **options)
+    ours: Any = RPLogoutMiddleware
+    rp_logout = DefineMiddleware(ours, providers=providers(), freshness=60, **options)
     handlers = [get("/login")(login), get("/")(home), post("/logout")(logout)]
     return Litestar(handlers, middleware=[CookieBackendConfig(secret=b"s" * 32).middleware, rp_logout])  # type: ignore[return-value]
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from starlette.requests import cookie_parser
+from starlette.types import Message
 
 from asgi_rp_logout import ConfigurationError, Cookie, Login, ProviderError, RPLogoutError, StaticProvider
 from asgi_rp_logout.protocol.cookie_values import secret_digest
@@ -316,7 +317,10 @@ def test_any_request_and_any_response_give_one_valid_answer(
 ) -> None:
     """One start, complete bodies, no line break in a header, no cookie set again, no redirect to a third place."""
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    messages = [{"type": "http.response.start", "status": status, "headers": raw}, {"type": "http.response.body"}]
+    messages: list[Message] = [
+        {"type": "http.response.start", "status": status, "headers": raw},
+        {"type": "http.response.body"},
+    ]
     login = Login("idp", id_token=hint) if hint is not None else None
     guard = guarded(
         saying(messages), login_source=lambda _: login, require_login=False, max_url_length=500, **configured
@@ -352,7 +356,10 @@ def check_redirect(answer: Answer, raw: Any) -> None:
 
 @pytest.mark.parametrize("hint", ["a\r\nset-cookie: x=y", "\ud800", "é" * 300, "\x00", '"><script>'])
 def test_a_hint_cannot_write_headers(hint: str) -> None:
-    start = [{"type": "http.response.start", "status": 303, "headers": []}, {"type": "http.response.body"}]
+    start: list[Message] = [
+        {"type": "http.response.start", "status": 303, "headers": []},
+        {"type": "http.response.body"},
+    ]
     for limit in (500, 5000):
         guard = guarded(saying(start), login_source=lambda _: Login("idp", hint), max_url_length=limit)
         answer = asyncio.run(call(guard, http_scope("/logout", "POST")))

@@ -22,6 +22,7 @@ from asgi_rp_logout.providers.provider import WithoutEndpoint, ask
 from demo.provider import Client, create_provider
 from tests.apps import END, guarded, log_out, parameters, signs_out, went_to_provider
 from tests.asgi import call, http_scope
+from tests.conftest import Log, Serve, UnusedPort
 
 HERE = "http://127.0.0.1/login"
 LOGIN = Login("it", id_token="a.b.c", logout_hint="alice")
@@ -318,8 +319,8 @@ tenant: ContextVar[str] = ContextVar("tenant")
 async def test_a_sync_function_of_the_app_runs_in_a_thread_with_the_requests_context(make: Any) -> None:
     """It may ask a database: Django's ORM refuses that in the event loop, and a slow one would stop the server."""
     seen: list[tuple[bool, str]] = []
-    guard = guarded(signs_out(), **make(lambda: seen.append((threading.current_thread() is main, tenant.get("none")))))
     main = threading.current_thread()
+    guard = guarded(signs_out(), **make(lambda: seen.append((threading.current_thread() is main, tenant.get("none")))))
     tenant.set("acme")
     assert went_to_provider(await log_out(guard))
     assert seen == [(False, "acme")]
@@ -444,13 +445,14 @@ def test_a_static_provider_refuses_an_endpoint_by_its_value(endpoint: Any) -> No
     ],
 )
 def test_options_of_a_provider_are_checked_at_construction(options: dict[str, Any], message: str) -> None:
-    for make in (
+    client: dict[str, Any] = {} if "client_id" in options else {"client_id": "rp"}
+    makers: list[Callable[..., object]] = [
         functools.partial(StaticProvider, END),
-        functools.partial(
-            OIDCProvider, "https://op.example", **({} if "client_id" in options else {"client_id": "rp"})
-        ),
-        *([] if "client_id" in options else [functools.partial(AuthlibProvider, registered())]),
-    ):
+        functools.partial(OIDCProvider, "https://op.example", **client),
+    ]
+    if "client_id" not in options:
+        makers.append(functools.partial(AuthlibProvider, registered()))
+    for make in makers:
         with pytest.raises(ConfigurationError, match="expected") as caught:
             make(**options)
         assert message in str(caught.value)
@@ -505,7 +507,7 @@ def test_a_name_is_the_endpoint_or_issuer_unless_given() -> None:
 
 
 @pytest.fixture
-def op(serve, unused_port) -> str:
+def op(serve: Serve, unused_port: UnusedPort) -> str:
     """The demo's provider, listening."""
     port = unused_port()
     issuer = f"http://127.0.0.1:{port}"
@@ -584,14 +586,14 @@ def test_an_authlib_client_brings_its_secret_if_it_is_one(client_kwargs: Any, se
     "metadata",
     [{}, {"end_session_endpoint": "http://id.example/end"}, {"end_session_endpoint": "javascript:x"}],
 )
-async def test_an_authlib_client_without_a_usable_endpoint_leaves_the_logout_here(metadata: Any, log) -> None:
+async def test_an_authlib_client_without_a_usable_endpoint_leaves_the_logout_here(metadata: Any, log: Log) -> None:
     client = registered(authorize_url="https://id.example/auth")
     client.server_metadata.update(metadata)
     answer = await log_out(guarded(signs_out(), providers=[AuthlibProvider(client)]))
     assert (answer.header("location"), len(log())) == ("/login", 1)
 
 
-async def test_an_authlib_client_whose_provider_is_down_leaves_the_logout_here(free_port: int, log) -> None:
+async def test_an_authlib_client_whose_provider_is_down_leaves_the_logout_here(free_port: int, log: Log) -> None:
     client = registered(server_metadata_url=f"http://127.0.0.1:{free_port}/.well-known/openid-configuration")
     answer = await log_out(guarded(signs_out(), providers=[AuthlibProvider(client, name="other")]))
     assert (answer.header("location"), len(log())) == ("/login", 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from typing import Any
 
 import anyio
@@ -14,8 +13,9 @@ from asgi_rp_logout import MemoryStore, RPLogoutMiddleware, current_login
 from asgi_rp_logout.logins.guarded_store import AT_ONCE, STORE_DEADLINE, StoreBudget
 from asgi_rp_logout.logins.registry import EndedSessions
 from tests.asgi import call, http_scope
-from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
-from tests.virtual_time import in_virtual_time
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
+from tests.tokens import id_token
+from tests.virtual_time import in_virtual_time, virtual_now
 
 TROUBLES = pytest.mark.parametrize("trouble", ["raise", pytest.param("hang", marks=pytest.mark.slow), "short"])
 
@@ -111,11 +111,9 @@ async def test_a_status_is_as_old_as_the_question(place: str) -> None:
 
 
 @in_both_places
-async def test_the_record_of_a_login_in_use_is_written_anew(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@in_virtual_time
+async def test_the_record_of_a_login_in_use_is_written_anew(place: str) -> None:
     store = ForeignStore()
-    now = [1000.0, time.time()]
-    store.inner._clock = lambda: now[0]
-    monkeypatch.setattr("asgi_rp_logout.logins.registry.time.time", lambda: now[1])
     site = Site(place, store=store, freshness=0, session_lifetime=100)
     browser = await site.signed_in()
     await site.who(browser)
@@ -123,30 +121,30 @@ async def test_the_record_of_a_login_in_use_is_written_anew(place: str, monkeypa
     await site.who(browser)
     assert store.calls["put"] == written  # not at each request
     for _ in range(20):
-        now[:] = [now[0] + 20, now[1] + 20]
+        await anyio.sleep(20)
         assert (await browser.get("/")).body.count(b'"login":["a"') == 1
-    now[:] = [now[0] + 111, now[1] + 111]
+    await anyio.sleep(111)
     assert (await browser.get("/")).body.count(b'"login":null') == 1
 
 
 @in_both_places
 @pytest.mark.parametrize("how", ["logout", "back-channel"])
+@in_virtual_time
 async def test_what_ended_a_login_is_known_for_as_long_as_any_copy_of_it_could_live(place: str, how: str) -> None:
     """Cookies live as long as the session from when they were last set, and their age is counted in whole seconds."""
-    store, now = ForeignStore(), [1000.0]
-    store.inner._clock = lambda: now[0]
+    store = ForeignStore()
     site = Site(place, store=store, freshness=0, session_lifetime=100)
     browser = await site.signed_in()
     copy = browser.copy()
     if how == "logout":
         await browser.post("/logout")
     else:
-        later = time.time() + 60
+        later = virtual_now() + 60
         ended = EndedSessions("https://a.example", "s1", None, later, later, how)
         await registry_of(site).end_sessions(ended, StoreBudget())
-    now[0] += 100.9
+    await anyio.sleep(100.9)
     assert await site.who(copy.copy()) == "anonymous"
-    now[0] += 9.2  # by now even the record of a login that was in use is gone
+    await anyio.sleep(9.2)  # by now even the record of a login that was in use is gone
     await store.get_many(store.names())
     assert store.names("login:") == []
 
@@ -334,16 +332,12 @@ async def test_a_tombstone_that_is_paid_while_a_read_is_under_way_counts_in_that
     seen = []
     async with anyio.create_task_group() as tasks:
 
-        @tasks.start_soon
-        async def _() -> None:
-            await site.who(other)
+        async def ask_as_a_thief() -> None:
+            seen.append(await site.who(thief.copy()))
 
+        tasks.start_soon(site.who, other)
         for _ in range(10):
-
-            @tasks.start_soon
-            async def _() -> None:
-                seen.append(await site.who(thief.copy()))
-
+            tasks.start_soon(ask_as_a_thief)
             await anyio.sleep(0.005)
     assert seen == ["anonymous"] * 10
 

@@ -29,7 +29,8 @@ from asgi_rp_logout import (
     remember_login,
 )
 from tests.asgi import call, http_scope
-from tests.places import INSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.places import INSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
+from tests.tokens import id_token
 
 TOKEN = id_token("bob", "s2", "https://b.example")
 HINT = {"id_token_hint": TOKEN, "client_id": "rp-b", "post_logout_redirect_uri": "http://127.0.0.1/bye"}
@@ -85,7 +86,8 @@ async def test_a_login_is_remembered_however_it_is_said(place: str, way: Callabl
         return PlainTextResponse("welcome")
 
     async def dispatch(request: Request, call_next: Any) -> Response:
-        return await call_next(request)
+        answer: Response = await call_next(request)
+        return answer
 
     routes = [
         Route("/callback", in_thread if kind == "threadpool" else callback),
@@ -225,11 +227,12 @@ async def test_what_is_no_login_raises(args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def test_outside_of_the_middleware_it_raises() -> None:
-    for call_it in (
+    calls: list[Callable[[], None]] = [
         lambda: remember_login(sub="alice"),
         lambda: remember_login({"type": "http"}, sub="alice"),
         forget_login,
-    ):
+    ]
+    for call_it in calls:
         with pytest.raises(RPLogoutError) as caught:
             call_it()
         assert caught.value.code == "no_middleware"
@@ -241,7 +244,8 @@ async def test_after_the_response_has_started_it_raises(place: str) -> None:
     async def callback(request: Request) -> Response:
         async def body() -> Any:
             yield b"begun"
-            for call_it in (lambda: remember_login(request, sub="alice"), forget_login):
+            calls: list[Callable[[], None]] = [lambda: remember_login(request, sub="alice"), forget_login]
+            for call_it in calls:
                 with pytest.raises(RPLogoutError) as caught:
                     call_it()
                 assert caught.value.code == "too_late"

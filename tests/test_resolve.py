@@ -14,8 +14,9 @@ from asgi_rp_logout import ConfigurationError, Login, OIDCProvider, StaticProvid
 from asgi_rp_logout.providers.vendors import LocalOnly
 from tests.apps import COOKIE, END, guarded, log_out, page, parameters, signs_out, went_to_provider
 from tests.asgi import call, http_scope
-from tests.places import id_token
+from tests.conftest import Log
 from tests.stub_provider import StubProvider, encrypt, generated
+from tests.tokens import id_token
 
 ISS = {"red": "https://red.example", "blue": "https://blue.example"}
 RED = StaticProvider("https://red.example/end", name="red", client_id="r", issuer=ISS["red"])
@@ -247,7 +248,9 @@ async def test_a_custom_object_sees_the_login_only_if_it_is_its_own(named: str) 
 )
 @pytest.mark.parametrize("path", ["/logout", "/marked"])
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_the_evidence(source, options, headers, sent, path, is_async) -> None:
+async def test_the_evidence(
+    source: str | None, options: dict[str, Any], headers: dict[str, str], sent: bool, path: str, is_async: bool
+) -> None:
     login = Login("idp") if source == "somebody" else None
 
     async def ask_async(connection: HTTPConnection) -> Login | None:
@@ -322,7 +325,7 @@ async def hanging(connection: HTTPConnection) -> Login:
 
 @pytest.mark.parametrize("source", [raising, raising_at_once, hanging, lambda _: "alice", lambda _: {"sub": "alice"}])
 @pytest.mark.parametrize("path", ["/logout", "/marked"])
-async def test_a_login_source_that_fails_means_nobody_and_one_warning(source: Any, path: str, log) -> None:
+async def test_a_login_source_that_fails_means_nobody_and_one_warning(source: Any, path: str, log: Log) -> None:
     """The logout here is complete all the same."""
     app = signs_out("/login", *([("x-rp-logout", "1")] if path == "/marked" else []))
     answer = await log_out(guarded(app, login_source=source, provider_timeout=0.05 if source is hanging else 30), path)
@@ -363,7 +366,9 @@ async def test_a_login_source_that_fails_means_nobody_and_one_warning(source: An
         (None, None, "", "javascript:alert(1)", None),
     ],
 )
-async def test_where_the_browser_returns(configured, public_url, root_path, location, expected) -> None:
+async def test_where_the_browser_returns(
+    configured: str | None, public_url: str | None, root_path: str, location: str, expected: str | None
+) -> None:
     options = {"post_logout_redirect_uri": configured, "public_url": public_url}
     if expected == "refused":
         with pytest.raises(ValueError, match="post_logout_redirect_uri"):

@@ -88,11 +88,12 @@ async def test_a_start_message_without_headers_becomes_a_redirect() -> None:
     assert went_to_provider(await log_out(guarded(app)))
 
 
+PIECE: Message = {"type": "http.response.body", "body": b"x", "more_body": True}
 BODIES: dict[str, list[Message]] = {
     "none": [],
     "one": [{"type": "http.response.body", "body": b"x"}],
-    "several": [{"type": "http.response.body", "body": b"x", "more_body": True}] * 3 + [{"type": "http.response.body"}],
-    "unfinished": [{"type": "http.response.body", "body": b"x", "more_body": True}],
+    "several": [PIECE] * 3 + [{"type": "http.response.body"}],
+    "unfinished": [PIECE],
     "file": [{"type": "http.response.pathsend", "path": "/etc/hostname"}],
     "zero copy": [{"type": "http.response.zerocopysend", "file": 0, "more_body": False}],
     "trailers": [
@@ -104,7 +105,12 @@ BODIES: dict[str, list[Message]] = {
 
 @pytest.mark.parametrize("messages", BODIES.values(), ids=BODIES)
 async def test_exactly_one_body_message_goes_out_whatever_the_app_sends(messages: list[Message]) -> None:
-    start = {"type": "http.response.start", "status": 303, "headers": [(b"location", b"/login")], "trailers": True}
+    start: Message = {
+        "type": "http.response.start",
+        "status": 303,
+        "headers": [(b"location", b"/login")],
+        "trailers": True,
+    }
     answer = await log_out(guarded(saying([start, *messages])))
     assert [message["type"] for message in answer.messages] == ["http.response.start", "http.response.body"]
     assert answer.messages[1] == {"type": "http.response.body", "body": b"", "more_body": False}
@@ -112,7 +118,7 @@ async def test_exactly_one_body_message_goes_out_whatever_the_app_sends(messages
 
 @pytest.mark.parametrize("messages", BODIES.values(), ids=BODIES)
 async def test_a_logout_that_stays_here_keeps_the_apps_own_body(messages: list[Message]) -> None:
-    start = {"type": "http.response.start", "status": 200, "headers": [(b"etag", b"1")], "trailers": True}
+    start: Message = {"type": "http.response.start", "status": 200, "headers": [(b"etag", b"1")], "trailers": True}
     answer = await log_out(guarded(saying([start, *messages])), headers={})
     assert answer.messages[1:] == messages
     assert (answer.status, answer.header("etag"), answer.start["trailers"]) == (200, "1", True)
@@ -138,8 +144,9 @@ async def test_an_exception_after_the_rewrite_propagates() -> None:
 
     from tests.asgi import http_scope
 
+    nothing: Any = None
     with pytest.raises(ZeroDivisionError):
-        await guarded(app)(http_scope("/logout", "POST", {"cookie": COOKIE}), None, keep)
+        await guarded(app)(http_scope("/logout", "POST", {"cookie": COOKIE}), nothing, keep)
     assert [message["status"] for message in sent if "status" in message] == [303]
     assert len(sent) == 2
 

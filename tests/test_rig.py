@@ -19,13 +19,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from asgi_rp_logout import MemoryStore
 from demo.serving import ListeningSocket, Server
 from tests.asgi import call, http_scope
-from tests.conftest import _served
+from tests.conftest import Certificate, Log, RedisServer, Serve, _served
 from tests.virtual_time import in_virtual_time
 
 PATIENCE = 20.0  # seconds until something that has to come counts as missing
@@ -72,10 +72,10 @@ async def test_call_lets_an_error_of_the_app_through() -> None:
         await call(broken, http_scope())
 
 
-def test_serve_runs_two_apps_at_once_and_runs_their_lifespan(serve) -> None:
+def test_serve_runs_two_apps_at_once_and_runs_their_lifespan(serve: Serve) -> None:
     events: list[str] = []
 
-    async def lifespan_app(scope, receive, send) -> None:
+    async def lifespan_app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             events.append((await receive())["type"])
             await send({"type": "lifespan.startup.complete"})
@@ -91,7 +91,7 @@ def test_serve_runs_two_apps_at_once_and_runs_their_lifespan(serve) -> None:
     assert events == ["lifespan.startup"]
 
 
-def test_serve_speaks_https_with_the_certificate(serve, certificate) -> None:
+def test_serve_speaks_https_with_the_certificate(serve: Serve, certificate: Certificate) -> None:
     url = serve(make_app(), host="localhost", certificate=certificate)
     assert httpx.get(f"{url}/echo", verify=certificate.client_context()).json()[1] == f"{url}/echo"
 
@@ -123,7 +123,7 @@ async def test_a_server_that_stops_leaves_no_connection_open(before: int, after:
                 pass
 
 
-def test_a_server_that_stops_closes_a_tls_connection_whose_client_takes_no_notice(certificate) -> None:
+def test_a_server_that_stops_closes_a_tls_connection_whose_client_takes_no_notice(certificate: Certificate) -> None:
     with _served(make_app(), certificate=certificate, timeout_graceful_shutdown=1) as url:
         port = int(url.rpartition(":")[2])
         client = certificate.client_context().wrap_socket(
@@ -139,7 +139,7 @@ def test_a_server_that_stops_closes_a_tls_connection_whose_client_takes_no_notic
     gc.collect()  # an open transport would complain here
 
 
-def test_a_server_that_stops_closes_a_websocket_over_tls_whose_client_takes_no_notice(certificate) -> None:
+def test_a_server_that_stops_closes_a_websocket_over_tls_whose_client_takes_no_notice(certificate: Certificate) -> None:
     """It was left open when the browser was slow to say goodbye, and complained in whatever test came later."""
     with ExitStack() as stack:
         with _served(make_app(), certificate=certificate) as url:
@@ -157,7 +157,7 @@ def test_a_server_that_stops_closes_a_websocket_over_tls_whose_client_takes_no_n
     gc.collect()  # an open transport would complain here
 
 
-def test_a_killed_redis_comes_back_empty_on_the_same_port(redis_server) -> None:
+def test_a_killed_redis_comes_back_empty_on_the_same_port(redis_server: RedisServer) -> None:
     with redis.Redis.from_url(redis_server.url) as client:
         client.set("name", "value")
         redis_server.kill()
@@ -182,7 +182,7 @@ async def test_virtual_time_passes_only_while_everybody_waits() -> None:
     assert time.monotonic() - real < 3600
 
 
-def test_log_gives_warnings_of_the_library_only(log) -> None:
+def test_log_gives_warnings_of_the_library_only(log: Log) -> None:
     logging.getLogger("asgi_rp_logout.resolve").warning("ours %s", 1)
     logging.getLogger("asgi_rp_logout").info("quiet")
     logging.getLogger("asgi_rp_logout_other").warning("theirs")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -13,8 +11,9 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider, remember_login
 from tests.asgi import Answer, call, http_scope
+from tests.conftest import Log
 from tests.places import Browser, Site, destination, in_both_places, providers
-from tests.virtual_time import in_virtual_time
+from tests.virtual_time import in_virtual_time, let_time_pass
 
 SESSION = "a-session-id-of-the-server"
 PROVIDER = StaticProvider("https://id.example.com/logout", client_id="dashboard", name="acme")
@@ -52,7 +51,7 @@ async def two_clicks(store: Any, marked_paths: tuple[str, ...] = ("/logout",)) -
     host = ("host", "app.example.com")
     login = await call(app, http_scope("/login", headers=[host]))
     cookies = "; ".join(f"{name}={value}" for name, value in login.cookies().items())
-    scope = {"path": "/logout", "method": "POST", "headers": [host, ("cookie", cookies)]}
+    scope: dict[str, Any] = {"path": "/logout", "method": "POST", "headers": [host, ("cookie", cookies)]}
     answers: list[Answer] = []
 
     async def click() -> None:
@@ -102,7 +101,7 @@ class Down:
 
 @in_virtual_time
 @pytest.mark.anyio
-async def test_a_second_click_that_cannot_go_there_warns_once_and_asks_once(log) -> None:
+async def test_a_second_click_that_cannot_go_there_warns_once_and_asks_once(log: Log) -> None:
     """The application answers it then, and its answer is a logout of its own."""
 
     async def signs_out(scope: Any, receive: Any, send: Any) -> None:
@@ -110,7 +109,7 @@ async def test_a_second_click_that_cannot_go_there_warns_once_and_asks_once(log)
 
     provider = Down()
     app = RPLogoutMiddleware(signs_out, providers=[provider])
-    scope = {"path": "/logout", "method": "POST", "headers": {"cookie": f"session={SESSION}"}}
+    scope: dict[str, Any] = {"path": "/logout", "method": "POST", "headers": {"cookie": f"session={SESSION}"}}
     first = await call(app, http_scope(**scope))
     assert (str(first.header("location")).partition("?")[0], provider.asked) == ("https://id.example.com/logout", 1)
     provider.up = False
@@ -133,17 +132,16 @@ async def click(site: Site, cookies: dict[str, str], method: str = "POST", **hea
 @in_both_places
 @pytest.mark.parametrize(("seconds", "hints"), [(0, True), (9, True), (11, False), (119, False)])
 @pytest.mark.parametrize("guard", [True, False])
+@in_virtual_time
 async def test_the_id_token_goes_out_again_for_ten_seconds(
-    place: str, seconds: float, hints: bool, guard: bool, monkeypatch: pytest.MonkeyPatch
+    place: str, seconds: float, hints: bool, guard: bool
 ) -> None:
     """A double click is over by then, and a dead copy still ends at the right provider, which asks its own cookie."""
     site = Site(place, guard=guard)
     browser = await site.signed_in(user="bob", provider="b", sid="s2")
     copy = dict(browser.cookies)
     first = await click(site, browser.cookies)
-    ended = time.time()
-    monkeypatch.setattr("asgi_rp_logout.logout.evidence.time", SimpleNamespace(time=lambda: ended + seconds))
-    monkeypatch.setattr("asgi_rp_logout.logout.evidence.time", SimpleNamespace(time=lambda: ended + seconds))
+    let_time_pass(seconds)
     second = await click(site, copy)
     assert (HINT in first, HINT in second) == (True, hints)
     assert second["client_id"] == "rp-b"
@@ -163,7 +161,7 @@ async def test_a_session_cookie_alone_is_worth_no_id_token() -> None:
 
     store = MemoryStore()
     wrapped = RPLogoutMiddleware(app, providers=[PROVIDER], login_source=source, store=store)
-    scope = {"path": "/logout", "method": "POST", "headers": {"cookie": f"session={SESSION}"}}
+    scope: dict[str, Any] = {"path": "/logout", "method": "POST", "headers": {"cookie": f"session={SESSION}"}}
     first = await call(wrapped, http_scope(**scope))
     asked.append("no more: the application has forgotten the session")
     second = await call(wrapped, http_scope(**scope))

@@ -14,7 +14,7 @@ from asgi_rp_logout.logins.handle import LoginHandle, digest
 from asgi_rp_logout.logins.records import FRONT_CHANNEL, Ended, EndedUntil, LoginRecord, Until, ended_until_key, read
 from asgi_rp_logout.logins.status import evaluate
 from asgi_rp_logout.protocol.cookie_values import Secret
-from tests.places import id_token
+from tests.tokens import id_token
 
 NOW = 1_700_000_000.25
 LOGIN = Login("a", id_token("alice", "the-session", iat=int(NOW) - 5), refresh_token="refresh")

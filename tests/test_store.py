@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from asgi_rp_logout import ConfigurationError, MemoryStore, RPLogoutMiddleware
-from tests.places import ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.places import ForeignStore, Site, destination, in_both_places, providers
+from tests.tokens import id_token
 
 
 def make_store(max_logins: int = 3) -> tuple[MemoryStore, Callable[[float], None]]:
@@ -132,7 +133,7 @@ def test_a_store_that_lacks_a_method_is_refused() -> None:
         def get(self) -> None: ...
 
     with pytest.raises(ConfigurationError, match=r"store=Half: expected the method get_many\(\)"):
-        RPLogoutMiddleware(lambda: None, providers=[], store=Half())  # type: ignore[arg-type]
+        RPLogoutMiddleware(lambda: None, providers=[], store=Half())  # type: ignore[arg-type, misc]
 
 
 # The stores of py-key-value-aio, as they are

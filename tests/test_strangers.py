@@ -7,6 +7,7 @@ import http.cookies
 import json
 import secrets
 import time
+from functools import partial
 from typing import Any
 
 import anyio
@@ -33,8 +34,9 @@ from asgi_rp_logout.logins.records import ended_until_key
 from asgi_rp_logout.logins.registry import EndedSessions
 from asgi_rp_logout.logins.status_cache import STATUS_BYTES, STATUSES
 from tests.asgi import Answer, call, http_scope
-from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, id_token, in_both_places, providers
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
 from tests.test_registry import registry_of
+from tests.tokens import id_token
 from tests.virtual_time import in_virtual_time
 
 
@@ -495,7 +497,7 @@ async def test_a_record_that_nobody_can_read_does_not_keep_the_ends_of_others_ou
         while registry_of(site).store.ended.unwritten:
             await anyio.sleep(0.01)
     assert len(foreign.names("ended:")) == 1
-    assert (await foreign.inner.get(key))["until"][""][0] != "soon"
+    assert (await foreign.record(key))["until"][""][0] != "soon"
 
 
 class LateStore(ForeignStore):
@@ -866,7 +868,7 @@ async def test_the_same_login_once_more_is_a_renewal(place: str) -> None:
             answer = RedirectResponse("/bye", 303)
         await answer(scope, receive, send)
 
-    options = {"providers": providers(), "freshness": 0}
+    options: dict[str, Any] = {"providers": providers(), "freshness": 0}
     if place == INSIDE:
         wrapped: Any = SessionMiddleware(RPLogoutMiddleware(app, **options), secret_key="secret")
     else:
@@ -916,10 +918,10 @@ async def test_two_logout_tokens_at_once_at_two_workers_leave_the_later_one() ->
     here, there = Site(OUTSIDE, store=foreign), Site(OUTSIDE, store=copy.copy(foreign))
     for later, earlier in ((here, there), (there, here)):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lambda one=later: end_subject(one, at=300, received=1000))
-            tasks.start_soon(lambda one=earlier: end_subject(one, at=100, received=1000))
+            tasks.start_soon(partial(end_subject, later, at=300, received=1000))
+            tasks.start_soon(partial(end_subject, earlier, at=100, received=1000))
         (key,) = foreign.names("ended_until:")
-        assert (await foreign.inner.get(key))["until"][""][0] == 300
+        assert (await foreign.record(key))["until"][""][0] == 300
         await foreign.inner.delete(key)
 
 

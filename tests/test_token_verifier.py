@@ -76,7 +76,9 @@ def test_an_hmac_without_a_secret_is_a_configuration_error(stub: StubProvider, s
 
 
 def test_a_public_key_is_no_secret(stub: StubProvider) -> None:
-    pem = generated("RSA").as_pem(private=False).decode()
+    key = generated("RSA")
+    assert isinstance(key, RSAKey)
+    pem = key.as_pem(private=False).decode()
     with pytest.raises(ConfigurationError, match="expected a secret") as caught:
         Verifier(stub, algorithm="HS256", client_secret=pem)
     assert pem[30:60] not in str(caught.value)
@@ -279,7 +281,7 @@ async def test_a_rotated_key_is_fetched_when_it_is_first_used(
 ) -> None:
     await verifier.verify(stub.make_logout_token())
     stub.rotate()
-    kid = {"kid": "rsa-0"} if same_kid else {}
+    kid: dict[str, Any] = {"kid": "rsa-0"} if same_kid else {}
     stub.keys = [key | kid for key in stub.keys]
     token = stub.make_logout_token(key=RSAKey.import_key(stub.signing_key.as_dict(private=True) | kid))
     assert await verifier.verify(token)

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,7 +23,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tests.conftest import RedisServer, Serve
-from tests.places import OUTSIDE, Site, id_token, in_both_places
+from tests.places import OUTSIDE, Site, in_both_places
+from tests.tokens import id_token
 
 SOON = 30.0
 """Seconds after which something that has to happen within one second has not happened."""
@@ -191,7 +193,7 @@ def test_redis_goes_down_and_comes_back_under_traffic(
     assert outage - {200} == (set() if mode == "allow" else {503})
     # What was ended while Redis was away is known to the other process by now; Redis itself forgot what was before.
     for cookies in copies[1:]:
-        wait_until(lambda cookies=cookies: send("GET", elsewhere, cookies).json()["user"] == "anonymous")
+        wait_until(partial(lambda cookies: send("GET", elsewhere, cookies).json()["user"] == "anonymous", cookies))
     assert send("GET", elsewhere, early[5]).json()["user"] == "user5"
 
 

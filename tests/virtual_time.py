@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+_began = time.time() - 1_000_000.0
+"""What the virtual clock's zero is by the wall clock, for all tests of a run."""
+
 
 class JumpingSelector(selectors.DefaultSelector):
     """Where an event loop would sleep until its next timer, let the time pass at once."""
@@ -40,6 +43,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.selector.now
 
 
+def virtual_now() -> float:
+    """Give the wall clock of a test in virtual time, in seconds since the epoch."""
+    return _began + asyncio.get_running_loop().time()
+
+
+def let_time_pass(seconds: float) -> None:
+    """Move the clocks on by so many seconds, or back, without letting anybody act in between."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.selector.now += seconds
+
+
 def in_virtual_time(test: Any) -> Any:
     """Run a test, and the package's clocks, in virtual time: `await anyio.sleep(3600)` is the way to let it pass."""
     on_the_loop = pytest.mark.parametrize(
@@ -50,8 +65,7 @@ def in_virtual_time(test: Any) -> Any:
 
 def hand_in_the_clock(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every module of the package that looks at a clock look at the event loop's."""
-    began = time.time() - loop.time()
-    clock = SimpleNamespace(monotonic=loop.time, time=lambda: began + loop.time())
+    clock = SimpleNamespace(monotonic=loop.time, time=lambda: _began + loop.time())
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "asgi_rp_logout" and getattr(module, "time", None) is time:
             monkeypatch.setattr(module, "time", clock)

@@ -29,7 +29,7 @@ SID_UNKNOWN = "?"
 SHORT = 100
 """Characters of the longest path that is stored for a logout without a known login."""
 
-_PARTS = ("provider", "iss", "sub", "sid", "id_token", "refresh_token", "logout_hint")
+_PARTS = ("provider", "iss", "sub", "sid", "id_token", "refresh_token", "logout_hint", "known_by")
 
 T = TypeVar("T")
 

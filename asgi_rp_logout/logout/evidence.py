@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import anyio
 from starlette.requests import HTTPConnection
@@ -26,7 +27,7 @@ async def ask_login_source(options: Options, scope: Scope) -> Login | None:
         with anyio.fail_after(options.provider_timeout):
             login = await run(options.login_source, HTTPConnection(scope))
         if login is None or isinstance(login, Login):
-            return login
+            return login if login is None or login.known_by else replace(login, known_by="login_source")
         sentence = f"login_source returned a {type(login).__name__}, so this logout stays local"
         options.notices.limited("type", f"{sentence}: expected a Login or None")
     except Exception as error:

@@ -11,6 +11,7 @@ import anyio
 from ..errors import ConfigurationError, ProviderError
 from .cached_document import Metadata
 from .calling import call
+from .noticing import notice_logins_of
 from .oidc import MetadataProvider
 from .transport import fetch_json, time_left, why
 
@@ -52,6 +53,8 @@ class AuthlibProvider(MetadataProvider):
     - ``name``: what a marker, a decorator or a login calls this provider; the client's own name if not given.
     - ``parameters``, ``extra``, ``post``: as ``StaticProvider`` has them.
     - ``algorithm``, ``require_exp``, ``revoke``: as ``OIDCProvider`` has them.
+    - ``notices_logins``: remember the logins that this client completes, as if ``remember_login`` was called with the
+      token that ``authorize_access_token()`` returns. What the application says of a login itself goes before it.
 
     Authlib loads the metadata, which names the endpoints. Raises ``ConfigurationError``.
     """
@@ -67,30 +70,65 @@ class AuthlibProvider(MetadataProvider):
         require_exp: bool = False,
         revoke: object = None,
         post: bool = False,
+        notices_logins: bool = True,
     ) -> None:
-        if not callable(getattr(client, "load_server_metadata", None)):
-            raise ConfigurationError(
-                f"client={type(client).__name__}: expected a client registered with Authlib, such as oauth.keycloak"
-            )
+        if not isinstance(notices_logins, bool):
+            raise ConfigurationError(f"notices_logins={notices_logins!r}: expected True or False")
         self.client = client
-        super().__init__(
-            metadata=AuthlibMetadata(client),
-            name=str(client.name) if name is None else name,
-            client_id=client.client_id,
-            client_secret=_secret_of(client, revoke),
-            rename=parameters or {},
-            extra=extra or {},
-            post=post,
-            algorithm=algorithm,
-            require_exp=require_exp,
-            revoke=revoke,
-        )
+
+        def connect() -> None:
+            if not callable(getattr(client, "load_server_metadata", None)):
+                raise ConfigurationError(
+                    f"client={type(client).__name__}: expected a client registered with Authlib, such as oauth.keycloak"
+                )
+            MetadataProvider.__init__(
+                self,
+                metadata=AuthlibMetadata(client),
+                name=str(client.name) if name is None else name,
+                client_id=client.client_id,
+                client_secret=_secret_of(client, revoke),
+                rename=parameters or {},
+                extra=extra or {},
+                post=post,
+                algorithm=algorithm,
+                require_exp=require_exp,
+                revoke=revoke,
+            )
+            if notices_logins:
+                notice_logins_of(client, self.name)
+
+        self._connect: Callable[[], None] | None = connect
+        self.look_up_client()
+
+    def look_up_client(self) -> None:
+        """Read the registration of the client, as soon as it can be read.
+
+        A client that is registered with Authlib for Flask exists only once ``oauth.init_app(app)`` was called, which is
+        often later than this provider is made. Raises ``ConfigurationError``.
+        """
+        connect = self._connect
+        if connect is not None and not _is_out_of_reach(self.client):
+            self._connect = None
+            connect()
 
     @property
     def issuer(self) -> str | None:
         """The issuer, if the registration gives it or the metadata has been loaded."""
+        if self._connect is not None:
+            return None
         issuer = {**self.client.server_metadata, **(self.metadata.document or {})}.get("issuer")
         return issuer if isinstance(issuer, str) else None
+
+
+def _is_out_of_reach(client: Any) -> bool:
+    """Return whether a client stands for one that does not exist yet."""
+    try:
+        client.name  # noqa: B018
+    except RuntimeError:  # of werkzeug's LocalProxy, or of Flask outside of an application context
+        return True
+    except Exception:
+        return False
+    return False
 
 
 def _secret_of(client: Any, revoke: object) -> str | None:

@@ -130,6 +130,10 @@ async def list_providers(providers: Providers, http_client: HTTPClient | None) -
     Raises ``ProviderError`` or ``ConfigurationError`` if ``providers`` is a function that fails.
     """
     listed = await _called(providers) if callable(providers) else tuple(providers)
+    for provider in listed:
+        look_up: Callable[[], None] | None = getattr(provider, "look_up_client", None)
+        if look_up is not None:
+            look_up()
     if http_client is not None:
         for provider in listed:
             use: Callable[[HTTPClient], None] | None = getattr(provider, "use_http_client", None)
@@ -189,6 +193,9 @@ def _checked_provider(provider: Any, names: set[str]) -> Provider:
         raise ConfigurationError(f"provider {provider.__name__}: expected an object, not its class")
     if not callable(getattr(provider, "get_end_session_url", None)):
         raise ConfigurationError(f"provider {type(provider).__name__}: expected a method get_end_session_url()")
+    look_up: Callable[[], None] | None = getattr(provider, "look_up_client", None)
+    if look_up is not None:
+        look_up()
     name = name_of(provider)
     if name is not None and name.lower() in ("local", "1", "true", "0", "false"):
         raise ConfigurationError(

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from asgi_rp_logout import RPLogoutMiddleware, local_logout_only, remember_login
 
-CLIENT = {"client_id": "rp", "client_secret": "interop-secret"}
+CLIENT: dict[str, Any] = {"client_id": "rp", "client_secret": "interop-secret"}
 HERE = Path(__file__).parent
 
 
@@ -65,7 +65,8 @@ def create_app(
         return HTMLResponse(html, headers={"cache-control": "no-store"})
 
     async def login(request: Request) -> Response:
-        return await oauth.idp.authorize_redirect(request, str(request.url_for("callback")))
+        answer: Response = await oauth.idp.authorize_redirect(request, str(request.url_for("callback")))
+        return answer
 
     async def callback(request: Request) -> Response:
         token = await oauth.idp.authorize_access_token(request)
@@ -88,7 +89,7 @@ def create_app(
     async def logout_here(request: Request) -> Response:
         return await logout(request)
 
-    session = {"session_cookie": session_cookie, "https_only": https, "same_site": same_site}
+    session: dict[str, Any] = {"session_cookie": session_cookie, "https_only": https, "same_site": same_site}
     middleware = [Middleware(SessionMiddleware, "interop", **session)]
     if rp_logout is not None:
         ours = Middleware(RPLogoutMiddleware, session_cookie=session_cookie, **rp_logout)

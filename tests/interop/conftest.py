@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, sync_playwright
 
-from tests.conftest import _free_port
+from tests.conftest import UnusedPort, _free_port
 
 HERE = Path(__file__).parent
 FLAGS = [
@@ -76,8 +76,11 @@ class NodeProvider:
         self._reader.join()
 
 
+StartNode = Callable[..., NodeProvider]
+
+
 @pytest.fixture
-def oidc_provider(unused_port: Callable[[], int]) -> Iterator[Callable[..., NodeProvider]]:
+def oidc_provider(unused_port: UnusedPort) -> Iterator[StartNode]:
     """Start node-oidc-provider: `oidc_provider(clients, features=, post=, ...)` with its own configuration names."""
     with ExitStack() as stack:
 
@@ -104,13 +107,14 @@ class PostgreSQLServer:
         if not programs:
             raise RuntimeError("PostgreSQL is not installed; scripts/interop installs it")
         data = ["-D", str(folder / "data")]
-        initdb = [programs[-1] / "initdb", *data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        initdb: list[Path | str] = [programs[-1] / "initdb", *data]
+        initdb += ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(initdb, check=True, **self._as)
         options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "log_min_messages=fatal"]
         settings = [word for option in options for word in ("-c", option)]
-        command = [programs[-1] / "postgres", *data, "-p", str(port), *settings]
+        command: list[Path | str] = [programs[-1] / "postgres", *data, "-p", str(port), *settings]
         self._process = subprocess.Popen(command, **self._as, stderr=subprocess.DEVNULL)
-        is_ready = [programs[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        is_ready: list[Path | str] = [programs[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
         while subprocess.run(is_ready, check=False).returncode:
             if self._process.poll() is not None:
                 raise RuntimeError(f"postgres ended with {self._process.returncode}")
@@ -131,7 +135,7 @@ def postgresql_server() -> Iterator[PostgreSQLServer]:
 
 
 @pytest.fixture
-def nginx(tmp_path: Path, unused_port: Callable[[], int]) -> Iterator[Callable[[str], str]]:
+def nginx(tmp_path: Path, unused_port: UnusedPort) -> Iterator[Callable[[str], str]]:
     """Start nginx with its own defaults in front of a server: `nginx(url)` gives the address before it."""
     binary = shutil.which("nginx") or "/usr/sbin/nginx"
     with ExitStack() as stack:
@@ -147,7 +151,7 @@ def nginx(tmp_path: Path, unused_port: Callable[[], int]) -> Iterator[Callable[[
                 f"pid {folder}/pid; daemon off; events {{}} http {{ access_log off; {paths} server {{ {server} }} }}"
             )
             (folder / "nginx.conf").write_text(configuration)
-            files = ["-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
+            files: list[Path | str] = ["-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
             process = subprocess.Popen([binary, *files])
 
             def stop() -> None:
@@ -186,8 +190,11 @@ def console_errors() -> list[str]:
     return []
 
 
+NewPage = Callable[..., Page]
+
+
 @pytest.fixture
-def new_page(browser: Browser, console_errors: list[str]) -> Iterator[Callable[..., Page]]:
+def new_page(browser: Browser, console_errors: list[str]) -> Iterator[NewPage]:
     """Open a tab in a fresh profile of its own, which trusts any certificate and never leaves this machine.
 
     Takes Playwright's options of a profile, such as `java_script_enabled=False`.
@@ -241,7 +248,7 @@ def _answer_with_nothing(route: Route) -> None:
 
 
 @pytest.fixture
-def page(new_page: Callable[..., Page]) -> Page:
+def page(new_page: NewPage) -> Page:
     """One tab; `page.context` is its profile, cookies included."""
     return new_page()
 

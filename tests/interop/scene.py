@@ -103,11 +103,12 @@ def scene(
     """
     url = f"{'https' if certificate else 'http'}://localhost:{(port := _free_port())}"
     issuer = f"http://127.0.0.1:{(provider_port := _free_port())}"
+    more: dict[str, Any] = {n: f"{url}{one}" if isinstance(one, str) else one for n, one in (client or {}).items()}
     registered = Client(
         **CLIENT,
         redirect_uris=[f"{url}/callback"],
         post_logout_redirect_uris=[f"{url}{path}" for path in ("/", "/bye", "/signed-out")],
-        **{name: f"{url}{more}" if isinstance(more, str) else more for name, more in (client or {}).items()},
+        **more,
     )
     provider = create_provider(issuer, [registered], {"alice": "wonderland"}, claims=claims, confirm=confirm)
     providers = [OIDCProvider(issuer, CLIENT["client_id"], CLIENT["client_secret"], **(oidc or {}))]

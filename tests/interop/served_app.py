@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from asgi_rp_logout import Login, OIDCProvider, RPLogoutMiddleware, current_login, remember_login
-from tests.places import id_token
 from tests.stub_provider import StubProvider
+from tests.tokens import id_token
 
 provider = StubProvider("https://op.example/", "rp")
 noted: list[str] = []

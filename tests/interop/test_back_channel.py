@@ -5,12 +5,13 @@ from __future__ import annotations
 from playwright.sync_api import expect
 
 from asgi_rp_logout import OIDCProvider
+from tests.conftest import Serve
 from tests.interop.apps import CLIENT, client_metadata, create_app
-from tests.interop.conftest import confirm_logout, sign_in
+from tests.interop.conftest import NewPage, StartNode, confirm_logout, sign_in
 
 
 def test_a_logout_at_the_provider_ends_that_browsers_session_here_and_no_other(
-    new_page, serve, oidc_provider, free_port
+    new_page: NewPage, serve: Serve, oidc_provider: StartNode, free_port: int
 ) -> None:
     url = f"http://localhost:{free_port}"
     back_channel = {"backchannel_logout_uri": f"{url}/backchannel", "backchannel_logout_session_required": True}

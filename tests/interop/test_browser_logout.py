@@ -10,14 +10,16 @@ from playwright.sync_api import Page, expect
 
 from asgi_rp_logout import OIDCProvider
 from demo.provider import Client, create_provider
+from tests.conftest import Certificate, Serve, UnusedPort
 from tests.interop.apps import CLIENT, client_metadata, create_app
-from tests.interop.conftest import asks_for_password, confirm_logout, sign_in
+from tests.interop.conftest import StartNode, asks_for_password, confirm_logout, sign_in
 
 Issuer = Callable[[str], str]
+Start = Callable[..., str]
 
 
 @pytest.fixture
-def demo_issuer(serve, unused_port) -> Issuer:
+def demo_issuer(serve: Serve, unused_port: UnusedPort) -> Issuer:
     """Start the demo's provider for the application at a URL, and give its issuer."""
 
     def start(app_url: str) -> str:
@@ -29,18 +31,19 @@ def demo_issuer(serve, unused_port) -> Issuer:
 
 
 @pytest.fixture(params=["demo", "node"])
-def issuer(request: pytest.FixtureRequest, oidc_provider) -> Issuer:
+def issuer(request: pytest.FixtureRequest, oidc_provider: StartNode) -> Issuer:
     """As demo_issuer, for the demo's provider and for node-oidc-provider."""
     if request.param == "demo":
-        return request.getfixturevalue("demo_issuer")
+        demo_issuer: Issuer = request.getfixturevalue("demo_issuer")
+        return demo_issuer
     return lambda app_url: oidc_provider([client_metadata(app_url)]).issuer
 
 
 @pytest.fixture
-def app(serve, unused_port, certificate) -> Callable[..., str]:
+def app(serve: Serve, unused_port: UnusedPort, certificate: Certificate) -> Start:
     """Start the application with the middleware, and give its URL."""
 
-    def start(issuer: Issuer, rp_logout: dict[str, Any] | None = None, *, https: bool = False, **options) -> str:
+    def start(issuer: Issuer, rp_logout: dict[str, Any] | None = None, *, https: bool = False, **options: Any) -> str:
         port = unused_port()
         url = f"{'https' if https else 'http'}://localhost:{port}"
         provider = issuer(url)
@@ -75,7 +78,9 @@ def confirm_if_asked(page: Page, url: str) -> None:
 
 
 @pytest.mark.parametrize("inside", [True, False], ids=["inside", "outside"])
-def test_after_a_logout_the_next_login_asks_for_a_password(page: Page, issuer, app, inside: bool) -> None:
+def test_after_a_logout_the_next_login_asks_for_a_password(
+    page: Page, issuer: Issuer, app: Start, inside: bool
+) -> None:
     url = app(issuer, inside=inside)
     log_in(page, url)
 
@@ -87,7 +92,9 @@ def test_after_a_logout_the_next_login_asks_for_a_password(page: Page, issuer, a
     assert asks_for_password(page)
 
 
-def test_after_a_logout_on_an_opted_out_route_the_next_login_asks_for_none(page: Page, issuer, app) -> None:
+def test_after_a_logout_on_an_opted_out_route_the_next_login_asks_for_none(
+    page: Page, issuer: Issuer, app: Start
+) -> None:
     url = app(issuer)
     log_in(page, url)
 
@@ -103,7 +110,7 @@ def test_after_a_logout_on_an_opted_out_route_the_next_login_asks_for_none(page:
 @pytest.mark.parametrize("inside", [True, False], ids=["inside", "outside"])
 @pytest.mark.parametrize("session_cookie", ["__Host-session", "__Secure-session"])
 def test_prefixed_cookies_are_gone_from_the_browser(
-    page: Page, demo_issuer, app, session_cookie: str, inside: bool
+    page: Page, demo_issuer: Issuer, app: Start, session_cookie: str, inside: bool
 ) -> None:
     more = ["__Host-access", "__Secure-refresh"]
     url = app(
@@ -127,7 +134,7 @@ def test_prefixed_cookies_are_gone_from_the_browser(
 
 
 def test_without_the_middleware_prefixed_cookies_survive_a_logout(
-    page: Page, serve, demo_issuer, unused_port, certificate
+    page: Page, serve: Serve, demo_issuer: Issuer, unused_port: UnusedPort, certificate: Certificate
 ) -> None:
     port, more = unused_port(), ["__Host-access", "__Secure-refresh"]
     url = f"https://localhost:{port}"
@@ -141,7 +148,7 @@ def test_without_the_middleware_prefixed_cookies_survive_a_logout(
 
 @pytest.mark.parametrize("name", ["htmx2", "htmx4", "inertia"])
 def test_a_client_that_can_leave_the_page_goes_to_the_provider_at_once(
-    page: Page, demo_issuer, app, console_errors: list[str], name: str
+    page: Page, demo_issuer: Issuer, app: Start, console_errors: list[str], name: str
 ) -> None:
     url = app(demo_issuer)
     log_in(page, url, then=f"/pages/{name}")
@@ -161,7 +168,7 @@ def test_a_client_that_can_leave_the_page_goes_to_the_provider_at_once(
 
 @pytest.mark.parametrize("name", ["fetch", "turbo"])
 def test_after_a_logout_by_fetch_the_next_navigation_goes_to_the_provider(
-    page: Page, demo_issuer, app, name: str
+    page: Page, demo_issuer: Issuer, app: Start, name: str
 ) -> None:
     url = app(demo_issuer)
     log_in(page, url, then=f"/pages/{name}")

@@ -13,9 +13,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
 from asgi_rp_logout import OIDCProvider, current_login
-from tests.conftest import Certificate
+from tests.conftest import Certificate, Serve, UnusedPort
 from tests.interop.apps import CLIENT, client_metadata, create_app
-from tests.interop.conftest import confirm_logout, sign_in
+from tests.interop.conftest import StartNode, confirm_logout, sign_in
 from tests.interop.scene import Scene, live, page_at, scene
 
 LIVE = """<!doctype html><title>Live</title><p id=user>USER</p><p id=state>connecting</p>
@@ -88,10 +88,10 @@ def test_a_frame_that_names_no_session_ends_the_one_whose_cookie_comes_along(
 
 
 def test_a_logout_from_one_application_ends_the_other_and_its_websocket(
-    page: Page, serve, oidc_provider, unused_port
+    page: Page, serve: Serve, oidc_provider: StartNode, unused_port: UnusedPort
 ) -> None:
     """Two clients of node-oidc-provider in one browser; it tells the other one by the back channel."""
-    clients = [CLIENT, {**CLIENT, "client_id": "other"}]
+    clients: list[dict[str, Any]] = [CLIENT, {**CLIENT, "client_id": "other"}]
     ports = [unused_port(), unused_port()]
     one, other = urls = [f"http://localhost:{port}" for port in ports]
     back_channel = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,8 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from asgi_rp_logout import OIDCProvider
+from tests.conftest import Serve, UnusedPort
 from tests.interop.apps import CLIENT, client_metadata, create_app
-from tests.interop.conftest import NodeProvider, asks_for_password, confirm_logout, sign_in
+from tests.interop.conftest import NewPage, NodeProvider, StartNode, asks_for_password, confirm_logout, sign_in
 from tests.interop.scene import Scene, eventually, log_out, page_at, scene
 
 GROUPS = [f"/departments/{number}/members" for number in range(160)]
@@ -32,7 +33,7 @@ def only_request(app: Scene) -> tuple[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["by itself", "by its button"])
-def test_a_long_hint_is_posted_by_a_form(new_page, posting: Scene, scripts: bool) -> None:
+def test_a_long_hint_is_posted_by_a_form(new_page: NewPage, posting: Scene, scripts: bool) -> None:
     page: Page = new_page(java_script_enabled=scripts)
     posting.sign_in(page)
     page.get_by_role("button", name="/logout", exact=True).click()
@@ -91,7 +92,7 @@ def only_hint(app: Scene) -> str:
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
 def test_a_url_for_which_the_headers_have_no_room_is_followed_from_a_page(
-    new_page, crowded: Scene, scripts: bool
+    new_page: NewPage, crowded: Scene, scripts: bool
 ) -> None:
     page: Page = new_page(java_script_enabled=scripts)
     crowded.sign_in(page, then="/form")
@@ -107,8 +108,11 @@ def test_a_url_for_which_the_headers_have_no_room_is_followed_from_a_page(
     page.wait_for_url(f"{crowded.url}/form")
 
 
+StartApp = Callable[..., tuple[str, NodeProvider]]
+
+
 @pytest.fixture
-def node(serve, oidc_provider, unused_port) -> Any:
+def node(serve: Serve, oidc_provider: StartNode, unused_port: UnusedPort) -> StartApp:
     """Serve an application that uses a node-oidc-provider with ID Tokens of more than 16 KB, the limit of Node."""
 
     def start(post: bool, **options: Any) -> tuple[str, NodeProvider]:
@@ -134,7 +138,7 @@ def log_in_and_out(page: Page, url: str) -> None:
 
 
 @pytest.mark.parametrize("post", [True, False], ids=["posted", "left out"])
-def test_node_oidc_provider_never_gets_a_url_that_is_too_long(page: Page, node, post: bool) -> None:
+def test_node_oidc_provider_never_gets_a_url_that_is_too_long(page: Page, node: StartApp, post: bool) -> None:
     url, provider = node(post)
     with page.expect_request(lambda request: request.url.startswith(f"{provider.issuer}/session/end")) as sent:
         log_in_and_out(page, url)
@@ -148,7 +152,7 @@ def test_node_oidc_provider_never_gets_a_url_that_is_too_long(page: Page, node, 
     assert asks_for_password(page)
 
 
-def test_node_oidc_provider_answers_431_to_such_a_url(page: Page, node, console_errors: list[str]) -> None:
+def test_node_oidc_provider_answers_431_to_such_a_url(page: Page, node: StartApp, console_errors: list[str]) -> None:
     """The control: the limit is lifted."""
     url, provider = node(False, max_url_length=1_000_000)
     with page.expect_response(lambda response: response.url.startswith(f"{provider.issuer}/session/end")) as answered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -15,8 +16,8 @@ from starlette.routing import Route
 
 from asgi_rp_logout import RPLogoutMiddleware, StaticProvider, remember_login
 from tests.apps import END
-from tests.places import id_token
 from tests.test_header_budget import KINDS, NAVIGATION
+from tests.tokens import id_token
 
 LENGTHS = range(0, 20_001, 50)
 
@@ -43,7 +44,7 @@ async def other(request: Request) -> Response:
 def front(nginx: Callable[[str], str], serve: Callable[..., str]) -> Callable[..., str]:
     """Serve the application behind nginx; its address before nginx."""
 
-    def start(**options: object) -> str:
+    def start(**options: Any) -> str:
         routes = [Route("/login", login), Route("/logout", logout, methods=["GET", "POST"]), Route("/page", other)]
         application = RPLogoutMiddleware(
             Starlette(routes=routes),

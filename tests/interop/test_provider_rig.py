@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from playwright.sync_api import Page, expect
 
+from tests.conftest import Serve
 from tests.interop.apps import client_metadata, create_app
-from tests.interop.conftest import asks_for_password, sign_in
+from tests.interop.conftest import StartNode, asks_for_password, sign_in
 
 
 def test_without_the_middleware_a_logged_out_user_is_signed_in_again_without_a_password(
-    page: Page, serve, oidc_provider, free_port
+    page: Page, serve: Serve, oidc_provider: StartNode, free_port: int
 ) -> None:
     url = f"http://localhost:{free_port}"
     provider = oidc_provider([client_metadata(url)])

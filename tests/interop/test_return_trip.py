@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.interop.conftest import NewPage
 from tests.interop.scene import Scene, page_at, scene
 
 PAGE = "<!doctype html><title>App</title><form method=post action=/sign-out><button>Log out</button></form>"
@@ -29,7 +30,7 @@ def test_a_logout_ends_on_the_page_that_the_application_wanted(page: Page, app: 
     assert kept["expires"] < time.time() + 11  # for an answer that the browser drops, and no longer
 
 
-def test_a_way_back_is_good_for_one_browser(new_page) -> None:
+def test_a_way_back_is_good_for_one_browser(new_page: NewPage) -> None:
     """The provider asks, and while it waits, another browser on its own way back uses the address of this one."""
     page, elsewhere = new_page(), new_page()
     with scene({"callback_path": "/signed-out"}, page_at("/page", PAGE), confirm="always") as app:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -167,4 +168,4 @@ def test_a_logout_token_is_taken_and_ends_its_session_and_no_other(http: httpx.C
         token = http.get("/logout-token", params={"sid": named}).text
         answer = http.post("/backchannel", data={"logout_token": token})
         assert (answer.status_code, answer.content) == (200, b"")
-        until(lambda left=left: http.get("/").text == left)
+        until(partial(lambda left: http.get("/").text == left, left))
