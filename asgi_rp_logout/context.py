@@ -50,7 +50,7 @@ class RequestContext:
     remembered: Login | None = None
     """A login to remember."""
     noticed: Login | None = None
-    """A login that a client library has just completed; what the handler says of logins goes before it."""
+    """A login that a client library has just completed; ``remember_login`` and ``forget_login`` take precedence."""
     forgotten = False
     """Whether the remembered login is to be forgotten."""
     current: Login | None = None
