@@ -1,4 +1,4 @@
-"""What the application says to the middleware while it handles a request: the calls behind the public functions.
+"""What a handler calls: ``remember_login``, ``forget_login`` and ``current_login``, and the context behind them.
 
 One object per request is kept in the scope, where copies of the scope carry it along, and in a ContextVar, where
 threadpools and tasks carry it along. Applications reach it either way.
@@ -30,15 +30,16 @@ class Phase(enum.Enum):
     STARTED = "started"
     """It has started, or can carry no cookies, as a WebSocket."""
     HELD_BACK = "held back"
-    """The application's response waits for its body, which may lead to the provider by itself."""
+    """The application's response is held back until its body shows whether the page goes to the provider by itself."""
     REPLACED = "replaced"
     """An answer of our own was sent; what the application sends is dropped."""
 
 
 class RequestContext:
-    """Hold what the handler of one request says, and what it may ask.
+    """What the handler of one request has said, and what it can ask.
 
-    This is the part of an ``Exchange`` that handlers reach. The defaults are on the class: most requests say nothing.
+    This is the part of an ``Exchange`` that handlers reach. The defaults are on the class, because most handlers say
+    nothing.
     """
 
     phase = Phase.OPEN
@@ -49,7 +50,7 @@ class RequestContext:
     remembered: Login | None = None
     """A login to remember."""
     noticed: Login | None = None
-    """A login that a client library has just completed; what the handler says of logins goes before it."""
+    """A login that a client library has just completed; ``remember_login`` and ``forget_login`` take precedence."""
     forgotten = False
     """Whether the remembered login is to be forgotten."""
     current: Login | None = None
@@ -60,7 +61,7 @@ class RequestContext:
     """The context of the next middleware further out, for the same request."""
 
     def tell_outer(self) -> None:
-        """Let the middlewares further out know that this logout is dealt with."""
+        """Mark this logout as handled, for the middlewares further out."""
         context = self.outer
         while context is not None:
             context.handled_inside = True
@@ -155,8 +156,8 @@ def forget_login(request_or_scope: Any = None) -> None:
 def current_login(request_or_scope: Any = None) -> Login | None:
     """Return the login that is remembered for this request.
 
-    Takes the request or scope, if one is at hand. Returns None for a stranger. A login that has ended is returned with
-    ``ended`` set, and is falsy, so that a page can say "you have been signed out".
+    Takes the request or scope, if one is at hand. Returns None if no login is remembered. A login that has ended is
+    returned with ``ended`` set, and is falsy, so that a page can say "you have been signed out".
     """
     context = find_context(request_or_scope)
     if context is None or context.forgotten:

@@ -1,4 +1,4 @@
-"""A request that needs a look: an address of our own, a logout path, a dead or unknown login, a WebSocket."""
+"""Requests that the hot path cannot pass on: our own addresses, logout paths, dead or unknown logins, WebSockets."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Dispatcher:
         await self.app(exchange.scope, receive, scan)
 
     async def _log_out(self, exchange: Exchange, receive: Receive) -> None:
-        """Hand on a request for a logout path, with what has to be known before the application forgets it."""
+        """Hand on a request for a logout path; its login is looked up before the application clears the session."""
         request = exchange.request
         if request.method == "GET" and is_prefetch(request.headers):
             log.prefetch(request.path)
@@ -86,7 +86,7 @@ class Dispatcher:
         if is_second_click(exchange) and await answer_second_click(exchange):
             return
         await ask_before_application(exchange)
-        if exchange.waits:  # what is compressed cannot be looked into: see negotiation.json_body
+        if exchange.waits:  # a compressed body cannot be read: see negotiation.json_body
             request.scope["headers"] = without_header(request.scope["headers"], b"accept-encoding")
         await self.app(exchange.scope, receive, send)
 
@@ -96,7 +96,7 @@ class Dispatcher:
         if key is None or exchange.kind is not RequestKind.NAVIGATION:
             return False
         if request.method != "GET":
-            # With a session the application is asked first: its own logout must not be left out.
+            # With a session the application is called first: its own logout must not be skipped.
             return not exchange.brings_session and await answer_repeated_request(exchange)
         stored = (exchange.registry, key, exchange.budget)
         own_page = comes_from_own_page(request.headers)
@@ -107,7 +107,7 @@ class Dispatcher:
         elif not may_finish_deferred(request.method, request.headers):
             return False  # a link on another site must not start it
         elif exchange.status.live or await ask_login_source(self._options, request.scope):
-            await cancel(*stored)  # whoever has signed in since then does not want the logout of before
+            await cancel(*stored)  # the user has signed in since, and does not want the earlier logout
         else:
             deferred = await take(*stored, again=own_page)
             if deferred is not None and await finish_deferred(exchange, key, deferred):
@@ -157,7 +157,7 @@ class Dispatcher:
 
 
 async def _refuse_for_now(send: Send) -> None:
-    """Answer that it cannot be told right now who is signed in; nothing is expired."""
+    """Answer 503, because the store cannot say who is signed in; no cookie is expired."""
     headers: Headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
     headers.append((b"retry-after", b"1"))
     await respond(send, 503, headers, b"The session cannot be checked right now. Please try again.\n")

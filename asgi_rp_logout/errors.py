@@ -7,7 +7,7 @@
     └── StoreError                  the store failed, or did not answer in time
 
 Each error has a stable ``code``, for tests and dashboards, and a sentence for people. No sentence carries a token, a
-cookie value or a state: what is shown of a URL ends before its query.
+cookie value or a state. A URL is shown without its query.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the application hears of a logout: ``LogoutEvent``, and the hook that is called with it."""
+"""``LogoutEvent``, and the call of the application's ``on_logout`` hook with it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ class LogoutEvent:
     """Describe a logout, for the application's ``on_logout``.
 
     ``how``: ``"logout"`` (the application's own), ``"back-channel"`` or ``"front-channel"``. ``provider``, ``iss``,
-    ``sub`` and ``sid``: whose login ended, as far as it is known. ``ended_until``: all logins that it is about and that
-    began up to then have ended, in seconds since 1970, by the provider's clock if it sent a logout token. It holds no
-    token. ``on_logout`` can run twice for one logout, for the click here and for the provider's logout token.
+    ``sub`` and ``sid``: whose login ended, as far as it is known. ``ended_until``: seconds since 1970, by the
+    provider's clock if it sent a logout token; of the logins that the event names, those that began up to this time
+    have ended. The event holds no token. ``on_logout`` can run twice for one logout, for the click here and for the
+    provider's logout token.
     """
 
     how: LogoutChannel

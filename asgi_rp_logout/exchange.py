@@ -25,7 +25,7 @@ from .providers.provider import Provider
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Hold what all requests of one middleware share."""
+    """What all requests of one middleware share."""
 
     options: Options
     registry: LoginRegistry
@@ -35,7 +35,7 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """Hold back the application's response to a logout until its body shows whether the page goes on by itself."""
+    """The application's response to a logout, held back until its body shows whether the page goes on by itself."""
 
     body: JSONBody
     intent: LogoutIntent
@@ -43,10 +43,11 @@ class HeldBack:
 
 
 class Exchange(RequestContext):
-    """Carry one request through the steps.
+    """One request and its response, as the steps of a logout hand it on.
 
-    Nearly every request is no logout and needs none of this. So the defaults are on the class, what takes time is made
-    when it is first asked for, and only a request that needs a look begins.
+    Nearly every request is no logout and needs none of this. So the defaults are on the class, attributes that take
+    time are computed when they are first read, and ``begin`` is called only for a request that needs more than the hot
+    path.
     """
 
     path = ""
@@ -54,11 +55,11 @@ class Exchange(RequestContext):
     session: dict[str, Any] | None = None
     """The application's session as it came in."""
     known: LoginStatus | None = None
-    """The status of its login, if it was needed so far."""
+    """The status of its login, if it has been looked up."""
     matters = False
-    """Whether there is more to do than to pass the response on."""
+    """Whether something is left to do when the application is done: see ``inspect_response.finish``."""
     inspected = False
-    """Whether the response is looked at as a whole."""
+    """Whether the response goes through ``inspect_response``."""
     connection: Connection | None = None
     """The streamed response, while its login is watched."""
     extra_cookies: tuple[bytes, ...] = ()
@@ -67,7 +68,7 @@ class Exchange(RequestContext):
     own_start: ResponseStart | None = None
     """The start message with which the application answered a logout, before anything was changed in it."""
     kept_return_to: str | None = None
-    """The page to come back to that the tombstone of this logout knows."""
+    """The page to come back to that is stored in the tombstone of this logout."""
     ended_login: Login | None = None
     """The login that this request ended; an empty one if nothing is known of it. None if this is no logout."""
     asked: Provider | None = None
@@ -79,7 +80,7 @@ class Exchange(RequestContext):
     is_repeat = False
     """Whether the answer finishes a logout of an earlier request."""
     failed = False
-    """Whether the provider was asked for this request in vain."""
+    """Whether the provider was asked for this request, and gave no URL."""
     source: Login | None = None
     """What ``login_source`` has returned."""
     source_asked = False
@@ -94,7 +95,7 @@ class Exchange(RequestContext):
     """How to send to the client; a streamed response is sent through its connection."""
 
     def begin(self, scope: Scope, send: Send) -> Exchange:
-        """Get ready for the steps."""
+        """Set what the steps need; return this exchange."""
         self.scope, self.send = scope, send
         return self
 
@@ -124,7 +125,7 @@ class Exchange(RequestContext):
 
     @property
     def budget(self) -> StoreBudget:
-        """What the request may still ask the store."""
+        """The time that the request may still spend on store calls."""
         if self._budget is None:
             self._budget = StoreBudget()
         return self._budget
@@ -165,7 +166,7 @@ class Exchange(RequestContext):
 
     @property
     def brings_session(self) -> bool:
-        """Whether the request has a session that may be a living one."""
+        """Whether the request has a session that may still be alive."""
         status = self.status
         return bool(set(status.credentials.cookies) - set(status.dead_cookies) or self.request.session)
 
@@ -178,8 +179,8 @@ class Exchange(RequestContext):
     async def send_start(self, start: ResponseStart) -> None:
         """Send the start message; a stream is watched from then on, and ends with its login.
 
-        A response that says how long it is goes to its end: cut short it would be broken, and it ends by itself. So
-        does the response that itself ends or replaces the login.
+        A response with a Content-Length is sent to its end: it would be broken if it were cut short, and it ends by
+        itself. So is the response that itself ends or replaces the login.
         """
         message = start.message
         changes_login = self.ended_login is not None or self.remembered is not None or self.noticed is not None
@@ -188,7 +189,7 @@ class Exchange(RequestContext):
         await self.send(message)
 
     def watch(self, status: LoginStatus) -> Send:
-        """End the response when one of the logins behind it ends; return how to send it from now on."""
+        """Watch the response, so that it ends when one of its logins ends; return the ``send`` to use from now on."""
         handles = logins_behind(status)
         if handles:
             self.connection = Connection(handles, self.send)

@@ -1,7 +1,7 @@
-"""What nearly every request meets, whole: a look at the path and the cached status, and a scan of the response.
+"""The path of nearly every request: a look at the path and the cached status, and a scan of the response's headers.
 
-Nearly every request is no logout, and its login is known. So this waits for nothing, asks no store, and makes nothing
-before it is needed. Whatever needs more is handed to ``dispatch`` before the application is called, or to
+Nearly every request is no logout, and its login is cached. So this code waits for nothing, asks no store, and makes no
+object before it is needed. A request that needs more is handed to ``dispatch`` before the application is called, or to
 ``inspect_response`` when the response starts.
 """
 
@@ -36,7 +36,7 @@ class HotPath:
         self._lengths = frozenset((len(self._marker or b""), len(b"set-cookie")))
         self._paths = paths
         self.anything_remembered: Any = store.entries if isinstance(store, MemoryStore) else (True,)
-        """Truthy if a request can have a login: an empty ``MemoryStore`` knows nobody."""
+        """Truthy if a request can have a login: an empty ``MemoryStore`` has none."""
 
     def fast_path(self, exchange: Exchange, scope: Scope, send: Send) -> Send | None:
         """Return the ``send`` with which a request can be handed on as it is; None if there is more to do."""
@@ -59,7 +59,7 @@ class HotPath:
     def scan_response(
         self, exchange: Exchange, scope: Scope, send: Send, session: Session = None, status: LoginStatus | None = None
     ) -> Send:
-        """Return a ``send`` for a request that looks like any other, until its response says that it is not.
+        """Return a ``send`` that passes the response on, unless its headers show that it has to be inspected.
 
         Takes the application's session as it came in, and the status of the request's login as far as it is known.
         """
@@ -72,7 +72,7 @@ class HotPath:
                 exchange.phase = STARTED
                 needs_look, lengths = exchange.called, self._lengths
                 headers = message.get("headers", ())
-                if type(headers) is not list and headers:  # ASGI asks for an iterable: one that is read once, maybe
+                if type(headers) is not list and headers:  # ASGI allows any iterable, also one that is read only once
                     headers = list(headers)
                     message = {**message, "headers": headers}
                 for name, value in headers:
@@ -93,11 +93,11 @@ class HotPath:
         """Return whether the session middleware around us may be about to set a cookie that matters."""
         if not (self._needs_look(b"set-cookie", status) or self._registry.has_just_ended_one):
             return False
-        # Starlette says so since 1.0; of any other session it has to be assumed.
+        # Starlette's sessions have this since 1.0; any other session may have been modified.
         return bool(getattr(scope.get("session"), "modified", True))
 
     def _needs_look(self, name: bytes, status: LoginStatus | None, value: bytes = b"") -> bool:
-        """Return whether a header of the response may matter; a cookie does where a login could be behind it."""
+        """Return whether a header of the response may matter; a cookie does if there may be a login."""
         if name == self._marker:
             return True
         if name != b"set-cookie":
@@ -110,5 +110,5 @@ class HotPath:
 
 
 def _may_outlive_login(status: LoginStatus, scope: Scope, message: Message) -> bool:
-    """Return whether a response is a stream, and somebody may be signed in behind it."""
+    """Return whether a response is a stream, and its request may have a login."""
     return (status.login is not None or not status.known) and is_stream(scope["method"], message)

@@ -1,4 +1,4 @@
-"""The response of a request that needs a look: a logout goes to ``logout.flow``, any other to ``login_upkeep``."""
+"""Inspect a response: a logout goes to ``logout.flow``, any other response to ``login_upkeep``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .negotiation.answers import http_status
 
 
 def inspecting(exchange: Exchange) -> Send:
-    """Return the ``send`` for an application whose response has to be looked at."""
+    """Return the ``send`` for an application whose response has to be inspected."""
     exchange.matters = exchange.inspected = True
     return functools.partial(_on_message, exchange)
 
 
 async def _on_message(exchange: Exchange, message: Message) -> None:
-    """Pass on a message of the application, changed, or not at all."""
+    """Pass on a message of the application as it is or changed, hold it back, or drop it."""
     if message["type"] == "http.response.start":
         exchange.phase = Phase.STARTED
         await _on_start(exchange, ResponseStart.read(message))
@@ -72,10 +72,10 @@ async def _answer_overtaken_click(exchange: Exchange, status: int) -> bool:
 
 
 async def fail(exchange: Exchange) -> None:
-    """Answer for an application that raised on a request from which something dead was taken out.
+    """Answer 500 for an application that raised on a request from which something dead was removed.
 
-    The server's error page passes by the session middleware, so the browser would keep its dead session, and raise the
-    same error at every request. What the application has said of a logout is not held back any longer.
+    The server's own error page does not go through the session middleware. So the browser would keep its dead session,
+    and cause the same error with every request. A response to a logout that was held back is sent first.
     """
     if exchange.held is not None:
         await let_go(exchange)

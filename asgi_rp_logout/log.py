@@ -1,4 +1,4 @@
-"""The logger, and what it says at DEBUG: what became of a logout, and why something was none. No secret comes by here.
+"""The logger, and what is logged about a logout: what became of it, or why something was not one. Never a secret.
 
 Warnings that anybody can cause are limited: see ``Notices``.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 logger = logging.getLogger("asgi_rp_logout")
 
 SHOWN = 80
-"""Characters of a path that stand in a log, at DEBUG only."""
+"""Characters of a path that are logged, at DEBUG only."""
 
 _MOST_SENTENCES = 100
 
@@ -21,7 +21,7 @@ class WarningLimiter:
     """Log what anybody can cause: at most one line a second for each kind, with the number of those left out."""
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        self._clock = clock or (lambda: time.monotonic())  # noqa: PLW0108  # the clock of now, not of the import
+        self._clock = clock or (lambda: time.monotonic())  # noqa: PLW0108  # looked up at each call, not at import
         self._logged: dict[str, tuple[float, int]] = {}
 
     def warning(self, kind: str, sentence: str) -> None:
@@ -56,7 +56,7 @@ class Notices:
 
 
 def shown(path: str) -> str:
-    """Return a path as it may stand in a log: quoted, and not whole, for it may hold the token of a password reset."""
+    """Return a path for the log: quoted, and cut short, because it may hold the token of a password reset."""
     return repr(path[:SHOWN])
 
 
@@ -95,7 +95,7 @@ def sent_to_provider(name: str | None, kind: str, *, hint: bool) -> None:
 
 
 def handled_as_anonymous(path: str, *, ended: str | None, excess: bool) -> None:
-    """Log that something of a request is kept from the application."""
+    """Log that something of a request is hidden from the application."""
     if excess:
         logger.debug("%s: more session cookies than any browser sends, handled as anonymous", shown(path))
     elif ended is not None:

@@ -1,4 +1,4 @@
-"""A login and the wish to end it: the two values that applications, steps and providers hand to each other."""
+"""``Login`` and ``LogoutIntent``: a login, and what a logout is to do. The application and all modules pass them on."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ class Login:
     ``provider``: the provider's name in the list of providers. ``id_token``: the last ID Token, whole, sent as
     ``id_token_hint``. ``sub``, ``sid``, ``iss``: its claims of these names; read from the ID Token where they are not
     given. ``refresh_token``: revoked at logout if the provider is configured so. ``logout_hint``: sent as it is
-    (RP-Initiated Logout 1.0, section 2). ``ended``: None while the login lives, else what ended it, one of
-    ``"logout"``, ``"back-channel"``, ``"front-channel"``, ``"replaced"``, ``"buried"``. A login that has ended is
-    falsy, so that ``if current_login(request):`` asks what one means. ``known_by``: where it is known from, one of
-    ``"remember_login"``, ``"authlib"`` (noticed by ``AuthlibProvider``) and ``"login_source"``.
+    (RP-Initiated Logout 1.0, section 2). ``ended``: None while the login lives, else what ended it: ``"logout"``,
+    ``"back-channel"``, ``"front-channel"``, ``"replaced"`` by a newer login of this browser, or ``"buried"`` if only
+    the value of the session cookie is known. A login that has ended is falsy, so ``if current_login(request):`` is true
+    for a live login only. ``known_by``: where it is known from, one of ``"remember_login"``, ``"authlib"`` (noticed by
+    ``AuthlibProvider``) and ``"login_source"``.
     """
 
     provider: str | None = None
@@ -60,8 +61,8 @@ class LogoutIntent:
 def unverified_claims(token: str) -> dict[str, Any]:
     """Read the claims of a JWT without checking anything; ``{}`` if there are none to read.
 
-    Only for tokens that the application received from its provider's token endpoint over TLS, which is what makes them
-    believable (OpenID Connect Core 1.0, section 3.1.3.7, step 6), and which Authlib has verified by then.
+    Only for tokens that the application received from its provider's token endpoint: TLS vouches for them (OpenID
+    Connect Core 1.0, section 3.1.3.7, step 6), and Authlib has verified them by then.
     """
     parts = token.split(".")
     if len(parts) != 3:

@@ -1,7 +1,7 @@
 """What a response that is no logout does to a login: remember, forget or renew it, and drop its Set-Cookie if it ended.
 
-A login may end while the application is at work on a request of it. The slow response is still on its way, and sets a
-session cookie that must not bring the session back: see ``drop_cookies_of_ended_login``.
+A login may end while the application is still handling a request of it. The slow response, which is then still on its
+way, may set a session cookie that must not bring the session back: see ``drop_cookies_of_ended_login``.
 """
 
 from __future__ import annotations
@@ -74,10 +74,11 @@ def drop_cookies_of_ended_login(exchange: Exchange, start: ResponseStart) -> Res
 
 
 async def _ended_meanwhile(exchange: Exchange, *, writes_session: bool) -> bool:
-    """Return whether a response that writes a session must not: something of its request has ended meanwhile.
+    """Return whether a response must not write a session, because something of its request has ended meanwhile.
 
-    Or the request brings the logins of several users, and nobody can tell whose session goes on: a companion of one's
-    own must not cover what is issued for a stolen cookie.
+    It must not either if the request brings the logins of several users, because nobody can tell whose session goes on.
+    Otherwise a thief could send a companion cookie of their own with a stolen session cookie, and the user's logout
+    would not end what is issued for the stolen cookie.
     """
     status = exchange.status
     if not writes_session or not status.credentials.record_keys or exchange.registry.is_empty:
@@ -96,7 +97,7 @@ def expire_dead(exchange: Exchange, start: ResponseStart) -> ResponseStart:
     if status.ended is not None and status.ended.by == "replaced":
         return start  # by a login of this very browser, whose cookies have the same names
     if start.may_be_shared:
-        return start  # whoever else gets it from a cache must keep their cookies
+        return start  # others may get it from a cache, and must keep their cookies
     dead = {name for secret in status.dead_cookies for name, _ in secret.parts}
     living = [secret for secret in status.credentials.cookies if secret not in status.dead_cookies]
     gone = dead - {name for secret in living for name, _ in secret.parts}
@@ -120,10 +121,10 @@ def deletes_session(exchange: Exchange, start: ResponseStart) -> bool:
 
 
 async def _issue(exchange: Exchange, issued: Sequence[Secret], start: ResponseStart) -> ResponseStart:
-    """Note the session cookies that a response sets: whose login they belong to, or that nobody has invented them."""
+    """Tie the session cookies that a response sets to its login, or note that the application has issued them."""
     status, registry, own = exchange.status, exchange.registry, exchange.request.own
     credentials, handle = status.credentials, status.handle
-    # What the request has brought itself may be somebody else's, and dead by now: its response says nothing new of it.
+    # A value that the request has brought may be somebody else's, and dead by now. Setting it again proves nothing.
     new = [one.digest for one in issued if one.digest and one.digest not in credentials.digests]
     if new and not status.hides and not registry.is_empty:
         # Session ids are random, but some applications derive theirs from the user: after a logout and a new login such
@@ -165,7 +166,7 @@ def login_to_remember(exchange: Exchange, start: ResponseStart) -> Login | None:
 
 
 def is_accepted(exchange: Exchange, start: ResponseStart) -> bool:
-    """Return whether the application has let in whom it remembers: no error, and a session to be signed in by.
+    """Return whether the application has accepted the login that it remembers: no error, and there is a session.
 
     The session is the one around us, or a session cookie that the response sets or the request has brought. Where the
     cookie's name was never declared, its absence means nothing.
@@ -192,7 +193,7 @@ async def _remember(exchange: Exchange, login: Login, start: ResponseStart) -> R
             "the session middleware",
             HEADERS_AT_MOST,
         )
-    if deferred_key is not None:  # whoever has just signed in does not want the logout of before
+    if deferred_key is not None:  # the user has just signed in, and does not want the earlier logout
         await cancel(exchange.registry, deferred_key, exchange.budget)
         start = start.with_cookies([own.deletion(own.deferred)])
     return start
@@ -211,7 +212,7 @@ async def remember(exchange: Exchange, login: Login, start: ResponseStart) -> li
     renews = old is not None and is_renewal(old, login)
     if renews and status.handle is not None:
         handle, login = status.handle, renewed(status.record.login if status.record else Login(), login)
-        other = handle if now.ended is not None else None  # ended meanwhile, and so is what its response sets
+        other = handle if now.ended is not None else None  # ended meanwhile, so what its response sets is dead too
     else:
         login = with_issuer(options, login)
         _check_audience(options, login)
@@ -230,8 +231,8 @@ async def remember(exchange: Exchange, login: Login, start: ResponseStart) -> li
 
 
 def _publish(exchange: Exchange, handle: LoginHandle) -> list[bytes]:
-    """Give the handle to the browser, in the session or by the cookie that is returned."""
-    if not handle.text:  # renewed by a request that only the session cookie tells of: it gets no companion
+    """Put the handle into the session, or else return the cookie that carries it to the browser."""
+    if not handle.text:  # renewed by a request with the session cookie alone: it gets no companion
         return []
     session, own = exchange.request.live_session(), exchange.request.own
     if session is None:
@@ -251,9 +252,9 @@ def _session_cookies_after(exchange: Exchange, issued: Sequence[Secret]) -> list
 
 
 def _without_foreign(status: LoginStatus, now: LoginStatus, handle: LoginHandle, digests: list[str]) -> list[str]:
-    """Return the session cookies that are a login's own from now on, of those that it may have.
+    """Return which of the session cookies in ``digests`` belong to a login from now on.
 
-    What the request has brought and is dead stays dead, and what belongs to another login goes on doing so.
+    A dead one that the request has brought stays dead, and one that belongs to another login still does.
     """
     own = (handle.key, status.handle.key if status.handle is not None else "")
     taken = {cookie.digest for cookie in (*status.dead_cookies, *now.dead_cookies)}
@@ -262,9 +263,9 @@ def _without_foreign(status: LoginStatus, now: LoginStatus, handle: LoginHandle,
 
 
 def _login_beside(status: LoginStatus, new: LoginHandle) -> LoginHandle | None:
-    """Return the login of a session cookie that came beside another user's login, if it is the one remembered anew.
+    """Return the login of a session cookie that came with another user's login, if it is the one now remembered.
 
-    Whoever stole the cookie must not get a companion, and with it the tokens, by adding a login of their own.
+    A thief must not get a companion cookie, and with it the tokens, by sending the stolen cookie with their own login.
     """
     if not status.live or status.handle is None:
         return None
@@ -278,13 +279,13 @@ def is_renewal(old: Login, new: Login) -> bool:
     The answer to a refresh may lack the ID Token, and with it whose it is (OpenID Connect Core 1.0, section 12.2).
     """
     names = ("iss", "sub", "sid")
-    # The issuer tells as much as the provider's name, which may be given at the refresh for the first time.
+    # The issuer identifies the provider as well as its name, which may be given at the refresh for the first time.
     same_provider = new.provider in (None, old.provider) or (old.provider is None and old.iss == new.iss is not None)
     return same_provider and all(getattr(new, name) in (None, getattr(old, name)) for name in names)
 
 
 def renewed(old: Login, new: Login) -> Login:
-    """Return a login with what is new in it, and what the new one lacks."""
+    """Return the new login, with what it lacks taken from the old one."""
     names = ("provider", "id_token", "sub", "sid", "iss", "refresh_token", "logout_hint", "known_by")
     return Login(**{name: getattr(new, name) or getattr(old, name) for name in names})
 
@@ -292,7 +293,7 @@ def renewed(old: Login, new: Login) -> Login:
 def with_issuer(options: Options, login: Login) -> Login:
     """Fill in the issuer from the provider's name, or the name from the issuer.
 
-    A logout token names an issuer, and finds a login without an ID Token by that alone.
+    A logout token names an issuer, and a login without an ID Token is found by this alone.
     """
     if callable(options.providers):
         return login

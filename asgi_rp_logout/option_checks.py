@@ -35,7 +35,7 @@ DIRECTIVES = ("cache", "cookies", "storage", "executionContexts", "clientHints",
 
 
 def refuse_unknown_options(init: Callable[P, None]) -> Callable[P, None]:
-    """Let a constructor raise ``ConfigurationError`` for an option it does not have; its signature stays as it is."""
+    """Make a constructor raise ``ConfigurationError`` for an option it does not have; its signature stays as it is."""
     known = inspect.signature(init).parameters
 
     @functools.wraps(init)
@@ -90,7 +90,7 @@ class Paths:
         return path in self.exact or any(pattern.match(path) for pattern in self.patterns)
 
     def with_exact(self, paths: Iterable[str]) -> Paths | frozenset[str]:
-        """Return what tells whether a path is one of these or of ``paths``: a plain set if there are no patterns."""
+        """Return a container of these and of ``paths``: a plain set if there are no patterns."""
         exact = self.exact.union(paths)
         return Paths(exact, self.patterns) if self.patterns else exact
 

@@ -1,8 +1,8 @@
 """The options of the middleware, checked when it is built: a mistake here must not wait for the first logout.
 
-Each option stands here once, with its name, the type in which it is used, and its check: a function that takes the
-value given and the option's name. The signature and the docstring of ``RPLogoutMiddleware`` say what users give, and a
-test compares the two.
+Each option is declared here once, with its name, the type in which it is used, and its check: a function that takes the
+value given and the option's name. The signature and the docstring of ``RPLogoutMiddleware`` say what users give, and
+``docs/options.md`` explains it. Tests compare them.
 """
 
 from __future__ import annotations

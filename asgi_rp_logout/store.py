@@ -1,7 +1,7 @@
-"""Where logins are remembered: what a store has to have, and the one that is built in.
+"""The store of remembered logins: ``Store``, what any store must have, and ``MemoryStore``, the built-in one.
 
-The protocol is the part of py-key-value-aio's ``AsyncKeyValue`` that is used here, so that each of its stores fits as
-it is. Values are small JSON objects. A key begins with the kind of thing it names, then a colon:
+The protocol is the part of py-key-value-aio's ``AsyncKeyValue`` that is used here, so each of its stores can be used.
+Values are small JSON objects. A key begins with the kind of thing it names, then a colon:
 
     login:        a login as it was remembered
     ended:        the tombstone of a login
@@ -41,7 +41,7 @@ Record = dict[str, Any]
 
 
 class Store(Protocol):
-    """Describe what a store has to have. Every method may raise; nothing here depends on how."""
+    """The methods that a store must have. Each may raise any exception."""
 
     async def get(self, key: str, *, collection: str | None = None) -> Record | None:
         """Return the value of a key, or None."""
@@ -58,7 +58,7 @@ class Store(Protocol):
         ...
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Remove a key; return whether it was there, so that of several who delete it one is the first."""
+        """Remove a key; return whether it was there, so only one of several callers at the same time gets True."""
         ...
 
 
@@ -66,13 +66,13 @@ UNKNOWN, ISSUED, LOGIN = "unknown", "issued", "login"
 """Who could have caused a record, from anybody to the user of a remembered login."""
 
 DETAILED = 10_000
-"""Dead cookie values of strangers that are kept with their details, which matter for two minutes."""
+"""Dead cookie values of strangers whose records are kept whole; their details matter for two minutes."""
 
 
 class Fingerprints:
-    """Remember that something was seen, in few bytes: the last three to four times ``generation`` of them.
+    """Remember texts by their fingerprints: the last three to four times ``generation`` of them.
 
-    Takes about 70 bytes each. Two different texts are taken for one with a probability of one in 10 ** 13.
+    A fingerprint takes about 70 bytes. Two texts have the same one with a probability of one in 10 ** 13.
     """
 
     def __init__(self, generation: int) -> None:
@@ -108,9 +108,9 @@ class MemoryStore:
     """Remember logins in this process: bounded, with time limits, for one worker.
 
     Takes ``max_logins``, the number of logins to keep; above it the one not used for longest is forgotten. Every other
-    kind of entry has a limit of its own, and so has what strangers can cause: it pushes out none but its like. A dead
-    cookie value that is pushed out is still known to be dead until a million of its like have come after it. Raises
-    ``ConfigurationError``.
+    kind of entry has a limit of its own. So have the entries that strangers can cause: they push out only entries of
+    their own kind. A dead cookie value that is pushed out is still known to be dead, until at least 750,000 more of its
+    kind have been pushed out. Raises ``ConfigurationError``.
     """
 
     def __init__(self, max_logins: int = 100_000) -> None:
@@ -149,7 +149,7 @@ class MemoryStore:
         limit = min(self._limit, DETAILED) if cause in (UNKNOWN, ISSUED) else self._limit
         now = self._clock()
         shelf[key] = (now + float(ttl) if ttl is not None else float("inf"), dict(value))
-        # The oldest entries stand first: a look at two of them for each one that comes keeps the dead from piling up.
+        # The oldest entries come first. Two of them are checked for each new one, so expired ones cannot pile up.
         for oldest in tuple(itertools.islice(shelf, 2)):
             if shelf[oldest][0] <= now or len(shelf) > limit:
                 if shelf[oldest][0] > now and kind == "cookie" and cause:

@@ -67,7 +67,7 @@ async def _sizes() -> None:
         memory[size] = (resident() - before) / size
         if not await who(ours(hello, store=store), browsers[0]):
             raise RuntimeError("nobody is signed in")
-        cases[f"{size}, verdict at hand"] = _case(ours(tiny, store=store, freshness=3600.0), browsers)
+        cases[f"{size}, status cached"] = _case(ours(tiny, store=store, freshness=3600.0), browsers)
         cases[f"{size}, store asked"] = _case(ours(tiny, store=store, freshness=0.0), browsers)
     taken = await interleaved(cases, rounds=20, number=2 * SAMPLE)
     rows = []

@@ -461,7 +461,7 @@ async def test_nor_does_one_with_a_cookie_of_the_thiefs_between_two_of_the_victi
 @STORES
 @pytest.mark.parametrize("first", [True, False])
 async def test_a_stranger_with_a_dead_cookie_leaves_its_tombstone_as_it_is(store: Any, first: bool) -> None:
-    """Buried anew for nobody known it would stand among those that strangers can push out."""
+    """Revoked again without a known login, it would be one of the records that strangers can push out."""
     site = Site(OUTSIDE, store=store(), freshness=0)
     browser = await site.signed_in()
     dead, other = browser.cookies["session"], secrets.token_hex(10)

@@ -262,7 +262,7 @@ async def test_what_strangers_leave_pushes_out_no_waiting_logout_of_a_login(monk
 async def test_ends_that_no_verdict_can_be_older_than_are_few_and_none_is_overlooked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With a long `freshness` and many ends within it, older verdicts are judged anew instead."""
+    """With a long `freshness` and many ends within it, older statuses are looked up again instead."""
     monkeypatch.setattr(status_cache, "FRESH", 50)
     site = Site(OUTSIDE, store=ForeignStore(), freshness=3600)
     ending, other = await site.signed_in(), await site.signed_in(user="bob", sid="s2")
@@ -276,7 +276,7 @@ async def test_ends_that_no_verdict_can_be_older_than_are_few_and_none_is_overlo
 
 
 async def test_nothing_that_is_kept_beside_the_store_grows_with_requests() -> None:
-    """Names of our own cookies, configurations, what was advised and said, questions on their way."""
+    """Names of our own cookies, options, warnings that were logged, look-ups that are not answered yet."""
     site = Site(OUTSIDE, store=ForeignStore(), freshness=1)
     await site.signed_in()
     gc.collect()  # of what earlier tests have left

@@ -80,7 +80,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS.keys())
-async def test_no_other_spelling_of_a_buried_cookie_works(spell: Callable[[str], str]) -> None:
+async def test_no_other_spelling_of_a_revoked_cookie_works(spell: Callable[[str], str]) -> None:
     """An application that decodes cookies in any of the usual ways, and shows what it is left with."""
     seen: list[str] = []
 
@@ -113,7 +113,7 @@ async def test_in_several_cookie_headers_a_dead_cookie_is_found_too(place: str) 
 
 
 @in_both_places
-async def test_an_application_that_never_remembers_logins_gets_its_cookie_buried_too(place: str) -> None:
+async def test_an_application_that_never_remembers_logins_gets_its_cookie_revoked_too(place: str) -> None:
     site = Site(place, remembers=False, freshness=0, providers=providers()[:1])
     browser = await site.signed_in()
     copy = dict(browser.cookies)
@@ -155,7 +155,7 @@ async def test_a_cookie_of_clear_cookies_never_identifies_anybody() -> None:
     assert site.seen[-1].keys() == {"session", "rp_login", *shared}
 
 
-async def test_a_session_cookie_too_short_to_be_anybodys_own_is_not_buried() -> None:
+async def test_a_session_cookie_too_short_to_be_anybodys_own_is_not_revoked() -> None:
     site = Site(OUTSIDE, session_cookie=("session", "flag"))
     alice, bob = await site.signed_in(), await site.signed_in(user="bob", sid="s2")
     alice.cookies["flag"] = bob.cookies["flag"] = "1"
@@ -164,7 +164,7 @@ async def test_a_session_cookie_too_short_to_be_anybodys_own_is_not_buried() -> 
     assert site.seen[-1]["flag"] == "1"
 
 
-async def test_a_thief_with_a_login_of_his_own_cannot_bring_a_buried_cookie_back() -> None:
+async def test_a_thief_with_a_login_of_his_own_cannot_bring_a_revoked_cookie_back() -> None:
     site = Site(OUTSIDE, freshness=0)
     alice, mallory = await site.signed_in(), await site.signed_in(user="mallory", sid="s9")
     copy = dict(alice.cookies)
@@ -450,7 +450,7 @@ async def test_a_logout_at_one_mount_kills_nothing_at_the_other() -> None:
 
 
 async def test_who_signs_in_again_within_the_same_second_is_signed_in() -> None:
-    """Without a remembered login, Starlette's signed cookie is the same to the letter, and has just been buried."""
+    """Without a remembered login, Starlette's signed cookie has the same value, which has just been revoked."""
     site = Site(INSIDE, remembers=False, freshness=0)
     browser = Browser(site.app, {"theme": "dark"})
     sessions = set()

@@ -1,4 +1,4 @@
-"""A logout by fetch that waits for the next navigation: how often it is played, what ends it, when none is needed."""
+"""A logout by fetch that waits for the next navigation: how often it is finished, what ends it, when none is needed."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ async def test_a_client_whose_next_click_could_not_be_told_leaves_nothing_in_the
     assert (browser.cookies, store.names("deferred:")) == ({}, [])
 
 
-async def test_another_worker_knows_that_it_was_played() -> None:
+async def test_another_worker_knows_that_it_was_finished() -> None:
     store = ForeignStore()
     browser = await after_fetch(store=store)
     other = Browser(guarded(site, store=store), browser.cookies)
@@ -190,7 +190,7 @@ async def test_another_worker_knows_that_it_was_played() -> None:
 
 
 @in_virtual_time
-async def test_it_is_played_for_seconds_after_the_first_time_only() -> None:
+async def test_it_is_finished_again_for_a_few_seconds_only() -> None:
     """Not after the last one: a user who goes on clicking gets through."""
     browser = await after_fetch()
     copy = browser.copy()
@@ -199,7 +199,7 @@ async def test_it_is_played_for_seconds_after_the_first_time_only() -> None:
         assert went_to_provider(await copy.copy().get("/", **CLICK)) is plays, seconds
 
 
-async def test_it_is_played_a_few_times_only() -> None:
+async def test_it_is_finished_a_few_times_only() -> None:
     """Whatever sends the browser back here: nobody is in a loop."""
     browser = await after_fetch()
     for _ in range(MOST_PLAYS):

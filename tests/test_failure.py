@@ -379,7 +379,7 @@ async def test_the_hook_is_told_who_and_no_token() -> None:
 
 
 async def test_a_browser_that_goes_away_does_not_undo_the_logout() -> None:
-    """The session is emptied and the cookie buried before any provider is asked."""
+    """The session is emptied and the cookie revoked before any provider is asked."""
     session = {"user": "alice"}
     guard = failing([custom(hangs)], provider_timeout=30.0)
     task = asyncio.ensure_future(log_out(guard, headers=SIGNED_IN, session=session))

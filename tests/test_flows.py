@@ -67,7 +67,7 @@ class App:
 
     async def callback(self, request: Request) -> Response:
         token = await self.client.authorize_access_token(request)
-        # The nonce keeps two logins of one second from having the same signed cookie, which the logout has buried.
+        # The nonce keeps two logins of one second from having the same signed cookie, which the logout has revoked.
         request.session.update(user=token["userinfo"]["sub"], nonce=token["userinfo"]["nonce"])
         self.id_tokens[token["userinfo"]["sub"]] = token["id_token"]
         if self.remembers:

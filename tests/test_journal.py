@@ -1,4 +1,4 @@
-"""What the log says at DEBUG: what became of each logout, and why something was none."""
+"""What is logged at DEBUG: what became of each logout, and why something was not a logout."""
 
 from __future__ import annotations
 

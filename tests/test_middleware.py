@@ -291,7 +291,7 @@ async def test_nothing_but_a_navigation_of_this_site_plays_it(method: str, heade
     assert went_to_provider(await browser.get("/page", **NAVIGATION))
 
 
-async def test_what_the_login_source_knew_is_played_with_its_hint_and_a_new_login_cancels_it() -> None:
+async def test_what_the_login_source_knew_is_sent_as_a_hint_later_and_a_new_login_cancels_it() -> None:
     known: list[Login | None] = [Login("idp", id_token="a.b.c", refresh_token="s3cr3t")]
     store = MemoryStore()
     options: dict[str, Any] = {"login_source": lambda _: known[0], "store": store}

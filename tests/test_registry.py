@@ -21,7 +21,7 @@ TROUBLES = pytest.mark.parametrize("trouble", ["raise", pytest.param("hang", mar
 
 
 def registry_of(site: Site) -> Any:
-    """Find the ledger of a site's middleware: to let time pass for it."""
+    """Find the login registry of a site's middleware: to let time pass for it."""
     app: Any = site.app
     if site.place == INSIDE:
         app = app.middleware_stack or app.build_middleware_stack()
@@ -97,7 +97,7 @@ async def test_a_stranger_is_not_asked_for(place: str) -> None:
 
 @in_virtual_time
 @in_both_places
-async def test_a_verdict_is_as_old_as_the_question(place: str) -> None:
+async def test_a_status_is_as_old_as_the_question(place: str) -> None:
     """A store that takes long to answer must not make the dead live longer."""
     store = ForeignStore()
     site = Site(place, store=store, freshness=0.2)
@@ -412,7 +412,7 @@ async def test_a_store_of_our_own_is_neither_timed_nor_broken() -> None:
 
 
 @in_both_places
-async def test_a_logout_in_this_process_is_known_at_once_however_long_verdicts_are_kept(place: str) -> None:
+async def test_a_logout_in_this_process_is_known_at_once_however_long_statuses_are_kept(place: str) -> None:
     site = Site(place, freshness=3600, store=ForeignStore())
     browser = await site.signed_in()
     thief = browser.copy()

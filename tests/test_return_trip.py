@@ -218,7 +218,7 @@ async def test_the_target_of_the_second_click_is_that_of_the_first() -> None:
     assert landing(await second.get(f"/back?state={quote(query['state'])}")) == "/bye"
 
 
-async def test_a_deferred_logout_comes_back_to_the_page_that_played_it() -> None:
+async def test_a_deferred_logout_comes_back_to_the_page_that_finished_it() -> None:
     site = Site("outside", **OPTIONS)
     browser = await site.signed_in()
     fetch = {"sec_fetch_mode": "cors", "sec_fetch_dest": "empty", "sec_fetch_site": "same-origin"}

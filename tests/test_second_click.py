@@ -186,7 +186,7 @@ async def test_a_copied_session_cookie_without_its_companion_is_worth_none_eithe
 
 
 async def test_a_second_click_by_fetch_leaves_no_id_token_waiting_for_a_thief() -> None:
-    """The logout of a dead copy is deferred like any other, and is played for whoever made it."""
+    """The logout of a dead copy is deferred like any other, and finished for whoever made it."""
     site = Site("outside", providers=providers()[:1])
     browser = await site.signed_in()
     copy = {"session": browser.cookies["session"]}

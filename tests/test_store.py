@@ -70,12 +70,22 @@ async def test_reading_a_tombstone_does_not_make_it_any_younger() -> None:
 
 async def test_each_kind_of_entry_has_a_quota_of_its_own() -> None:
     store, _ = make_store()
-    kinds = ("login", "ended", "buried", "invented", "before", "trip", "later", "echo", "known")
+    kinds = (
+        "login",
+        "ended",
+        "cookie",
+        "ended_until",
+        "known_sid",
+        "last_login",
+        "last_end",
+        "deferred",
+        "return_trip",
+    )
     for kind in kinds:
         await store.put(f"{kind}:mine", {}, ttl=10)
     for number in range(100):
-        await store.put(f"invented:{number}", {}, ttl=10)
-    assert [kind for kind in kinds if await store.get(f"{kind}:mine") is None] == ["invented"]
+        await store.put(f"cookie:{number}", {}, ttl=10)
+    assert [kind for kind in kinds if await store.get(f"{kind}:mine") is None] == ["cookie"]
     assert len(store) == len(kinds) - 1 + 3
 
 

@@ -48,7 +48,7 @@ async def test_a_value_that_is_issued_anew_lives_again(remembers: bool) -> None:
     assert answer.body == b'{"session":"%s"}' % DERIVED.encode()
 
 
-async def test_a_value_that_is_only_sent_back_to_a_dead_request_stays_buried() -> None:
+async def test_a_value_that_is_only_sent_back_to_a_dead_request_stays_revoked() -> None:
     """The control: who replays the dead cookie and gets it set again by a request of his has won nothing."""
     app = application(remembers=False)
     cookies = with_cookies(await call(app, http_scope("/login", headers=[HOST])))

@@ -122,7 +122,7 @@ async def test_sixteen_cookies_are_read_in_one_batch() -> None:
 
 @in_both_places
 async def test_strangers_fill_no_memory_and_push_out_no_verdict_of_a_login(place: str) -> None:
-    """A verdict that is kept spares the store a question; those of strangers have a room of their own."""
+    """A cached status saves a call of the store. The statuses of strangers have a limit of their own."""
     foreign = ForeignStore()
     site = Site(place, store=foreign, freshness=3600)
     browser = await site.signed_in()
@@ -436,7 +436,7 @@ async def end_subject(site: Site, *, at: float, received: float | None = None, s
 @pytest.mark.parametrize("how", ["logout", "token"])
 @pytest.mark.parametrize("taken", [True, False])
 async def test_an_end_of_this_process_holds_while_the_store_is_down(place: str, how: str, taken: bool) -> None:
-    """Although "allow" lets through whoever cannot be looked up, by the last verdict that was known."""
+    """Although "allow" lets through whoever cannot be looked up: the last known status counts."""
     foreign = ForeignStore()
     site = Site(place, store=foreign, freshness=0)
     browser, other = await site.signed_in(), await site.signed_in(user="bob", sid="s2")

@@ -146,7 +146,7 @@ async def test_while_nothing_ends_one_key_is_read_and_then_all(scene: Scene) -> 
     assert scene.closed == [handles[1]]
 
 
-async def test_a_connection_opened_on_an_old_verdict_is_looked_at_by_itself(scene: Scene) -> None:
+async def test_a_connection_opened_on_an_old_status_is_looked_at_by_itself(scene: Scene) -> None:
     """Its login ended a moment before, and that news is known already."""
     scene.open()
     await scene.looked()

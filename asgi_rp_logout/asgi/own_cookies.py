@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class OwnCookies:
-    """Name the middleware's own cookies, for one mount and one scheme.
+    """The names of the middleware's own cookies, for one mount and one scheme.
 
     ``login`` identifies a remembered login, ``deferred`` a logout that the next page finishes, and ``return_trip`` the
     browser that is at the provider.
@@ -41,16 +41,16 @@ class OwnCookies:
 
 
 def values_of(name: str, header: str) -> Iterator[str]:
-    """Yield the values of one of the middleware's own cookies, which have no second spelling."""
+    """Yield the values of one of the middleware's own cookies; no other spelling of them is valid."""
     if name in header:
         for match in re.finditer(rf"(?:^|;)[ \t]*{re.escape(name)}=([^;]*)", header):
             yield match[1].strip()
 
 
 def may_hold_one(header: str) -> bool:
-    """Return whether a Cookie header may hold one of the middleware's own cookies; quick to say no."""
+    """Return whether a Cookie header may hold one of the middleware's own cookies; quick if it does not."""
     return header.find(_COMMON, 0, header.rfind("=") + 1) >= 0
 
 
 _COMMON = "rp_l"
-"""What the names of the cookies have in common that are looked for in every request."""
+"""The common part of the names of the two cookies that are looked for in every request."""

@@ -60,7 +60,7 @@ class Request:
         return f"{self.full_path}?{query}" if query else self.full_path
 
     def live_session(self) -> MutableMapping[str, Any] | None:
-        """Return the session as it is now, if a session middleware stands around us; one further in is not ours."""
+        """Return the session as it is now, if a session middleware is around this one; one further in is ignored."""
         return readable_session(self.scope) if self.session is not None else None
 
     @property
@@ -84,7 +84,7 @@ class Request:
 
     @property
     def host(self) -> str | None:
-        """The Host header, unless there are several or it is longer than any name of a host with its port."""
+        """The Host header, unless there are several, or it is longer than any host name with a port."""
         if self._hosts is None:
             self._hosts = header_values(self.headers, b"host")
         return self._hosts[0] if len(self._hosts) == 1 and len(self._hosts[0]) <= _LONGEST_HOST else None
@@ -126,12 +126,12 @@ def session_as_it_is(scope: Mapping[str, Any]) -> dict[str, Any] | None:
     session = readable_session(scope)
     try:
         return dict(session) if session is not None else None
-    except Exception:  # of a session that is read half by now
+    except Exception:  # raised by a lazy session that is half read by now
         return None
 
 
 def readable_session(scope: Mapping[str, Any]) -> MutableMapping[str, Any] | None:
-    """Return the session if a session middleware stands around us and its session can be read by now.
+    """Return the session, if a session middleware is around this one and its session can be read by now.
 
     A session that loads itself later raises or gives no mapping; it counts as not readable.
     """

@@ -24,7 +24,7 @@ The application's own headers stay as they are.
 """
 
 NO_LIMIT = 1 << 30
-"""The room in headers that nobody limits."""
+"""The room in headers that have no limit."""
 
 _PAGE = 4096
 _STATUS_LINE = 30
@@ -39,7 +39,7 @@ _ABOUT_ANOTHER_BODY = frozenset(
         *(b"etag", b"last-modified", b"cache-control", b"expires", b"age"),
     )
 )
-"""Headers that speak of a body that is replaced."""
+"""Headers that describe a body, and go when it is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class ResponseStart:
     def room(self) -> int:
         """The bytes of ``HEADERS_AT_MOST`` that are left; below 0 if it is exceeded.
 
-        An application whose headers alone are longer than a page has no reader in front that keeps this limit, and so
+        If the application's headers alone are longer than a page, no proxy with this limit can be in front of it, and
         there is room for anything.
         """
         size = self.size
@@ -120,7 +120,7 @@ class ResponseStart:
     def with_cookies(self, lines: Iterable[bytes], *, keeping: int = 0) -> ResponseStart:
         """Append Set-Cookie headers, in their order, as far as there is room for them and ``keeping`` bytes more.
 
-        A shared cache that kept such a response would give its cookies to everybody, so it may not.
+        The response becomes private, because a shared cache would hand its cookies to everybody.
         """
         lines = list(lines)
         if not lines:
@@ -142,7 +142,7 @@ class ResponseStart:
     def replaced(self, status: int, added: Headers, *, without: frozenset[bytes], length: int = 0) -> ResponseStart:
         """Return one for another status and a body of ``length`` bytes; every Set-Cookie stays.
 
-        Headers that speak of the old body go, and those in ``without``.
+        Headers that describe the old body are removed, and those in ``without``.
         """
         kept = [
             (name, value)
@@ -181,7 +181,7 @@ class ResponseStart:
     def may_be_shared(self) -> bool:
         """Whether a shared cache may keep this response (RFC 9111, sections 3 and 4.2.2).
 
-        No careful cache keeps a response that says neither for how long nor how to ask again.
+        A careful cache does not keep a response without a lifetime and without a validator.
         """
         names = [name.lower() for name, _ in self.headers]
         if any(map(is_for_shared_caches, names)):
@@ -192,7 +192,7 @@ class ResponseStart:
 
 
 def is_for_shared_caches(name: bytes) -> bool:
-    """Return whether a header, in lower case, is a Cache-Control of some shared caches' own (RFC 9213)."""
+    """Return whether a header, in lower case, is a Cache-Control for certain shared caches only (RFC 9213)."""
     return name.endswith(b"cdn-cache-control") or name in (b"surrogate-control", b"edge-control", b"x-accel-expires")
 
 

@@ -1,4 +1,4 @@
-"""The types of ASGI, and what every module does with its headers, paths and messages."""
+"""The types of ASGI, and functions for its headers, paths and messages that every module needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def header_values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[s
 def route_path(scope: Scope) -> str:
     """Return the path that routes are compared with: the one below ``root_path``, exactly as Starlette reads it.
 
-    Starlette's own function is private. The application must not see a logout where this finds none, so a slash at the
+    Starlette's own function is private. This must find a logout wherever the application sees one. So a slash at the
     end of ``root_path`` is part of it here too: servers write ``/app//logout`` for the root path ``/app/``.
     """
     path: str = scope["path"]

@@ -1,8 +1,8 @@
 """The endpoint to which a provider posts logout tokens: Back-Channel Logout 1.0, sections 2.5 to 2.8.
 
 Anybody can post here, so each answer is cheap, bounded in time and size, and the same whether or not a session was
-there. It is 200, or 400 for anything doubtful, a store that failed included: section 2.8 knows no other. What has not
-the form of a logout token is refused before anything is looked up or fetched for it.
+there. It is 200, or 400 for anything doubtful, also if the store failed: section 2.8 has no other status. A post
+without the form of a logout token is refused before anything is looked up or fetched for it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NO_STORE: Headers = [(b"cache-control", b"no-store")]
 async def back_channel(exchange: Exchange, receive: Receive) -> None:
     """Answer one back-channel logout request (Back-Channel Logout 1.0, sections 2.5 to 2.8).
 
-    Sends 200, or 400 with a JSON object that says what was wrong. Then tells the application, if anything has ended.
+    Sends 200, or 400 with a JSON object that says what was wrong. Then calls ``on_logout``, if anything has ended.
     Raises nothing.
     """
     received, send, options = time.time(), exchange.send, exchange.options
@@ -44,8 +44,8 @@ async def back_channel(exchange: Exchange, receive: Receive) -> None:
             body = await read_body(receive)
             if body is None:
                 return
-            # Anew: a sender who dawdles must not leave too little time for the one fetch of keys in 30 s. And shielded:
-            # once the token is here, a provider that hangs up must not stop its own logout half way.
+            # The deadline starts anew: a slow sender must not leave too little time for the one fetch of keys in 30 s.
+            # It is shielded: once the token is here, a provider that hangs up must not stop its own logout half-way.
             limit.deadline, limit.shield = anyio.current_time() + DEADLINE, True
             content_type = next(iter(header_values(exchange.request.headers, b"content-type")), "")
             token, name = await _verified(options, parse_form(body, content_type), received)
@@ -58,7 +58,7 @@ async def back_channel(exchange: Exchange, receive: Receive) -> None:
         await _refuse(send, error.code, str(error))
     except TimeoutError:
         await _refuse(send, "deadline", f"not done within {DEADLINE:.0f} seconds")
-    except Exception as error:  # of somebody else's store or provider; its message may hold anything, its type not
+    except Exception as error:  # its message may hold anything, its type does not
         await _refuse(send, "failed", f"stopped by {type(error).__name__}")
     else:
         await respond(send, 200, NO_STORE)
@@ -76,14 +76,14 @@ async def _verified(options: Options, text: str, received: float) -> tuple[Logou
     able = [provider for provider in listed if hasattr(provider, "verify_logout_token")]
     if issuer is not None:
         await learn_issuers(able, issuer, level=logging.WARNING)
-    # An encrypted token need not show its iss: then the only provider there is may be meant.
+    # An encrypted token need not show its iss. Then it can only be for the one provider, if there is just one.
     chosen = able if issuer is None and len(able) == 1 else [one for one in able if issuer_of(one) == issuer]
     refusal = LogoutTokenError("the iss is not the issuer of a configured provider", code="iss")
     for provider in chosen:
         try:
             verified: LogoutToken = await getattr(provider, "verify_logout_token")(text, received)  # noqa: B009
         except LogoutTokenError as error:
-            # One issuer may be there for two clients: what is wrong for the one may be right for the other.
+            # Two clients may have the same issuer: a token that is wrong for one may be right for the other.
             refusal = error
         else:
             return verified, name_of(provider)
@@ -91,10 +91,10 @@ async def _verified(options: Options, text: str, received: float) -> tuple[Logou
 
 
 def _sessions_of(token: LogoutToken, received: float) -> EndedSessions:
-    """Return what a logout token means (Back-Channel Logout 1.0, sections 2.4 and 2.7).
+    """Return the sessions that a logout token ends (Back-Channel Logout 1.0, sections 2.4 and 2.7).
 
-    With a sid it is that one session, and only if the subject beside it is the login's; without, it is every session of
-    the subject. Never more than was there when the token was made, and never later than its receipt.
+    With a sid, it ends that one session; if there is a sub too, only if it is the login's. With a sub alone, it ends
+    every session of the subject. It never ends a session that began after the token was made or received.
     """
     return EndedSessions(token.iss, token.sid, token.sub, token.iat, received, "back-channel")
 

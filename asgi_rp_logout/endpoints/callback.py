@@ -1,8 +1,8 @@
 """The one registered return address: it sends the browser on to the page it wanted.
 
-RP-Initiated Logout 1.0, section 3. The state here protects nothing but the comfort of landing on the right page, and so
-nothing about it is ever an error: missing, wrong, used up or another browser's, the browser goes to the default page.
-It is used up a few seconds after its first use, since a browser may have dropped that answer and asks again.
+RP-Initiated Logout 1.0, section 3. The state only decides on which page the user lands. So a state that is missing,
+wrong, used up or another browser's is not an error: the browser goes to the default page. A state is used up a few
+seconds after its first use, because a browser may drop the first answer and ask again.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ async def _target(exchange: Exchange) -> str | None:
         return None
     if record is None or not hmac.compare_digest(record.browser, browser_digest(browser)):
         return None
-    if request.method == "GET" and not record.used:  # to look is not to come back
+    if request.method == "GET" and not record.used:  # a HEAD does not use it up
         await store.put(key, replace(record, used=True).to_json(), REPLAYED_FOR, budget)
-    # Checked once more on its way out: a store is shared, and this is a redirect.
+    # Checked once more: others may write to the store, and this is a redirect.
     return local_reference(record.target, own=())
 
 

@@ -1,8 +1,8 @@
 """The page that a provider shows in a hidden frame: Front-Channel Logout 1.0, section 3.
 
-The request is unsigned and comes without cookies where browsers partition them, so nothing here looks at cookies: the
-session is found by its issuer and sid. The answer is the same page whether or not that session is known: it cannot be
-used to ask. Only a provider that names no session, and for which the operator has said so, is answered by the cookies.
+The request is unsigned, and comes without cookies where browsers partition them. So the session is found by its issuer
+and sid. The answer is the same page whether or not that session is known, so nobody can use it to find out. Cookies
+count only if the provider names no session, and only with ``frontchannel_session_required=False``.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ PAGE = b"<!doctype html><title>Logout</title>"
 async def front_channel(exchange: Exchange, receive: Receive) -> None:
     """Answer one front-channel logout request (Front-Channel Logout 1.0, section 3).
 
-    Sends an empty page; 400 with the same page for a request that makes no sense. Then tells the application, if
-    anything has ended. Raises nothing. Never revokes tokens: the request proves nothing.
+    Sends an empty page; 400 with the same page for a request that makes no sense. Then calls ``on_logout``, if anything
+    has ended. Raises nothing. Never revokes tokens: the request proves nothing.
     """
     received, send, options = time.time(), exchange.send, exchange.options
     if exchange.request.method != "GET":
@@ -44,7 +44,7 @@ async def front_channel(exchange: Exchange, receive: Receive) -> None:
     event, headers, status = None, frame_headers(), 200
     try:
         named = read_front_channel(exchange.scope.get("query_string", b""))
-        # A failure of ours shows in the log and not on the page, where only a known sid can cause one.
+        # Our own failures are logged and not shown: only a known sid can cause one, so the page would tell.
         with anyio.fail_after(DEADLINE, shield=True):
             if named is not None:
                 iss, sid = named
@@ -55,18 +55,18 @@ async def front_channel(exchange: Exchange, receive: Receive) -> None:
                 if await exchange.registry.end_known_session(ended, exchange.budget):
                     event = LogoutEvent("front-channel", name_of(provider), iss, None, sid, received)
             elif not options.frontchannel_session_required:
-                # First the login: a list or an issuer that cannot be read must not keep it alive.
+                # The login ends first: it must not stay alive because the list or an issuer cannot be read.
                 event, expiring = await _end_login_of_browser(exchange)
                 headers = [*frame_headers(), *expiring]
                 issuers = [issuer_of(provider) for provider in await _providers(options, None)]
                 headers = [*frame_headers(*issuers), *expiring]
-            # Else it is from anywhere, about nobody: an image on any page could sign the user out.
+            # Otherwise nothing ends: the request names no session, and an image on any page could sign the user out.
     except LogoutTokenError as error:
         refusals.log("front-channel", error.code, str(error))
         status, headers = 400, frame_headers()
     except RPLogoutError as error:
         refusals.log("front-channel", error.code, str(error))
-    except Exception as error:  # a store of somebody else's; its message may hold anything, its type does not
+    except Exception as error:  # its message may hold anything, its type does not
         refusals.log("front-channel", "failed", f"stopped by {type(error).__name__}")
     await respond(send, status, headers, PAGE)
     if event is not None:
@@ -89,7 +89,7 @@ def _issued_by(providers: Sequence[Provider], iss: str) -> Provider:
 async def _end_login_of_browser(exchange: Exchange) -> tuple[LogoutEvent | None, Headers]:
     """End the login of the browser that shows the frame, if it has one here (Front-Channel Logout 1.0, section 2).
 
-    Returns what to tell the application, None if there was no login that lived, and headers that expire the cookies.
+    Returns the event for ``on_logout``, None if no login was alive, and headers that expire the cookies.
     """
     request = exchange.request
     exchange.known = status = await exchange.services.recogniser.status_for_logout(request, exchange.budget)

@@ -1,4 +1,4 @@
-"""What the channels share: a body that is read within limits, warnings that a flood cannot multiply, and the event."""
+"""What the channels share: reading a body within limits, logging refusals within limits, and calling ``on_logout``."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ async def read_body(receive: Receive, limit: int = MAX_BODY) -> bytes | None:
 
 
 async def notify_after_answer(options: Options, event: LogoutEvent) -> None:
-    """Tell the application that a provider has ended a login; the provider has its answer by now.
+    """Call ``on_logout`` for a login that a provider has ended; the provider has its answer by now.
 
-    The hook has ``NOTIFY_DEADLINE``, so that a slow one does not turn a logout into a failed one.
+    The hook has ``NOTIFY_DEADLINE`` seconds, so a slow one cannot make the logout fail.
     """
     logger.debug("%s logout: a login at %s has ended", event.how, event.iss or "a provider")
     with anyio.move_on_after(NOTIFY_DEADLINE, shield=True):

@@ -1,4 +1,4 @@
-"""Which address is answered by which endpoint."""
+"""Which path is answered by which endpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Endpoint = Callable[[Exchange, Receive], Awaitable[None]]
 
 
 def endpoints_of(options: Options) -> dict[str, Endpoint]:
-    """Return the endpoints by their path, as far as they are switched on."""
+    """Return the endpoints by their path: those whose path is configured."""
     pairs: tuple[tuple[str | None, Endpoint], ...] = (
         (options.callback_path, callback),
         (options.backchannel_path, back_channel),

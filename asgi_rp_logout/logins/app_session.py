@@ -1,4 +1,4 @@
-"""The application's own session, where a session middleware stands around this one: read, emptied and replaced.
+"""The application's own session, if a session middleware is around this one: read, emptied and replaced.
 
 The login handle is kept in that session. It is more reliable there than in a cookie: it goes wherever the session goes.
 """
@@ -20,12 +20,12 @@ SESSION_NONCE_KEY = "_rp_apart"
 """Where a session holds a random value that makes it different from one that was just revoked."""
 
 ANONYMOUS_KEY = "_rp_anonymous"
-"""Where a session lists what it holds that is not its user's."""
+"""Where a session lists those of its keys that are not its user's."""
 
 _OWN_KEYS = frozenset((SESSION_KEY, ANONYMOUS_KEY, SESSION_NONCE_KEY))
 
 MOST_ANONYMOUS_KEYS = 8
-"""Keys of a session that are noted as not its user's; few stand in every session."""
+"""Keys of a session that may be listed as not its user's; few keys are in every session."""
 
 
 def handle_in(session: Mapping[str, Any] | None) -> str | None:
@@ -58,7 +58,7 @@ def forget_handle(request: Request) -> None:
 
 
 def empty(request: Request) -> None:
-    """Remove from the session what it held when the request came in; what the handler put there since stays."""
+    """Remove from the session what it held when the request came in; what the handler has put there since stays."""
     session = request.live_session()
     if session is not None and request.session is not None:
         for key in (*request.session, SESSION_KEY, ANONYMOUS_KEY):
@@ -76,7 +76,7 @@ def make_anonymous(request: Request) -> None:
 
 
 def hide(request: Request) -> None:
-    """Put a new session in place of the one that the application must not see, and remember it as empty."""
+    """Put a new session in place of the one that the application must not see, and note that it is empty."""
     if request.live_session() is not None:
         replace(request)
         request.session = {}
@@ -94,7 +94,7 @@ def replace(request: Request) -> None:
 
 
 def anonymous_part(session: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a session holds unchanged from before its login, as every session does.
+    """Return the part of a session that is unchanged from before its login, and that every session has.
 
     Middlewares around this one put it there, and the application may rely on it.
     """
@@ -105,7 +105,7 @@ def anonymous_part(session: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_emptied(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
-    """Return whether a session has lost all that was its user's; keys of this package's own do not count."""
+    """Return whether a session has lost everything that was its user's; this package's own keys do not count."""
     if not before or not now:
         return bool(before)
     everybodys = anonymous_part(before)
@@ -119,12 +119,12 @@ def is_emptied(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) 
 def will_be_written(request: Request) -> bool:
     """Return whether the session middleware around this one is about to set its cookie."""
     session = request.live_session()
-    # Starlette says so since 1.0; of any other session it has to be assumed.
+    # Starlette's sessions have this since 1.0; any other session may have been modified.
     return session is not None and bool(getattr(session, "modified", True))
 
 
 def starts(request: Request) -> bool:
-    """Return whether a session without a login of ours is about to be written."""
+    """Return whether a session without a login handle is about to be written."""
     session = request.live_session()
     return bool(session and SESSION_KEY not in session) and will_be_written(request)
 
@@ -132,8 +132,8 @@ def starts(request: Request) -> bool:
 def make_different(request: Request) -> None:
     """Put a random value into the session.
 
-    A signed cookie is the same to the letter if the same content is signed within the same second. It would then be as
-    dead as the one that a logout has just revoked.
+    A signed cookie has the same value if the same content is signed within the same second. It would then be as dead as
+    the one that a logout has just revoked.
     """
     request.scope["session"][SESSION_NONCE_KEY] = secrets.token_urlsafe(9)
 
@@ -147,7 +147,7 @@ def bytes_to_come(request: Request) -> int:
 
 
 class AnonymousKeys:
-    """Learn which keys stand in every session that has just begun, because middlewares around this one put them there.
+    """Learn which keys are in every session that has just begun, because middlewares around this one put them there.
 
     Such keys are kept when a session is made anonymous. Other keys may say who is signed in.
     """
@@ -156,14 +156,14 @@ class AnonymousKeys:
         self._in_every_session: frozenset[str] | None = None
 
     def note_new_session(self, request: Request) -> None:
-        """Note what stands in a session that has just begun, if it has."""
+        """Note the keys of a session, if it has just begun."""
         if request.session is not None and not any(n in (b"cookie", b"authorization") for n, _ in request.headers):
             names = frozenset(request.session)
             known = self._in_every_session
             self._in_every_session = names if known is None else known & names
 
     def mark_in(self, request: Request, session: MutableMapping[str, Any]) -> None:
-        """Note in a session that gets a login what stands in every session, and is as it was before the login."""
+        """List, in a session that gets a login, the keys that every session has and that the login has not changed."""
         self.note_new_session(request)
         before = request.session or {}
         names = [key for key in before if key in session and key in (self._in_every_session or ())]

@@ -17,12 +17,12 @@ from .records import cookie_key
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Hold what a request carries that says who it is.
+    """What a request carries that says who it is.
 
     ``handle`` is from the session or the companion cookie; ``has_companion`` says that the request has such a cookie.
     ``cookies`` are the session cookies. ``deferred_key`` is the value of the cookie of a deferred logout. ``bearers``
     are the digests under which a bearer token would be known if it were a session cookie's value. ``excess`` says that
-    there were too many of either to look at.
+    there were too many of either to look up.
     """
 
     handle: LoginHandle | None = None

@@ -1,7 +1,7 @@
 """What this process has ended, and which of these tombstones are still unwritten. Pure.
 
-An end counts here at once and for as long as its login could live, whatever the store says or fails to say. Unwritten
-tombstones are never dropped for written ones, and never for those of strangers: each cause has a limit of its own.
+An end counts here at once, and for as long as its login could live, whatever the store answers. An unwritten tombstone
+is never dropped to make room for a written one, or for one that a stranger caused: each cause has a limit of its own.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ class EndedHere:
             ends.pop(key, None)
 
     def to_write(self, now: float, most: int) -> list[tuple[str, End]]:
-        """Return up to ``most`` unwritten ends, those of logins first; drop what is over by ``now``."""
+        """Return up to ``most`` unwritten ends, those of logins first; drop what has expired by ``now``."""
         for ends in (*self._unwritten.values(), *self._written.values()):
-            # Two of the oldest for each look: what is over cannot pile up.
+            # Two of the oldest are checked at each call, so expired ones cannot pile up.
             for key in tuple(itertools.islice(ends, 2)):
                 if ends[key].until <= now:
                     del ends[key]

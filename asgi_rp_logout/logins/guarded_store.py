@@ -1,11 +1,11 @@
-"""A store that never hangs: a time budget, a circuit breaker, one warning a second; no store takes the app down.
+"""A wrapper around the store that never hangs: a time budget, a circuit breaker, one warning a second at most.
 
 The breaker is for a store that is down, so that requests do not wait for it one after the other. It opens on failures
 of the store's own, never because one request ran out of its budget by its size or number of calls. After a second one
-call is the probe, and the others go on without the store until it has answered. What must not get lost is always tried:
-see ``vital``.
+call tests the store, and the others go on without it until that call is answered. A call whose work must not be lost is
+always made: see ``vital``.
 
-What this process has ended counts here whatever the store says (see ``ended_here``). Tombstones that the store did not
+What this process has ended counts here, whatever the store says (see ``ended_here``). Tombstones that the store did not
 take are written as soon as it answers again.
 """
 
@@ -37,10 +37,10 @@ BREAKER_OPEN = 1.0
 """Seconds after a failure in which calls that are not vital are not even tried."""
 
 SMALL = 8
-"""Keys of a call whose time-out is the store's own failure: handle, tombstone, two not-before times, a few cookies."""
+"""Keys of a small call, whose time-out means that the store has failed: the four of a login, and a few cookies."""
 
 AT_ONCE = 20
-"""Tombstones that are written after an outage in one go."""
+"""Tombstones that are written at the same time after an outage."""
 
 WRITE_AGAIN = 1.0
 """Seconds between two attempts to write what the store did not take."""
@@ -80,10 +80,10 @@ class Breaker:
         self._opened_at = None
 
     async def call(self, call: Callable[[], Awaitable[T]], budget: StoreBudget, *, vital: bool, keys: int = 1) -> T:
-        """Await a store's answer. Raises ``StoreError``; also at once, while the breaker is open.
+        """Call the store and return its answer. Raises ``StoreError``, at once if the breaker is open.
 
         Takes the call, the request's budget, the number of ``keys`` that the call is about, and ``vital``: a call that
-        is tried whatever the breaker says, since something would be lost without it.
+        is made even if the breaker is open, because something would be lost without it.
         """
         probe = not vital and self._opened_at is not None
         if probe:
@@ -122,7 +122,7 @@ class Breaker:
 
 
 class _Shared:
-    """What all guarded stores of this process share that have the same store behind them."""
+    """What the guarded stores of this process share if they wrap the same store."""
 
     def __init__(self) -> None:
         self.breaker = Breaker()
@@ -137,7 +137,7 @@ def shared_by(store: object, kind: Callable[[], T], known: dict[int, T]) -> T:
         shared = kind()
         try:
             weakref.finalize(store, known.pop, id(store), None)
-        except TypeError:  # without a weak reference nobody can tell when its id is another store's
+        except TypeError:  # without a weak reference, its id may one day be another store's
             return shared
         known[id(store)] = shared
     return shared
@@ -153,7 +153,7 @@ class GuardedStore:
         self.store = store
         self._local = store if isinstance(store, MemoryStore) else None
         self.is_local = self._local is not None
-        """Whether nobody outside of this process can end a login."""
+        """Whether only this process can end a login."""
         self._in_turn = not self.is_local and _inherits(store, "_get_managed_entries")
         self._writes_in_turn = self._in_turn or (not self.is_local and _inherits(store, "_put_managed_entries"))
         self._shared = shared_by(store, _Shared, _STATES)
@@ -168,7 +168,7 @@ class GuardedStore:
     # -- reading -------------------------------------------------------------------------------------------------
 
     async def read(self, keys: Iterable[str], budget: StoreBudget, *, vital: bool = False) -> dict[str, Record | None]:
-        """Return the records of ``keys``, in one batch; what has ended here is ended. Raises ``StoreError``."""
+        """Return the records of ``keys``, in one batch, with what has ended here. Raises ``StoreError``."""
         keys = list(dict.fromkeys(keys))
         records = await self._guarded(lambda: self._get_many(keys), budget, vital=vital, keys=len(keys))
         if self.ended.unwritten:
@@ -180,7 +180,7 @@ class GuardedStore:
         return records
 
     async def read_stored(self, keys: Iterable[str], budget: StoreBudget) -> dict[str, Record | None]:
-        """Return the records of ``keys`` as the store has them, whatever has ended here. Raises ``StoreError``."""
+        """Return the records of ``keys`` as the store has them, without what has ended here. Raises ``StoreError``."""
         keys = list(keys)
         return await self._guarded(lambda: self._get_many(keys), budget, vital=True)
 
@@ -221,7 +221,7 @@ class GuardedStore:
         return await self._put_each([(key, record, ttl) for key, record in records.items()], budget)
 
     async def _put_each(self, items: Sequence[tuple[str, Record, float]], budget: StoreBudget) -> set[str]:
-        """Write records one by one and at once; return the keys that the store took. Never raises."""
+        """Write records by one call each, all at the same time; return the keys that the store took. Never raises."""
         taken: set[str] = set()
         failures: list[Exception] = []
 
@@ -229,7 +229,7 @@ class GuardedStore:
             key, record, ttl = item
             try:
                 await self.store.put(key, record, collection=COLLECTION, ttl=ttl)
-            except Exception as error:  # one record that is not taken must not cost another
+            except Exception as error:  # one record that is not taken must not stop another
                 failures.append(error)
             else:
                 taken.add(key)
@@ -271,7 +271,7 @@ class GuardedStore:
         now = time.time()
         ends = dict(self.ended.to_write(now, AT_ONCE))
         sessions = [key for key in ends if key.startswith("ended_until:")]
-        try:  # another worker may have heard of a later end in the meantime
+        try:  # another worker may have written a later end in the meantime
             stored = await self.read_stored(sessions, budget) if sessions else {}
         except StoreError:
             return False
@@ -282,7 +282,7 @@ class GuardedStore:
         return len(taken) == len(items)
 
     def write_later(self) -> None:
-        """Go on trying, with or without requests; where there is no asyncio, the next request does it."""
+        """Keep trying, with or without requests; without asyncio, the next request does it."""
         shared = self._shared
         try:
             loop = asyncio.get_running_loop()
@@ -318,10 +318,10 @@ async def all_at_once(function: Callable[[Any], Coroutine[Any, Any, None]], item
 
 
 async def uninterrupted(work: Callable[[], Awaitable[T]]) -> T:
-    """Run ``work`` to its end, whoever cancels: a cancellation is passed on afterwards.
+    """Run ``work`` to its end, even if the caller is cancelled; the cancellation is raised afterwards.
 
-    A cancel scope of anyio is shielded off. ``asyncio.timeout()``, Daphne after a disconnect and uvicorn's graceful
-    shutdown cancel the task itself, which no shield of anyio holds off, and so the work has a task of its own.
+    A shield of anyio keeps off its cancel scopes. It does not keep off ``asyncio.timeout()``, Daphne after a disconnect
+    and uvicorn's graceful shutdown, which cancel the task itself. So the work has a task of its own.
     """
     results: list[T] = []
     with anyio.CancelScope(shield=True):
@@ -332,7 +332,7 @@ async def uninterrupted(work: Callable[[], Awaitable[T]]) -> T:
 async def _in_a_task_of_its_own(work: Callable[[], Awaitable[T]]) -> T:
     try:
         loop = asyncio.get_running_loop()
-    except RuntimeError:  # of another event loop, where scopes are all there is
+    except RuntimeError:  # under trio, which cancels by scopes only
         return await work()
     task: asyncio.Task[T] = loop.create_task(_awaiting(work))
     cancelled: asyncio.CancelledError | None = None
@@ -355,7 +355,7 @@ async def _awaiting(work: Callable[[], Awaitable[T]]) -> T:
 def _inherits(store: object, method: str) -> bool:
     """Return whether a store of py-key-value inherits ``method``, which asks for one key after the other.
 
-    Of a wrapper, such as the one that encrypts, the store in it counts.
+    For a wrapper, such as the one that encrypts, the store inside it counts.
     """
     for _ in range(10):
         store = getattr(store, "key_value", store)

@@ -3,8 +3,8 @@
 A handle is 256 random bits, the times at which the login was made, and digests of its (iss, sid) and (iss, sub). It
 travels with the browser, in the application's session or in a companion cookie. Because it carries those digests, one
 read of the store answers everything, and a logout from the provider finds its login even after the login's own record
-has expired. The record's key is a digest of the whole handle, so a handle that was tampered with is a handle of
-nothing, which gains no more than leaving it out.
+has expired. The record's key is a digest of the whole handle. So a handle that was tampered with has no record, and is
+worth no more than none.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class ConnectionEndedError(OSError):
 
 
 class Connection:
-    """Stand between an application and a connection that has to end with any of the logins of ``handles``."""
+    """A connection that has to end when any of the logins of ``handles`` ends."""
 
     def __init__(self, handles: tuple[LoginHandle, ...], send: Send, rest: tuple[Message, ...] = ()) -> None:
         self.ended = False
@@ -80,13 +80,13 @@ class Connection:
         self.spared_until = time.monotonic() + SPARED
 
     def enter(self, watched: _OfOneLoop) -> None:
-        """Be watched from now on."""
+        """Start to be watched."""
         self._watched = watched
         watched.all.add(self)
         watched.new.add(self)
 
     def leave(self) -> None:
-        """Be watched no longer."""
+        """Stop being watched."""
         if self._watched is not None:
             self._watched.all.discard(self)
             self._watched.new.discard(self)
@@ -138,7 +138,7 @@ class WebSocketConnection(Connection):
     def cut(self) -> None:
         """Let nothing more through, in either direction."""
         super().cut()
-        for waiting in tuple(self._waiting):  # granian closes nothing while somebody waits for a message
+        for waiting in tuple(self._waiting):  # granian closes nothing while a handler waits for a message
             waiting.cancel()
 
 
@@ -177,9 +177,10 @@ class _OfOneLoop:
 class LiveConnections:
     """Watch over the live connections of one process.
 
-    Takes the registry; the seconds after which all connections are looked at without news, because news may get lost
-    and tombstones do not; the seconds that a connection has to take its last message, because a client that does not
-    read would hold it for ever; and how many connections are closed at the same time.
+    Takes the registry. After ``everybody_after`` seconds all connections are looked at even without news of an end,
+    because news may get lost and tombstones do not. A connection has ``closing`` seconds to take its last message,
+    because a client that does not read would hold it for ever. At most ``at_once`` connections are closed at the same
+    time.
     """
 
     _numbers = itertools.count()
@@ -217,7 +218,7 @@ class LiveConnections:
                     everybody = news != seen or now - looked_at > self.everybody_after
                     if everybody:
                         seen, looked_at = news, now
-                    # A connection is opened on a status that may be a little old: it is looked at once by itself.
+                    # A connection is opened with a status that may be a little old, so a new one is looked at once.
                     for batch in watched.due(everybody=everybody):
                         if not await self._end_the_dead(batch, watched, closing, turns):
                             seen = object()  # look at everybody again
@@ -225,7 +226,7 @@ class LiveConnections:
                 watched.task = None
 
     async def _news(self) -> object:
-        """Return something that is different once a login has ended somewhere."""
+        """Return a value that changes once a login has ended at any worker."""
         try:
             return await self._registry.last_end(StoreBudget())
         except StoreError:
@@ -268,16 +269,17 @@ def _spawn(work: Any, *args: Any) -> object:
 def _has_ended(handles: tuple[LoginHandle, ...], records: Mapping[str, Record | None]) -> bool:
     try:
         return any(evaluate(Credentials(handle), records).ended is not None for handle in handles)
-    except StoreError:  # a malformed record ends nobody's connection, and hides nobody else's end
+    except StoreError:  # a malformed record ends no connection, and hides no other end
         return False
 
 
 def logins_behind(status: LoginStatus) -> tuple[LoginHandle, ...]:
-    """Return the logins with which a connection ends: its own, and those whose session cookies it came with.
+    """Return the logins that a connection ends with: its own, and those whose session cookies it came with.
 
-    A login of another user counts: nobody can cover a stolen cookie by a login of their own. A dead cookie beside a
-    living login ends nothing, nor does another login of the same user that has the same cookie. While the store is down
-    nobody can tell who is signed in: whoever may be is watched.
+    A login of another user counts: otherwise a thief could send a stolen cookie with a login of their own, and stay
+    connected. A dead cookie beside a living login does not count, and neither does another login of the same user with
+    the same cookie. While the store is down nobody can tell who is signed in, so every connection that may have a login
+    is watched.
     """
     if not status.live and status.known:
         return ()

@@ -1,4 +1,4 @@
-"""Who sent a request: from what it carries to the status of its login; what is dead is taken out of the request."""
+"""Find the login of a request by what the request carries, and remove from it what belongs to an ended login."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Recogniser:
     def key(self, scope: Scope, session: dict[str, Any] | None) -> object | None:
         """Return what the status of a request without a ``root_path`` is cached under; None if it carries nothing.
 
-        There is no time here for the digest of a long one: it gets ``LONG``, under which nothing is kept.
+        The hot path has no time for the digest of long cookies: they get ``LONG``, under which nothing is kept.
         """
         text = handle_in(session)
         if text and not self._declared:
@@ -72,8 +72,8 @@ class Recogniser:
     async def status(self, request: Request, budget: StoreBudget) -> LoginStatus | None:
         """Return the status of a request's login, at most ``freshness`` old; None if the request carries nothing.
 
-        The handle in a session speaks for the whole request, unless session cookies were declared: somebody else's
-        cookie, or a bearer token, may then have come with it.
+        The handle in a session decides for the whole request, unless ``session_cookie`` was given. Then somebody else's
+        cookie, or a bearer token, may have come with it, and these are looked up too.
         """
         text = handle_in(request.session)
         if text and not self._declared:
@@ -95,7 +95,7 @@ class Recogniser:
         return self._or_last_known(status, text) if text else status
 
     async def status_for_logout(self, request: Request, budget: StoreBudget) -> LoginStatus:
-        """Read the store about everything in a request: what a logout is about must not be a second old."""
+        """Return the status of a request for a logout path, from the store: what it knows must not be a second old."""
         text = handle_in(request.session)
         key = _key(request, text)
         status = await self._registry.look_up(("logout", key), Credentials.of(request, self._cookies), budget)
@@ -103,19 +103,19 @@ class Recogniser:
         return self._or_last_known(status, text, key)
 
     def _or_last_known(self, status: LoginStatus, *keys: object) -> LoginStatus:
-        """Return what an earlier request has learned, if the store did not answer."""
+        """Return the status that an earlier request has learned, if the store did not answer."""
         last = self._registry.last_known(*keys) if not (status.known or status.hides) else None
         return replace(last, credentials=status.credentials, known=False) if last is not None else status
 
     def make_anonymous(self, request: Request, status: LoginStatus) -> None:
-        """Take out of a request what is dead, so that the application sees somebody who is not signed in."""
+        """Remove from a request what is dead, so that the application sees a user who is not signed in."""
         if not status.hides:
             return
         credentials, ended = status.credentials, status.ended
         log.handled_as_anonymous(request.path, ended=ended.by if ended else None, excess=credentials.excess)
         if hides_session(request, status):
             if ended is None or ended.by == "replaced":
-                app_session.hide(request)  # one that was cleared would be expired, and a living one with it
+                app_session.hide(request)  # a cleared session would expire its cookie, and with it a living one
             else:
                 app_session.make_anonymous(request)
         if not (status.dead_cookies or credentials.excess or status.dead_bearer):
@@ -128,9 +128,10 @@ class Recogniser:
 
 
 def hides_session(request: Request, status: LoginStatus) -> bool:
-    """Return whether the session around us must be kept from the application.
+    """Return whether the session around us must be hidden from the application.
 
-    Without a handle in it nobody can tell from which of the request's cookies it was read, and one of them is dead.
+    A session without a handle may have been read from any of the request's cookies. If one of them is dead, it is
+    hidden.
     """
     unsure = bool(status.dead_cookies) or status.credentials.excess
     return status.ended is not None or (unsure and not has_handle(request))

@@ -27,7 +27,7 @@ SID_UNKNOWN = "?"
 """The slot of a subject's not-before record for its logins without a known sid."""
 
 SHORT = 100
-"""Characters of a path that are kept of a logout by somebody unknown."""
+"""Characters of the longest path that is stored for a logout without a known login."""
 
 _PARTS = ("provider", "iss", "sub", "sid", "id_token", "refresh_token", "logout_hint", "known_by")
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def shortened(path: str | None) -> str | None:
-    """Return a path that is short enough to be kept for somebody unknown, or None."""
+    """Return a path if it is short enough to be stored for a logout without a known login, else None."""
     return path if path is not None and len(path) <= SHORT else None
 
 
@@ -223,9 +223,9 @@ def is_tombstone(record: Record | None) -> bool:
 
 
 def end_that_holds(stored: Record | None, end: Record) -> Record:
-    """Return what holds of a login or a cookie's value that has ended here, given what the store says of it.
+    """Return the record that counts for a login or a cookie's value that has ended here: ``stored`` or ``end``.
 
-    A value lives again if it was issued since, to a login or to somebody unknown. What cannot be read counts as absent.
+    A value lives again if it was issued since then, with or without a login. What cannot be read counts as absent.
     """
     if stored is None or is_tombstone(stored):
         return stored or end
@@ -264,8 +264,9 @@ class Until:
         here = handle.made <= self.received
         if self.iat is None:
             return here
-        # By the provider's clock it was made up to the iat, and by ours before the token came. One of the two is enough
-        # only if it leaves no doubt: a login still on its way then has an older iat, whichever clock is ahead.
+        # By the provider's clock it was made up to the iat, and by ours before the token came. The provider's clock
+        # alone is enough only if it leaves no doubt: a login that was still on its way when the token came has an older
+        # iat, whichever clock is ahead.
         return (here and handle.at <= self.iat) or handle.at < min(self.iat, self.received)
 
 
@@ -295,8 +296,8 @@ class EndedUntil:
     def ending_entry(self, handle: LoginHandle) -> Until | None:
         """Return what ends a login, or None.
 
-        A login of another subject than the one that was named is not meant. The record of a subject may also say up to
-        when its logins without a known sid have ended, because any of these may be the session that a token named.
+        If a subject was named, logins of other subjects do not end. The record of a subject may also say up to when its
+        logins without a known sid have ended, because any of these may be the session that a token named.
         """
         for slot, until in self.slots.items():
             meant = not slot or not handle.sub or slot in (FRONT_CHANNEL, handle.sub)
@@ -343,7 +344,7 @@ class DeferredRecord:
     """A logout that the next page is to finish.
 
     ``plays`` counts the answers that finished it, ``played`` is the time of the first (seconds since the epoch), and
-    ``via`` the method and path of the request that it came with. ``back`` says that the browser has been somewhere else
+    ``via`` the method and path of the request that it came with. ``back`` says that the browser has left our pages
     since. ``cause`` is as in ``Ended``.
     """
 
@@ -378,7 +379,7 @@ class DeferredRecord:
         return record | ({"of": self.cause} if self.cause else {})
 
     def state(self) -> Record:
-        """Return what has become of it, as it is added to a tombstone that stands for it."""
+        """Return its progress, as it is added to a tombstone that stands for it."""
         via = list(self.via) if self.via else None
         state = {"plays": self.plays, "played": self.played, "via": via, "back": self.back}
         return {name: value for name, value in state.items() if value}

@@ -1,8 +1,11 @@
 """The registry of logins: look up, remember, end, forget.
 
-Four promises are kept here. A request asks the store at most once per login per ``freshness``, in one batch. The store
-calls of one request end after half a second, all in all. What this process has ended is ended here, whether the store
-is up or down. And every end is announced to the other workers by the call that writes it, so that nobody can forget to.
+It keeps four promises:
+
+1. A request asks the store at most once per login per ``freshness``, in one batch.
+2. The store calls of one request take half a second at most, all together.
+3. What this process has ended is ended here, whether the store is up or down.
+4. Every end is announced to the other workers by the call that writes it, so no caller can forget to.
 """
 
 from __future__ import annotations
@@ -80,7 +83,7 @@ class Visit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Say what ends: the login of ``handle``, and the session cookies of ``digests`` with who could have caused that.
+    """What ends: the login of ``handle``, and the session cookies of ``digests``, each with who could have caused it.
 
     ``ended`` is written as the tombstone. ``also`` are records to keep for two minutes.
     """
@@ -102,7 +105,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class EndedSessions:
-    """Say which sessions at a provider have ended: one by its ``sid``, or all of a ``sub``, or the one of both.
+    """Which sessions at a provider have ended: one by its ``sid``, all of a ``sub``, or the one that has both.
 
     Logins made up to ``not_after`` end, by the provider's clock, or else up to ``received``, by ours, in seconds since
     the epoch. ``by`` is the channel.
@@ -118,7 +121,7 @@ class EndedSessions:
     def records(self) -> dict[str, EndedUntil]:
         """Return the not-before records by their keys.
 
-        With a sid and a sub, the logins of the subject whose sid nobody knows end too: one of them may be that session.
+        With a sid and a sub, the subject's logins without a known sid end too: one of them may be that session.
         """
         until = Until(self.not_after, self.received, self.by)
         if self.sid is None:
@@ -226,7 +229,7 @@ class LoginRegistry:
     async def look_up(self, key: object, credentials: Credentials, budget: StoreBudget) -> LoginStatus:
         """Read the store about some credentials, and keep the status under ``key`` for ``freshness``.
 
-        Never raises: if the store fails, what this process knows goes on holding, with ``known=False``.
+        Never raises. If the store fails, the status is what this process knows, with ``known=False``.
         """
         if not credentials.record_keys:
             return self._keep(key, LoginStatus(credentials), float("inf"))
@@ -280,7 +283,7 @@ class LoginRegistry:
         return evaluate(credentials, records)
 
     def status_here(self, credentials: Credentials) -> LoginStatus:
-        """Return the status by what this process has ended itself, without the store."""
+        """Return the status without the store, by what this process has ended itself."""
         known = self._shared.ties
         ties = {cookie_key(one): tie_to_json(known[one]) for one in credentials.digests if one in known}
         return evaluate(credentials, {**ties, **self.store.ended.among(self._keys_of(credentials))})
@@ -332,7 +335,7 @@ class LoginRegistry:
         records |= {cookie_key(one): tie_to_json(handle) for one in ties}
         for one in records:
             self.store.ended.drop(one)  # what is issued to a new login is not dead, whatever it was before
-        self._note_change(key)  # no status from before holds: a renewal changes the record of a login that lives
+        self._note_change(key)  # cached statuses end here: a renewal changes the record of a live login
         return key in await self.store.write({**records, **self._known_sid(handle)}, self._kept_for, budget)
 
     def _known_sid(self, handle: LoginHandle) -> dict[str, Record]:
@@ -375,7 +378,7 @@ class LoginRegistry:
             self.warn("a login could not be forgotten, so the next logout still uses it", error)
 
     async def restore(self, digests: Iterable[str], budget: StoreBudget) -> None:
-        """Let revoked values of session cookies live again, because the application issues them anew."""
+        """Unblock revoked values of session cookies, because the application issues them again."""
         try:
             records = await self.store.read(map(cookie_key, digests), budget)
             for key in [key for key, record in records.items() if is_tombstone(record)]:
@@ -383,7 +386,7 @@ class LoginRegistry:
                 self._note_change(key)
                 if self.is_local:
                     await self.store.delete(key, budget)
-                else:  # other workers may know of the end: they need to be told that it is over
+                else:  # other workers may know of the end, and must see that it is over
                     await self.store.write({key: Reissued(time.time()).to_json()}, self._kept_for, budget)
         except StoreError as error:
             self.warn("a session cookie that was blocked and is issued again may stay blocked", error)
@@ -401,8 +404,8 @@ class LoginRegistry:
     ) -> Ended | None:
         """End the login behind a request, and every session cookie it came with. Never raises.
 
-        Takes the login if only the application knows it, and what the logout is to do, which a second click needs to
-        know. ``by`` is the channel, as in ``Login.ended``; ``also`` are records to keep for two minutes. Returns the
+        Takes the login if only the application knows it, and what the logout is to do, because a second click does the
+        same. ``by`` is the channel, as in ``Login.ended``; ``also`` are records to keep for two minutes. Returns the
         end as it was written; None if the login had ended before.
         """
         status, also = visit.status, dict(also or {})
@@ -424,9 +427,9 @@ class LoginRegistry:
         return ended
 
     async def end_replaced(self, visit: Visit, kept: Iterable[str]) -> None:
-        """End the login before a new one in the same browser, with the session cookies that the new one does not keep.
+        """End the login that a new one in the same browser replaces, and the session cookies that it does not keep.
 
-        ``kept`` are the digests of those that it keeps.
+        ``kept`` are the digests of those that the new one keeps.
         """
         handle = self._handle_to_end(visit) if visit.status.ended is None else None
         if handle is None:
@@ -436,7 +439,7 @@ class LoginRegistry:
         await self.end(Ending(handle, Ended("replaced", time.time(), LogoutIntent(local=True)), gone), visit.budget)
 
     def _cause_of(self, visit: Visit, login: Login | None) -> str:
-        """Return who could have made a request that ends something: the more can, the less it may cost the others."""
+        """Return who could have sent a request that ends something. The more can, the less room its record gets."""
         status, credentials = visit.status, visit.status.credentials
         if status.live or login is not None or has_handle(visit.request) or self.has_made(credentials.handle):
             return LOGIN
@@ -448,8 +451,8 @@ class LoginRegistry:
     def _handle_to_end(self, visit: Visit) -> LoginHandle | None:
         """Return the handle of the login that a request ends.
 
-        One that the store knows nothing of may be invented, unless a session vouches for it, or this process has made
-        it: then the record may still be on its way to the store. Tombstones for invented ones would push out real ones.
+        One that the store does not know may be invented, and a tombstone for it would push out a real one. It counts if
+        a session holds it, or if this process has made it: its record may still be on its way to the store.
         """
         status = visit.status
         vouched = status.live or not status.known or has_handle(visit.request)
@@ -458,9 +461,11 @@ class LoginRegistry:
     def revocable(self, status: LoginStatus, cause: str) -> dict[str, str]:
         """Return the digests of the session cookies that a logout revokes, each with who could have caused that.
 
-        Those that the application has issued here, or to a login, all; of others the one that it most likely reads, for
-        each cookie that is declared: invented ones must not cost more, nor take the room of a login's. What is dead
-        beside others stays as it is.
+        The logout of a login revokes them all; a value that the application has not issued, and most likely does not
+        read, counts as caused by anybody. Any other logout revokes those that the application has issued, here or to a
+        login. If there are none, it revokes for each declared cookie the one that the application most likely reads:
+        invented ones must not cost more, or take the room of a login's. A dead one beside a living login is left as it
+        is.
         """
         dead = status.dead_cookies if status.ended is None else ()
         cookies = [cookie for cookie in status.credentials.cookies if cookie.digest and cookie not in dead]
@@ -518,7 +523,7 @@ class LoginRegistry:
         return any(record is not None for record in known.values()) and await self.end_sessions(ended, budget)
 
     async def _move_forward(self, ends: Mapping[str, Record], budget: StoreBudget) -> bool:
-        """Write not-before times, which only ever move forward, and look whether another worker was quicker."""
+        """Write not-before times, which only move forward, and check whether another worker has written meanwhile."""
         failure: StoreError | None = None
         try:
             stored = await self.store.read(ends, budget, vital=True)
@@ -546,7 +551,8 @@ class LoginRegistry:
                 return StoreError("the end of a session could not be written", code="store")
             if self.is_local:
                 return None
-            # Two workers that were told at once have read the same record: who wrote last must not lose the other's.
+            # Two workers that get logout tokens at once read the same record: the last to write must not lose the
+            # other's.
             try:
                 stored = await self.store.read_stored(records, budget)
             except StoreError:
@@ -558,7 +564,7 @@ class LoginRegistry:
         return None
 
     def _news(self) -> dict[str, Record]:
-        """Return what tells every worker that some login has ended, so that none need ask for each."""
+        """Return the record that tells every worker that some login has ended, so none has to look up each login."""
         return {} if self.is_local else {LAST_END: {"v": VERSION, "id": secrets.token_urlsafe(9)}}
 
     def _note_end(self, key: str, record: Record, cause: str) -> None:
@@ -573,13 +579,13 @@ class LoginRegistry:
                 self._note_change(key)  # once more: somebody may have read the store just before it was written
 
     def _note_change(self, key: str) -> None:
-        """Let no status from before this moment hold in this process."""
+        """Drop every status of ``key`` that this process has cached until now."""
         self._recent.note(key, time.monotonic())
 
     # -- for those who watch -------------------------------------------------------------------------------------
 
     async def last_end(self, budget: StoreBudget) -> object:
-        """Return something that is different once a login has ended somewhere. Raises ``StoreError``."""
+        """Return a value that changes once a login has ended at any worker. Raises ``StoreError``."""
         if self.is_local:
             return self.end_count
         return self.end_count, (await self.store.read([LAST_END], budget))[LAST_END]

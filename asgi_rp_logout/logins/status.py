@@ -21,18 +21,18 @@ from .handle import LoginHandle
 from .records import CookieRecord, Ended, EndedUntil, LoginRecord, cookie_key, login_key, read, tombstone_key
 
 SECOND_CLICK = 120.0
-"""Seconds after its end in which a login still says where its logout leads."""
+"""Seconds after a login has ended in which a second click is still sent to its provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoginStatus:
-    """Say what is known of the login behind a request.
+    """What is known of the login behind a request.
 
-    ``login`` is None for a stranger, else the remembered login, also if it has ``ended``. ``handle`` is its handle, and
-    ``by_cookie`` says that only a session cookie tells of it. ``record`` is what the store has of it. ``dead_cookies``
-    are the session cookies not to be believed, and ``dead_bearer`` says so of the bearer token. ``known`` is False if
-    the store did not answer. ``record_keys`` are the keys that were read. ``ties`` are the living logins that the
-    session cookies of the request are tied to, by their digests.
+    ``login`` is the remembered login, also if it has ``ended``, and None for a stranger. ``handle`` is its handle, and
+    ``by_cookie`` says that it was found by a session cookie alone. ``record`` is what the store has of it.
+    ``dead_cookies`` are the session cookies that must not be accepted, and ``dead_bearer`` says so of the bearer token.
+    ``known`` is False if the store did not answer. ``record_keys`` are the keys that were read. ``ties`` are the living
+    logins that the session cookies of the request are tied to, by their digests.
     """
 
     credentials: Credentials
@@ -59,7 +59,7 @@ class LoginStatus:
 
     @property
     def hides(self) -> bool:
-        """Whether something of the request has to be kept from the application."""
+        """Whether something of the request has to be hidden from the application."""
         return self.has_dead or self.credentials.excess
 
     @property
@@ -126,10 +126,10 @@ def _is_dead(known: _Known, *, beside: _Known) -> bool:
 
 
 def _spoken_by_cookies(by_handle: _Known, cookies: list[_Known], bearers: list[_Known]) -> _Known | None:
-    """Return what the cookies say of a request whose handle does not live, or that has none; None if they are silent.
+    """Return what the cookies say of a request without a living handle; None if they say nothing.
 
-    Of several cookies of one name most applications read the last one. If one of two cookies is dead, somebody else's
-    was planted beside the user's own, which goes on living.
+    Of several cookies of one name most applications read the last one. If one of two cookies is dead, somebody has
+    planted it beside the user's own, which stays alive.
     """
     living = [known for known in (*cookies, *bearers) if known.live]
     if living:

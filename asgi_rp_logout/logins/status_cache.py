@@ -1,4 +1,4 @@
-"""A short memory of statuses, and of what has ended since they were read. No I/O."""
+"""A short-lived cache of statuses, and what has ended since they were read. No I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATUS_BYTES = 4 * 1024 * 1024
 """Bytes that these may take, about."""
 
 FRESH = 65_536
-"""Ends that are compared with statuses one by one; with more within ``freshness``, older statuses do not hold."""
+"""Ends that are compared with statuses one by one; with more within ``freshness``, older statuses are dropped."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class StatusCache:
 
     def __init__(self) -> None:
         self._kept: dict[object, CachedStatus] = {}
-        self.get = self._kept.get  # one look-up for both parts, and nothing around it: nearly every request does it
+        self.get = self._kept.get  # one look-up for both parts, without a call of our own: nearly every request does it
         self.logins, self.strangers = _Part(self._kept), _Part(self._kept)
 
     def put(self, key: object, entry: CachedStatus) -> None:
@@ -54,7 +54,7 @@ class StatusCache:
 
 
 class _Part:
-    """Limit the number and the size of one part of the statuses, which all stand in ``kept``."""
+    """Limit the number and the size of one part of the statuses, which are all in ``kept``."""
 
     def __init__(self, kept: dict[object, CachedStatus]) -> None:
         self._kept = kept
@@ -99,7 +99,7 @@ class RecentEnds:
         self._all_before = float("-inf")
 
     def note(self, key: str, now: float) -> None:
-        """Let no status that was read before ``now`` hold for ``key``."""
+        """Drop every status of ``key`` that was read before ``now``."""
         self.count += 1
         self.last = self.keys[key] = now
         self.keys.move_to_end(key)

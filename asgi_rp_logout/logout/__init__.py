@@ -1,3 +1,3 @@
-"""One logout, a file a step, in the order in which it happens; ``flow`` reads as the list of steps."""
+"""One logout, one file per step. ``flow`` calls the steps in their order."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Step 6, and whatever else can wait until the response has gone: nobody waits for it, and failures are only logged."""
+"""Step 6: what is done after the response has been sent. Nobody waits for it, and failures are only logged."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ AFTER_DEADLINE = 5.0
 
 
 async def after_logout(options: Options, login: Login, asked: Provider | None) -> None:
-    """Do what follows a logout whose response has gone: revoke tokens, tell the application, refresh discovery.
+    """Call ``on_logout``, revoke tokens and refresh discovery, after the response of a logout has been sent.
 
-    Takes the login that ended (an empty one if nothing is known of it) and the provider that the browser was sent to.
+    Takes the login that ended (an empty one if nothing is known of it), and in ``asked`` the provider that the browser
+    was sent to, if any.
     """
     stale = asked is not None and getattr(asked, "stale", hasattr(asked, "refresh"))
     revokes = options.may_revoke and (login.id_token or login.refresh_token)
@@ -60,7 +61,7 @@ async def _revoke(options: Options, login: Login, asked: Provider | None) -> Non
 
 
 async def _provider_to_revoke_at(options: Options, login: Login, asked: Provider | None) -> Provider | None:
-    """Return the login's own provider: most often the one that was asked, so that the list is not made twice."""
+    """Return the login's own provider. Usually it is the one that was asked, and then the list is not read again."""
     for known in ([asked] if asked is not None else [], None):
         try:
             with anyio.fail_after(options.provider_timeout):
@@ -68,7 +69,7 @@ async def _provider_to_revoke_at(options: Options, login: Login, asked: Provider
                 candidates = choose(listed, None, login)
         except ProviderError:
             continue
-        except Exception as error:  # of the list: where it mattered for the browser, the logout itself has warned
+        except Exception as error:  # raised by the application's list; if the browser needed it, there is a warning
             logger.info("the providers could not be listed after a logout: %s", type(error).__name__)
             continue
         if len(candidates) == 1 and candidates[0].is_issuer_of_login:

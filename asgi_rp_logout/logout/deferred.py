@@ -1,14 +1,17 @@
 """A logout by fetch, finished by the next page.
 
-The browser lets no fetch follow a redirect to another origin. So the application's own response goes through, and a
-cookie with a random value marks the browser: its next top-level navigation is answered with the redirect to the
-provider. What the cookie stands for is in the store.
+A browser does not let a fetch follow a redirect to another origin. So the application's own response is sent, with a
+cookie that marks the browser. The next top-level navigation with this cookie is answered with the redirect to the
+provider. The cookie is a random value, or refers to the tombstone of a session cookie. What it stands for is in the
+store.
 
-A browser may drop that answer: the user clicks twice, or a script of the page starts another navigation. So the logout
-stays for a few seconds after it was finished first, and is finished again for navigations that the application's own
-pages start. It ends as soon as the browser comes from somewhere else, which it does on its way back from the provider.
-A logout by form or link, whose answer is that redirect at once, leaves one that counts as finished: by the second click
-the first answer may have taken the session cookie away. That click may even come after the browser was back.
+A browser may drop that answer, if the user clicks twice or a script of the page starts another navigation. So the
+logout can be finished again for ``REPLAYED_FOR`` seconds, by navigations that the application's own pages start. This
+ends as soon as the browser comes from somewhere else, as it does on its way back from the provider.
+
+A logout by form or link is answered with that redirect at once. It leaves a deferred logout all the same, which counts
+as finished once: when a second click arrives, the first answer may already have deleted the session cookie. The second
+click may even arrive after the browser has come back.
 """
 
 from __future__ import annotations
@@ -31,23 +34,23 @@ from ..logins.registry import LoginRegistry
 from ..store import UNKNOWN, Record
 
 LATER_LIFETIME = 600.0
-"""Seconds for which a logout waits. Later than that a click is about something else."""
+"""Seconds for which a logout waits for the next page. A click after that means something else."""
 
 REPLAYED_FOR = 10.0
-"""Seconds in which what is used once may be used again, because the answer to the first use may have been dropped."""
+"""Seconds in which a logout or a return trip can be used again: the browser may have dropped the first answer."""
 
 MOST_PLAYS = 5
-"""Answers that one deferred logout may get: nobody clicks more often, and a loop ends here."""
+"""How often one deferred logout can be finished. Nobody clicks more often, and a redirect loop ends here."""
 
 REFERENCE = "~"
-"""What the cookie of an anonymous logout begins with, twice if its answer finished it: see ``save``."""
+"""What the cookie of an anonymous logout begins with; doubled if the logout's own answer finished it. See ``save``."""
 
 _LONGEST_REFERENCE = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """A logout that this request is to finish; ``stays`` says that it can be finished again."""
+    """A logout for this request to finish. ``stays`` says that it can be finished again."""
 
     intent: LogoutIntent
     login: Login | None
@@ -55,7 +58,7 @@ class Deferred:
 
 
 def is_login_response(scope: Scope) -> bool:
-    """Return whether a request is the answer of a provider to a login (OpenID Connect Core 1.0, section 3.1.2.5)."""
+    """Return whether a request brings a provider's answer to a login (OpenID Connect Core 1.0, section 3.1.2.5)."""
     query = scope.get("query_string", b"").decode("latin-1")
     try:
         return {"code", "state"} <= parse_qs(query, max_num_fields=50).keys()
@@ -64,16 +67,16 @@ def is_login_response(scope: Scope) -> bool:
 
 
 def deferred_key(value: str) -> str:
-    """Return the store's key for the value of the cookie."""
+    """Return the store's key for the value of a deferred logout's cookie."""
     return f"deferred:{digest(value)}"
 
 
 def record_of(request: Request, intent: LogoutIntent, login: Login | None, *, finished: bool) -> DeferredRecord:
-    """Return what is kept of a logout for later; ``finished`` says that its own answer finishes it."""
+    """Return the record of a deferred logout. ``finished`` says that its own answer has finished it once."""
     record = DeferredRecord(replace(intent, local=False), login)
     if finished:
         record = replace(record, plays=1, played=time.time(), via=(request.method, request.path))
-    if login is None:  # anybody can send this: it stays small, and pushes out none of somebody's
+    if login is None:  # anybody can send this: it stays small, and evicts no record of a login
         intent = replace(record.intent, return_to=shortened(intent.return_to))
         record = replace(record, intent=intent, cause=UNKNOWN)
     return record
@@ -84,10 +87,12 @@ async def save(
 ) -> list[bytes]:
     """Keep a logout for later.
 
-    Takes what it is to do, its login if one is known, the digest of the session cookie whose ``tombstone`` holds all
-    that there is to know if nobody is known, and whether its own answer has ``finished`` it. Nothing more is written
-    then: anybody can send such a logout. Without such a cookie one small record is written for the next page, and none
-    for a second click. Returns the cookies to set: none if the store did not take it.
+    Takes what it is to do, its login if one is known, and whether its own answer has ``finished`` it. Returns the
+    cookies to set: none if the store did not take the record.
+
+    Anybody can send a logout without a known login, so little is written for it. If it ended a session cookie,
+    ``tombstone`` is that cookie's digest: the tombstone holds everything already, and nothing more is written. If not,
+    one small record is written for the next page, and none for a second click.
     """
     lifetime, own = REPLAYED_FOR if finished else LATER_LIFETIME, exchange.request.own
     if login is None and tombstone is not None:
@@ -103,7 +108,7 @@ async def save(
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A deferred logout as the store has it, under ``key``: a record of its own, or in a tombstone of ``ended``."""
+    """A deferred logout in the store, under ``key``: a record of its own, or a part of the tombstone ``ended``."""
 
     key: str
     record: DeferredRecord
@@ -111,7 +116,7 @@ class _Stored:
     ended: Ended | None = None
 
     async def write(self, registry: LoginRegistry, record: DeferredRecord, budget: StoreBudget) -> bool:
-        """Write what has become of it, for ``REPLAYED_FOR`` from its first use; a tombstone lives on as it would."""
+        """Write its new state, for ``REPLAYED_FOR`` from its first use. A tombstone keeps its own time to live."""
         if self.ended is not None:
             left = registry.left_of(self.ended.at)
             return await registry.store.put(self.key, {**self.json, **record.state()}, left, budget)
@@ -119,7 +124,7 @@ class _Stored:
 
 
 async def _read(registry: LoginRegistry, value: str, budget: StoreBudget) -> _Stored | None:
-    """Read what a cookie stands for. Raises ``StoreError``."""
+    """Read the deferred logout that a cookie stands for. Raises ``StoreError``."""
     is_reference = value.startswith(REFERENCE)
     if is_reference and len(value) > _LONGEST_REFERENCE:
         return None
@@ -143,8 +148,8 @@ async def take(
 ) -> Deferred | None:
     """Return the deferred logout that a request is to finish; None if there is none, or the store fails.
 
-    The store keeps it for ``REPLAYED_FOR`` more, whichever worker asks next. ``again`` says that this request may get
-    one that was finished before. ``repeats`` is a request that may get only what the same one has left.
+    The store keeps it for ``REPLAYED_FOR`` more, for all workers. ``again`` says that this request may get one that was
+    finished before. ``repeats`` is a request that may get only a logout of the same method and path.
     """
     try:
         stored = await _read(registry, value, budget)
@@ -163,9 +168,9 @@ async def take(
 
 
 async def note_return(registry: LoginRegistry, value: str, budget: StoreBudget) -> bool:
-    """Note that the browser has been somewhere else since a logout was finished; return whether it had been.
+    """Note that the browser has left our pages since a logout was finished; return whether it was finished.
 
-    From now on only the same request once more, a second click, is answered with it.
+    From now on only a second click, the same request once more, can finish it again.
     """
     try:
         stored = await _read(registry, value, budget)

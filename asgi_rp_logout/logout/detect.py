@@ -10,15 +10,15 @@ from ..login import LogoutIntent
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 MOVED = frozenset((301, 307, 308, 409))
-"""What sends the same request elsewhere; 409 is Inertia's, after a new version of the page's scripts.
+"""Statuses that only move a request. Inertia sends 409 if the page's scripts are out of date.
 
-Frameworks and proxies answer so before the application has seen anything: to get to https, or to the path with or
-without its last slash.
+Frameworks and proxies send them before the application has seen the request, to switch to https, or to add or remove
+the trailing slash.
 """
 
 
 NO_LOGOUT: Literal["no logout"] = "no logout"
-"""What a marker header of ``0`` or ``false`` says."""
+"""What a marker header of ``0`` or ``false`` means."""
 
 Said = LogoutIntent | Literal["no logout"]
 
@@ -26,11 +26,11 @@ Said = LogoutIntent | Literal["no logout"]
 def detect(
     status: int, method: str, *, on_logout_path: bool, said: Said | None, ends_session: bool = False
 ) -> LogoutIntent | None:
-    """Return what a response that was a logout is to do; None if it was no logout.
+    """Return what the logout is to do; None if the response was not a logout.
 
     Takes the response's status, the request's method, whether the path is a logout path, what the application ``said``
     for this one response by the marker header or else by a decorator, and whether the response deletes the session
-    cookie or leaves the session empty. What was said goes before the path.
+    cookie or leaves the session empty. ``said`` outranks the path.
     """
     if said is not None and method not in ("HEAD", "OPTIONS") and status < 400:
         return said if said != NO_LOGOUT else None
@@ -57,7 +57,7 @@ def _is_logout_answer(status: int, method: str, ends_session: bool) -> bool:
         return False
     if status in _REDIRECTS or (ends_session and status < 400):
         return True
-    # A GET that answers 200 and keeps the session is a confirmation page, or that of a single-page application.
+    # A GET that answers 200 and keeps the session is a page that asks first, or the page of a single-page application.
     return method in CHANGING and 200 <= status < 300
 
 

@@ -17,9 +17,9 @@ from ..protocol.cookies import deletions, name_set_by
 from ..store import UNKNOWN, Record
 
 _OWN_COOKIE = 250
-"""Bytes that deletions leave to a cookie of our own and the headers of a rewritten answer; see ``HEADERS_AT_MOST``."""
+"""Bytes that deletions leave free for one cookie and the headers of our own answer; see ``HEADERS_AT_MOST``."""
 _SHORT_URL = 700
-"""Bytes that deletions of cookies that the request did not bring leave to the provider's URL without its hint."""
+"""Bytes left free for the provider's URL without its hint, by deletions of cookies that the request did not bring."""
 
 
 async def end(
@@ -27,7 +27,7 @@ async def end(
 ) -> None:
     """End the login behind the request, and empty the application's session.
 
-    ``also`` are records to write in the same batch, to keep for two minutes.
+    ``also`` are records to write at the same time, and to keep for two minutes.
     """
     ended = await exchange.registry.end_login_of(exchange, login, intent, also=also)
     exchange.kept_return_to = ended.intent.return_to if ended is not None else None
@@ -53,8 +53,8 @@ async def end_all_logins(exchange: Exchange, login: Login | None) -> None:
 def stranger_tombstone(exchange: Exchange, login: Login | None) -> str | None:
     """Return the digest of the session cookie whose tombstone holds all that is known of an anonymous logout.
 
-    Anybody can send such a logout, so nothing more is written for it. None for a logout of somebody known, and for one
-    that ended nothing.
+    Anybody can send such a logout, so nothing more is written for it. None if the login is known, and for a logout that
+    ended nothing.
     """
     if login is not None or exchange.ended_login is None or exchange.status.ended is not None:
         return None
@@ -64,9 +64,10 @@ def stranger_tombstone(exchange: Exchange, login: Login | None) -> str | None:
 def expire(exchange: Exchange, start: ResponseStart, *, waits: bool = False) -> ResponseStart:
     """Expire every declared cookie and our own, and drop the application's lines that would set one again.
 
-    ``waits`` says that the response sets the cookie of a deferred logout, which Clear-Site-Data must not take along.
-    Nothing of the kind for a request that brings no session and that another site may have made: a form there comes
-    without Lax cookies, and the browser would delete them all the same.
+    ``waits`` says that the response sets the cookie of a deferred logout, which Clear-Site-Data must not delete.
+
+    Nothing is expired for a request that brings no session and that another site may have sent. A form on another site
+    is sent without Lax cookies, but the browser would still obey the deletions, and delete those cookies.
     """
     request, options, credentials = exchange.request, exchange.options, exchange.status.credentials
     brings_session = credentials.cookies or credentials.has_companion or request.session
@@ -87,7 +88,7 @@ def expire(exchange: Exchange, start: ResponseStart, *, waits: bool = False) -> 
 
 
 def _with_clear_site_data(names: tuple[str, ...], start: ResponseStart, keeping: int, *, waits: bool) -> ResponseStart:
-    if waits:  # browsers obey it after Set-Cookie, and "cookies" takes them all
+    if waits:  # browsers obey it after Set-Cookie, and "cookies" deletes them all
         names = tuple(name for name in (DIRECTIVES if "*" in names else names) if name not in ("cookies", "*"))
     header = (b"clear-site-data", ", ".join(f'"{name}"' for name in names).encode("ascii"))
     if not names or sum(map(len, header)) + 4 > start.room - keeping:

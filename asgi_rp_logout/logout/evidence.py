@@ -1,4 +1,4 @@
-"""Step 2: who is it, and is there a session to end at the provider?"""
+"""Step 2: whose logout is it, and is there a session to end at the provider?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..options import Options
 from ..providers.calling import run
 
 HINT_FOR = 10.0
-"""Seconds after its end in which a login's ID Token still goes out with a second click."""
+"""Seconds after a login has ended in which a second click still sends its ID Token as a hint."""
 
 
 async def ask_login_source(options: Options, scope: Scope) -> Login | None:
@@ -37,14 +37,14 @@ async def ask_login_source(options: Options, scope: Scope) -> Login | None:
 
 
 async def ask_before_application(exchange: Exchange) -> None:
-    """On a logout path, learn who this is before the application forgets."""
+    """On a logout path, ask who is signed in before the application clears its session."""
     if not exchange.status.live and exchange.request.method not in ("HEAD", "OPTIONS", "TRACE", "CONNECT"):
         exchange.source = await ask_login_source(exchange.options, exchange.request.scope)
         exchange.source_asked = True
 
 
 async def login_to_end(exchange: Exchange) -> Login | None:
-    """Return the login that this logout is about: the remembered one, a second click's, or the application's."""
+    """Return the login to end: the remembered one, that of a second click, or the one from ``login_source``."""
     if exchange.status.live:
         return exchange.status.login
     clicked = await login_of_second_click(exchange)
@@ -54,11 +54,11 @@ async def login_to_end(exchange: Exchange) -> Login | None:
 
 
 async def login_of_second_click(exchange: Exchange) -> Login | None:
-    """Return the login that a second click within two minutes is about, if the first one has left word of it.
+    """Return the login of a second click within two minutes, if the first click has left a record of it.
 
-    The request looks the same if it is a thief's, with cookies copied before the logout. So the ID Token and everything
-    else that names the user is in it only for ``HINT_FOR``, and only for a request that brings the login's handle; a
-    session cookie alone gets the provider.
+    A thief's request, with cookies copied before the logout, looks the same. So the ID Token, and whatever else names
+    the user, is returned for ``HINT_FOR`` only. After that only the provider is. A request without the login's handle,
+    with a session cookie alone, never gets the tokens.
     """
     status, now = exchange.status, time.time()
     if status.ended is None or not status.just_ended(now):
@@ -82,7 +82,7 @@ def has_evidence(exchange: Exchange, login: Login | None) -> bool:
 
 
 def is_second_click(exchange: Exchange) -> bool:
-    """Return whether the first click has just ended this login, at its provider as well."""
+    """Return whether an earlier click has just ended this login, by a logout that was not a local one."""
     status, method = exchange.status, exchange.request.method
     if status.ended is None or method in ("GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"):
         return False

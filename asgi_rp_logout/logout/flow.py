@@ -1,13 +1,14 @@
 """One logout: the steps in their order.
 
-1. ``detect``: this response was a successful logout (``inspect_response`` asks).
-2. ``evidence``: who is it, and is there a session to end?
+1. ``detect``: was this response a successful logout? ``inspect_response`` asks.
+2. ``evidence``: whose logout is it, and is there a session to end?
 3. ``end``: the login ends, the cookies expire.
 4. ``provider``: which provider, and its URL.
-5. ``return_plan``: where the browser comes back to. Or ``deferred``: the next page goes to the provider.
-6. ``afterwards``: what can wait until the response has gone.
+5. ``return_plan``: where the browser comes back to. It is planned first, because the URL names it. Or ``deferred``: the
+   next page goes to the provider.
+6. ``afterwards``: what is done after the response has been sent.
 
-The login has ended before anything can fail, so a fault of a provider or of the network leaves a complete local logout.
+The login ends before anything can fail. So if a provider or the network fails, the local logout is complete.
 """
 
 from __future__ import annotations
@@ -63,12 +64,12 @@ MOST_ENDPOINTS = 5
 """URLs in a JSON response that are compared with the provider's."""
 
 _LOCAL_KINDS = (RequestKind.CROSS_SITE, RequestKind.PREFETCH)
-"""The kinds of request that have no say in where the user goes."""
+"""The kinds of request that never take the user to a provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class Logout:
-    """One logout on its way: what it is to do, whose login it ended, and the application's own redirect target."""
+    """One logout in progress: what it is to do, whose login it ended, and the application's own redirect target."""
 
     exchange: Exchange
     intent: LogoutIntent
@@ -87,7 +88,7 @@ class Logout:
 
     @property
     def may_be_clicked_twice(self) -> bool:
-        """Whether its answer is the redirect that a second click may need once more."""
+        """Whether a second click may need the redirect of its answer once more."""
         headers = self.exchange.request.headers
         return self.kind is RequestKind.NAVIGATION and not self.exchange.is_repeat and comes_from_own_page(headers)
 
@@ -127,7 +128,7 @@ async def log_out(exchange: Exchange, intent: LogoutIntent, start: ResponseStart
 
 
 def _for_second_click(logout: Logout) -> dict[str, Record]:
-    """Return what a second click needs, to be written in the same batch as the end."""
+    """Return the record that a second click needs, to be written together with the end."""
     if logout.login is None or not logout.may_be_clicked_twice:
         return {}
     logout.exchange.click = click = secrets.token_urlsafe(32)
@@ -180,7 +181,7 @@ async def let_go(exchange: Exchange) -> None:
 
 
 async def _leads_to_provider(logout: Logout, urls: list[str]) -> bool:
-    """Return whether one of the URLs that the page is given leads to the end-session endpoint."""
+    """Return whether one of the URLs in the response's JSON leads to the end-session endpoint."""
     exchange, scope = logout.exchange, logout.exchange.request.as_it_came()
     with anyio.move_on_after(exchange.options.provider_timeout):
         for url in list({without_query(url): url for url in urls}.values())[:MOST_ENDPOINTS]:
@@ -197,7 +198,7 @@ async def _leads_to_provider(logout: Logout, urls: list[str]) -> bool:
 
 
 async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[ResponseStart, Answer | None]:
-    """Return the answer that takes the browser to the provider; None if the application's own does. Steps 4 and 5.
+    """Return the answer that takes the browser to the provider; None if the application's own does so. Steps 4 and 5.
 
     Returns the application's start message too, with the cookies that go with the answer. Raises ``ProviderError``.
     """
@@ -225,7 +226,7 @@ async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[Respon
 
 
 def _login_for_hint(logout: Logout) -> Login | None:
-    """Return the login that the provider is told; without a hint where nobody has clicked, so that it asks the user."""
+    """Return what the provider gets of the login: no hint if the user has not clicked, so that it asks the user."""
     login, exchange = logout.login, logout.exchange
     if login is not None and is_without_click(exchange.request.headers, exchange.origins):
         return Login(login.provider, sub=login.sub, iss=login.iss)
@@ -244,13 +245,13 @@ def _answer(logout: Logout, start: ResponseStart, destination: Destination, room
 
 
 async def try_to_send(logout: Logout, start: ResponseStart) -> bool:
-    """Answer without the application, by taking the browser to the provider; return whether that could be done."""
+    """Answer in the application's place, by sending the browser to the provider; return whether that worked."""
     exchange = logout.exchange
     try:
         _, answer = await send_to_provider(logout, start)
     except RPLogoutError as error:
         report(exchange, error, logout.login)
-        exchange.failed = True  # said once, and not tried again for this request
+        exchange.failed = True  # logged once, and not tried again for this request
         return False
     if answer is not None:
         await exchange.answer(answer)
@@ -260,7 +261,7 @@ async def try_to_send(logout: Logout, start: ResponseStart) -> bool:
 def report(exchange: Exchange, error: RPLogoutError, login: Login | None) -> None:
     """Log why a logout stays a local one."""
     sentence = f"logged out here, but not at the provider: {error}"
-    # A provider without an endpoint is logged as a warning once, where that is found out.
+    # For a provider without an endpoint, ``provider`` has logged one warning already.
     if error.code in ("local_only", "no_endpoint"):
         logger.info("%s", sentence)
     elif login is not None and exchange.status.live:
@@ -274,13 +275,13 @@ def _no_room() -> ProviderError:
 
 
 def _is_on_our_origin(exchange: Exchange, url: str | None) -> bool:
-    """Return whether a provider is on this very origin: a browser comes back from it as from a page of ours."""
+    """Return whether a provider is on our own origin: a browser comes back from it as from one of our pages."""
     origin = origin_of(url) if url else None
     return origin is not None and str(origin).encode("ascii") in exchange.origins
 
 
 def _with_new_session(exchange: Exchange, start: ResponseStart) -> ResponseStart:
-    """Set the session cookies that the application has set, after our deletions, unless it is the old session.
+    """Add the session cookies that the application has set, after our deletions, unless it is the old session.
 
     An application that goes to the provider by itself keeps its state for the way back in a fresh session.
     """
@@ -311,7 +312,7 @@ def _return_cookie(logout: Logout, plan: ReturnPlan) -> list[bytes]:
 
 
 async def _cookie_of_click(logout: Logout) -> list[bytes]:
-    """Return the cookie by which a second click is known."""
+    """Return the cookie by which a second click is recognised."""
     exchange, own = logout.exchange, logout.exchange.request.own
     if exchange.click is not None:
         return [own.setting(own.deferred, exchange.click, REPLAYED_FOR)]
@@ -319,11 +320,11 @@ async def _cookie_of_click(logout: Logout) -> list[bytes]:
 
 
 async def _keep_return_trip(logout: Logout, start: ResponseStart, plan: ReturnPlan) -> ResponseStart:
-    """Keep where the browser goes from the callback, for this browser alone."""
+    """Store the page that this browser goes to from the callback, and bind it to this browser."""
     exchange, own, tombstone = logout.exchange, logout.exchange.request.own, logout.tombstone
     state, target = plan.state or "", plan.target or "/"
     if tombstone is not None and logout.intent.return_to == exchange.kept_return_to:
-        # The tombstone knows where to, and nothing more is written.
+        # The tombstone holds the target already, so nothing more is written.
         return start.with_cookies([own.setting(own.return_trip, return_reference(tombstone, state), RETURN_LIFETIME)])
     if logout.login is None and len(target) > SHORT:  # anybody can send this
         return start
@@ -337,10 +338,10 @@ async def _keep_return_trip(logout: Logout, start: ResponseStart, plan: ReturnPl
 
 
 async def answer_second_click(exchange: Exchange) -> bool:
-    """Take a browser to the provider whose first click has just ended the login; return whether it was answered.
+    """Send a browser to the provider whose first click has just ended the login; return whether it was answered.
 
-    The application is not asked: a guard of its own would refuse somebody who is no longer signed in, and the browser
-    shows the answer to the last click only.
+    The application is not called. Its login check would refuse a user who is no longer signed in, and the browser shows
+    the answer to the last click only.
     """
     ended, kind = exchange.status.ended, exchange.kind
     waits = kind is RequestKind.FETCH and exchange.options.for_fetch != "json"
@@ -353,7 +354,7 @@ async def answer_second_click(exchange: Exchange) -> bool:
 async def finish_deferred(exchange: Exchange, value: str, deferred: Deferred) -> bool:
     """Finish a deferred logout, known by its cookie's ``value``; return whether the browser goes to the provider.
 
-    With a callback path the browser comes back to the page that it was on the way to.
+    With a callback path the browser comes back to the page that it was about to open.
     """
     request, options, own = exchange.request, exchange.options, exchange.request.own
     line = own.setting(own.deferred, value, REPLAYED_FOR) if deferred.stays else own.deletion(own.deferred)
@@ -371,7 +372,7 @@ async def finish_deferred(exchange: Exchange, value: str, deferred: Deferred) ->
 
 
 async def answer_repeated_request(exchange: Exchange) -> bool:
-    """Answer a second click on a logout whose first response has taken the session away already.
+    """Answer a second click on a logout whose first response has already deleted the session.
 
     Return whether it was one: the same request, from a page of this origin, within seconds.
     """

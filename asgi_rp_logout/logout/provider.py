@@ -1,11 +1,13 @@
 """Step 4: which provider, and its URL.
 
-The browser is sent to a provider only if its user may be known there. The login of a provider that is not in the list
-goes nowhere, and without a login only a single candidate is certain enough.
+The browser is sent to a provider only if its user may be known there. If the login's provider is not in the list, the
+logout stays local. Without a login, the provider is certain only if there is a single candidate.
 
-An ID Token holds somebody's name and mail address. It goes, like everything else of a login, to one provider only: the
-one whose issuer is the token's; one whose issuer is unknown only if the application has named it for this login; and a
-token that names no issuer to the only provider there is.
+An ID Token holds the user's name and mail address. Like everything else of a login, it goes to one provider only:
+
+- the provider whose issuer is the token's;
+- a provider whose issuer is unknown, only if the application has named it for this login;
+- if the token names no issuer, the provider that the application has named, or else the only one there is.
 """
 
 from __future__ import annotations
@@ -38,12 +40,12 @@ from .return_plan import ReturnPlan
 
 @dataclass(frozen=True, slots=True)
 class LogoutRequest:
-    """Say what a provider is to be asked for.
+    """What a provider is asked for.
 
     ``named``: the provider that the application named, if any. ``login``: the login, if one is known. ``scope``: the
-    ASGI scope of the request. ``location``: the application's own redirect target, which settles which provider is
-    meant if it leads to a candidate already. ``room``: the bytes that the response's headers have for the URL, None
-    where it goes into the body.
+    ASGI scope of the request. ``location``: the application's own redirect target; if it leads to one of several
+    candidates, that one is meant. ``room``: the bytes that the response's headers have for the URL, None where it goes
+    into the body.
     """
 
     named: str | None
@@ -56,7 +58,7 @@ class LogoutRequest:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Say where the browser goes: by a redirect to ``url``, or by posting ``form`` where the URL is too long."""
+    """Where the browser goes: by a redirect to ``url``, or by posting ``form`` if the URL is too long."""
 
     url: str
     provider: Provider
@@ -65,14 +67,14 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Name a provider, and whether it may get what is known of the login."""
+    """A provider, and whether it may get what is known of the login."""
 
     provider: Provider
     is_issuer_of_login: bool
 
 
 async def resolve(options: Options, wanted: LogoutRequest) -> Destination:
-    """Find the provider and the URL, within ``provider_timeout``.
+    """Choose the provider and ask it for its URL, within ``provider_timeout``.
 
     Raises ``ProviderError`` if there is no URL to send the browser to, with a message without secrets.
     """
@@ -96,7 +98,7 @@ async def resolve(options: Options, wanted: LogoutRequest) -> Destination:
 
 
 def choose(providers: Sequence[Provider], named: str | None, login: Login | None) -> list[Candidate]:
-    """Return the candidates: one that is certain, or all if nothing tells. Raises ``ProviderError`` for none."""
+    """Return the candidates: the one that is meant, or all if nothing says which. Raises ``ProviderError`` for none."""
     home = provider_of(login, providers) if login is not None else None
     own = home is not None and login is not None and is_issuer_of(home, login)
     if named is not None:
@@ -118,7 +120,7 @@ def choose(providers: Sequence[Provider], named: str | None, login: Login | None
 
 
 async def _ask_all(candidates: Sequence[Candidate], options: Options, wanted: LogoutRequest) -> list[Destination]:
-    """Ask every candidate. One that fails leaves open whether it is meant, so nothing is certain any more."""
+    """Ask every candidate. The first error is raised, because the one that failed may be the one that is meant."""
     found: list[Destination] = []
 
     async def ask_one(candidate: Candidate) -> None:
@@ -187,7 +189,7 @@ async def _ask(candidate: Candidate, options: Options, wanted: LogoutRequest) ->
 def _hint_for(login: Login, provider: Provider) -> str | None:
     """Return the ID Token as its provider can read it (RP-Initiated Logout 1.0, section 2).
 
-    An encrypted one has to be decrypted first: it is encrypted for this application, and an error for the provider.
+    An encrypted one has to be decrypted first: it is encrypted for this application, and the provider cannot read it.
     """
     token = login.id_token
     if token is None or not is_encrypted(token):
@@ -198,10 +200,10 @@ def _hint_for(login: Login, provider: Provider) -> str | None:
 
 
 async def _shortened(provider: Provider, offered: Mapping[str, Any], room: int | None) -> str:
-    """Ask again without the hint, which is what makes a URL long; then for the bare endpoint, if it has to be.
+    """Ask again without the hint, which makes the URL long, and then for the bare endpoint if it is still too long.
 
-    With a client_id the provider still knows whom to ask about the return address; without one it would refuse it, so
-    that the bare endpoint is better.
+    With a client_id the provider can still check the return address. Without one it would refuse the address, so the
+    address is left out too.
     """
     without: dict[str, Any] = {**offered, "id_token_hint": None, "login": None}
     bare = {**without, "logout_hint": None, "post_logout_redirect_uri": None, "state": None}

@@ -25,7 +25,7 @@ RETURN_LIFETIME = 600.0
 
 @dataclass(frozen=True, slots=True)
 class ReturnPlan:
-    """Say what the provider is told, and what is kept for the way back.
+    """The return address for the provider, and what is kept for the way back.
 
     ``uri`` is the post_logout_redirect_uri, None to send none. With a callback path, ``state`` and ``browser`` are
     random and ``target`` is where the browser goes from there: a path with query and fragment on this origin.
@@ -43,17 +43,17 @@ def return_trip_key(state: str) -> str:
 
 
 def browser_digest(value: str) -> str:
-    """Return what a browser's binding cookie is compared by."""
+    """Return the digest by which a browser's binding cookie is compared."""
     return hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()[:43]
 
 
 def return_reference(end: str, state: str) -> str:
-    """Return the binding cookie of a return trip without a record of its own: ``end`` is a tombstone's digest."""
+    """Return the binding cookie of a return trip whose target is in a tombstone; ``end`` is the tombstone's digest."""
     return f"{REFERENCE}{end}.{browser_digest(state)}"
 
 
 def read_return_reference(value: str, state: str) -> str | None:
-    """Return the digest of the tombstone that knows the target, if a binding cookie is for this state."""
+    """Return the digest of the tombstone that holds the target, if a binding cookie is for this state."""
     end, _, bound = value.removeprefix(REFERENCE).rpartition(".")
     known = value.startswith(REFERENCE) and len(value) <= LONGEST_REFERENCE
     return end if known and hmac.compare_digest(bound, browser_digest(state)) else None
@@ -81,7 +81,7 @@ def plan_return(options: Options, request: Request, target: str | None) -> Retur
 
 
 def same_origin_target(options: Options, request: Request, location: str | None) -> str | None:
-    """Return the application's own redirect target as a path on this origin, with its fragment; None if it is none."""
+    """Return the application's own redirect target as a path on this origin, with its fragment; None if it has none."""
     if location is None:
         return None
     if location[:1] == "/" != location[1:2]:
@@ -94,9 +94,10 @@ def same_origin_target(options: Options, request: Request, location: str | None)
 def is_canonical_redirect(options: Options, request: Request, start: ResponseStart, *, ends_session: bool) -> bool:
     """Return whether a response on a logout path only redirects to another form of the same address.
 
-    A redirect of any status to another logout path does: its response counts, be it the logout or a page that asks
-    first. So does one of ``MOVED`` to https, or to the path with or without its trailing slash; a warning is logged if
-    that leads off the logout paths. ``ends_session`` says that the session is gone already, so that this is the logout.
+    Two redirects do. One, of any status, leads to another logout path: the response there counts, be it the logout or a
+    page that asks first. If ``ends_session``, the session is gone already, and this redirect is the logout. The other
+    has a status of ``MOVED``, and leads to https, or to the path with or without its trailing slash. A warning is
+    logged if that form is not a logout path.
     """
     location = redirect_target(start)
     paths = request.paths(options.public_url)
@@ -125,7 +126,7 @@ def _is_another_logout_path(options: Options, request: Request, there: str) -> b
 
 
 def fallback_target(options: Options, request: Request) -> str:
-    """Return where a browser goes that came back without a usable state: never an error page."""
+    """Return where a browser goes that comes back without a usable state; it never gets an error page."""
     prefix = urlsplit(options.public_url).path if options.public_url else request.root_path
     configured = options.post_logout_redirect_uri
     path = configured if configured is not None and configured.startswith("/") else "/"

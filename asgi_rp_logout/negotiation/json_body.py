@@ -33,7 +33,7 @@ class JSONBody:
         self._body += message.get("body", b"")
         if not message.get("more_body", False):
             return True
-        # A body without a length is a stream: what comes first is all that is waited for.
+        # A body without a length is a stream: only its first part is waited for.
         return bool(self._body) if self._length is None else len(self._body) >= min(self._length, MOST)
 
     def urls(self) -> list[str]:

@@ -37,7 +37,7 @@ class RequestKind(enum.Enum):
     """How a request was made, as far as it needs an answer of its own to a logout."""
 
     PREFETCH = "prefetch"
-    """A browser's or script's guess at the next click: not a wish of the user."""
+    """A browser's or script's guess at the next click: the user has not asked for it."""
     HTMX = "htmx"
     INERTIA = "inertia"
     TURBO = "turbo"
@@ -49,7 +49,7 @@ class RequestKind(enum.Enum):
     FETCH = "fetch"
     """A script's own request or a frame, of this site: no cross-origin redirect reaches the user."""
     CROSS_SITE = "cross-site"
-    """A subresource, or a form, frame or script of another site: it has no say in where the user goes."""
+    """A subresource, or a form, frame or script of another site: it must not decide where the user goes."""
 
 
 def kind_of(method: str, headers: Headers, own_origins: Collection[bytes] = ()) -> RequestKind:
@@ -63,7 +63,7 @@ def kind_of(method: str, headers: Headers, own_origins: Collection[bytes] = ()) 
 
 
 def _kind(method: str, relevant: _Relevant) -> RequestKind:
-    # A hover must log nobody out. On an unsafe method the header is no guess of the browser's, so it is not heard.
+    # A hover must log nobody out. On an unsafe method the header is no guess of the browser's, so it is ignored.
     if method in ("GET", "HEAD") and _is_speculative(relevant):
         return RequestKind.PREFETCH
     if not _has_fetch_metadata(relevant):
@@ -71,8 +71,8 @@ def _kind(method: str, relevant: _Relevant) -> RequestKind:
     mode, dest = _single(relevant, _MODE), _single(relevant, _DEST)
     through_worker = _through_service_worker(method, relevant)
     if (mode == b"navigate" and dest == b"document") or through_worker:
-        # A link on another site is a click of the user's. A form there may post itself, and a SameSite=None cookie
-        # would come along: so much evidence, and no wish.
+        # A link on another site is a click of the user's. A form there may post itself, with a SameSite=None cookie:
+        # there is a session then, but the user has not asked.
         elsewhere = _is_cross_site(relevant) or (through_worker and _refers_elsewhere(relevant))
         forged = method not in ("GET", "HEAD") and elsewhere
         return RequestKind.CROSS_SITE if forged else RequestKind.NAVIGATION
@@ -80,7 +80,7 @@ def _kind(method: str, relevant: _Relevant) -> RequestKind:
         return RequestKind.CROSS_SITE
     if mode == b"navigate":
         # A frame of our own pages. The provider refuses to be framed, and the user would see that refusal. A script's
-        # headers on a navigation are a contradiction; the browser's word stands.
+        # headers contradict a navigation, and the browser's own headers decide.
         return RequestKind.FETCH
     return _by_script(method, relevant) or RequestKind.FETCH
 
@@ -91,11 +91,11 @@ def is_prefetch(headers: Headers) -> bool:
 
 
 def may_be_cross_site(method: str, headers: Headers, own_origins: Collection[bytes] = ()) -> bool:
-    """Return whether a page of another site may have sent this, as far as the browser does not rule it out.
+    """Return whether a page of another site may have sent this: False only if the browser's headers rule it out.
 
-    Without ``Sec-Fetch-Site``, as on plain http off loopback, only an Origin of the application's own does. Browsers
-    send some Origin with every form and script of another site, ``null`` among them, but none with a GET. A service
-    worker of the application's passes on other sites' forms as well, and in Firefox they come as its own.
+    Without ``Sec-Fetch-Site``, as on plain http off loopback, only an Origin of the application's own rules it out.
+    Browsers send some Origin with every form and script of another site, ``null`` among them, but none with a GET. A
+    service worker of the application's passes on other sites' forms as well, and in Firefox they come as its own.
     """
     relevant = _relevant_headers(headers, own_origins)
     if _through_service_worker(method, relevant):
@@ -109,14 +109,14 @@ def is_without_click(headers: Headers, own_origins: Collection[bytes] = ()) -> b
     """Return whether another site navigated here without a click of the user's, by a script or a refresh.
 
     Browsers mark what a click began with ``Sec-Fetch-User: ?1``, over redirects too (Fetch Metadata, section 2.4). Any
-    click on that page counts, so that its absence tells more than its presence.
+    click on that page sets it, so its absence proves more than its presence.
     """
     relevant = _relevant_headers(headers, own_origins)
     return _SITE in relevant and _is_cross_site(relevant) and _single(relevant, _USER) != b"?1"
 
 
 def is_in_frame(headers: Headers) -> bool:
-    """Return whether a browser shows the answer in a frame, as far as it says where: no image and no prefetch is."""
+    """Return whether a browser may show the answer in a frame, which it does not for an image or a prefetch."""
     relevant = _relevant_headers(headers)
     return not _is_speculative(relevant) and (not _has_fetch_metadata(relevant) or _single(relevant, _DEST) in _FRAMES)
 
@@ -125,7 +125,7 @@ def may_finish_deferred(method: str, headers: Headers) -> bool:
     """Return whether a request may be answered with the redirect that an earlier fetch left behind.
 
     Only a GET that puts a document of this site in front of the user: a frame or a prefetch would use up the one
-    redirect unseen, and a link on another site must not be what starts it.
+    redirect unseen, and a link on another site must not start it.
     """
     relevant = _relevant_headers(headers)
     if (
@@ -187,7 +187,7 @@ def _through_service_worker(method: str, relevant: _Relevant) -> bool:
     The destination becomes empty and the site the worker's own. In Chromium and WebKit the mode stays ``navigate``. In
     Firefox, and in all of them once the worker gives ``fetch`` an init, it becomes ``same-origin`` (Fetch, Request
     constructor); a page's own fetch may say that too, but only a navigation asks for HTML and XHTML and has no mark of
-    a script. A frame on such a page looks the same; an installed app whose every page comes this way is the likelier.
+    a script. A frame on such a page looks the same; an installed app, all of whose pages come this way, is more likely.
     """
     if _single(relevant, _DEST) != b"empty" or _single(relevant, _SITE) != b"same-origin":
         return False
@@ -210,10 +210,10 @@ def _refers_elsewhere(relevant: _Relevant) -> bool:
 
 
 def _is_subresource(mode: bytes, dest: bytes) -> bool:
-    """Tell images, scripts, workers, sockets from what a script fetches itself, whose destination is empty.
+    """Return whether this is an image, script, worker or socket, and not what a script fetches, without a destination.
 
-    ``no-cors`` with an empty destination is ``sendBeacon()`` or a plain fetch of our own page; without a destination it
-    is anything.
+    ``no-cors`` with the destination ``empty`` is ``sendBeacon()`` or a plain fetch of our own page. Without the header
+    it can be anything.
     """
     if mode == b"websocket" or (mode == b"no-cors" and dest != b"empty"):
         return True
@@ -240,7 +240,7 @@ def _is_cross_site(relevant: _Relevant) -> bool:
 
 
 def _is_xhr(relevant: _Relevant) -> bool:
-    """Tell a script that sets X-Requested-With from an Android WebView, whose value is its app's dotted name."""
+    """Return whether a script has set X-Requested-With, not an Android WebView, which sends its app's dotted name."""
     return any(b"." not in value for value in relevant.get(b"x-requested-with", ()))
 
 
@@ -258,7 +258,7 @@ def _accepts(relevant: _Relevant, media_type: bytes) -> bool:
 
 
 def _relevant_headers(headers: Headers, own_origins: Collection[bytes] = ()) -> _Relevant:
-    """Collect what the headers say that matter here, in lower case, and whether the Origin is one of our own."""
+    """Collect the headers that matter here, in lower case, and whether the Origin is one of our own."""
     relevant: _Relevant = {}
     for name, value in headers:
         lower = name.lower()
@@ -270,6 +270,6 @@ def _relevant_headers(headers: Headers, own_origins: Collection[bytes] = ()) -> 
 
 
 def _single(relevant: _Relevant, name: bytes) -> bytes:
-    """Return what a header says, and nothing if it is missing or says two things."""
+    """Return the value of a header, empty if it is missing or has two different ones."""
     values = set(relevant.get(name, ()))
     return values.pop() if len(values) == 1 else b""

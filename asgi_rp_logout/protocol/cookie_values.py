@@ -1,4 +1,4 @@
-r"""The values of session cookies: how applications read them, and what they are blocked by.
+r"""The values of session cookies: how applications read them, and the digests by which they are blocked.
 
 A session that has ended is blocked by a digest of its cookie's value. Applications accept more than one spelling of a
 value, and whoever has copied a cookie may choose the spelling. So the value is first brought into one form, the way
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 SHORTEST_SECRET = 16
-"""Characters of a value that may identify one browser. ``logged_in=1`` is everybody's, and must never be blocked."""
+"""Characters of a value that may identify one browser. ``logged_in=1`` is shared by many, and must never be blocked."""
 
 _EDGES = '";\\ \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0'
 """What parsers take off the ends of a value, or leave there."""
@@ -35,14 +35,14 @@ _HEX = re.compile(r"[0-9A-Fa-f]{32,}")
 _UUID_DIGITS = 32
 _MAC_LENGTHS = frozenset((16, 20, 28, 32, 48))
 _PAIRS = frozenset((64, 96, 132))
-"""Lengths of ECDSA signatures in a JWT (RFC 7518, section 3.4): of (r, s) anybody can make (r, -s), as valid."""
+"""Lengths of ECDSA signatures in a JWT (RFC 7518, section 3.4): anybody can make a valid (r, -s) of (r, s)."""
 _ENCODED = 48
 """Bytes from which a value is certainly encoded: no id that is counted up is that long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Hold what identifies one session: a digest, and the cookies that it was read from.
+    """What identifies one session: a digest, and the cookies that it was read from.
 
     ``digest`` is None for a value too short to be one browser's own. ``parts`` are the names and raw values, one for a
     cookie in one piece and several for one in chunks.
@@ -53,7 +53,7 @@ class Secret:
 
 
 def secret_digests(value: str) -> list[str]:
-    """Return what a session cookie's value is blocked by: nothing for a value too short to be one browser's own.
+    """Return the digests by which a session cookie's value is blocked: none for one too short to be one browser's own.
 
     The name does not count: the same value under another name, or as a bearer token, is the same secret. There are two
     digests if a dot in the value may be a separator, or else a character that base64 ignores.

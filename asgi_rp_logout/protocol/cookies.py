@@ -175,7 +175,7 @@ def _without_pieces(header: str, begins: Iterable[int]) -> str:
 
 
 class _Mention(NamedTuple):
-    """Keep where the value of a session cookie may begin in a header, the name before it, and the readings."""
+    """Where the value of a session cookie may begin in a header, the name before it, and the readings of the value."""
 
     name: str
     begin: int
@@ -183,7 +183,7 @@ class _Mention(NamedTuple):
 
 
 class CookieSet:
-    """Answer which of a request's or a response's cookies belong to the declared ones, and what they say.
+    """The declared cookies: which cookies of a request or a response belong to them, and what their values are.
 
     ``scope`` begins every digest: what is known of a value counts within one scope only.
     """
@@ -231,7 +231,7 @@ class CookieSet:
     def secrets(self, header: str) -> list[Secret] | None:
         """Return what any known parser reads for these cookies from a Cookie header, or None if it is too much.
 
-        Several headers are joined by "; " before. Too much are more than ``MOST_SECRETS``: no browser sends that many.
+        Several headers have to be joined by "; " first. More than ``MOST_SECRETS`` are too many: no browser sends them.
         The time is linear in the length of the header.
         """
         mentions = self._read(header)
@@ -268,8 +268,8 @@ class CookieSet:
     def without(self, header: str, dead: Collection[Secret]) -> str:
         """Return a Cookie header's value from which no known parser can read one of the dead secrets any more.
 
-        Whatever stands between two ";" goes as a whole if a dead value begins there. If what is left could be read as a
-        secret that was not there before, then everything that names a session cookie goes.
+        Everything between two ";" is removed if a dead value begins there. If the rest could be read as a secret that
+        was not there before, then everything that names a session cookie is removed.
         """
         mentions, secrets = self._read(header), self.secrets(header)
         if mentions is None or secrets is None:

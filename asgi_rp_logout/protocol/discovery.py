@@ -10,10 +10,10 @@ from ..errors import ConfigurationError, ProviderError
 from .end_session import checked_url
 
 FRESH_FOR = 3600.0
-"""Seconds for which a document is taken as it is."""
+"""Seconds for which a document is used as it is."""
 
 FAILURE_REMEMBERED_FOR = 30.0
-"""Seconds after a failed fetch in which none is tried: each logout in between would wait for the same silence."""
+"""Seconds after a failed fetch in which none is tried: otherwise each logout would wait for the same time-out."""
 
 _ENDPOINTS = ("end_session_endpoint", "revocation_endpoint", "jwks_uri")
 
@@ -44,7 +44,7 @@ def checked_document(document: Mapping[str, Any], issuer: str) -> dict[str, Any]
     The document's issuer must be the issuer asked for, code point by code point (section 4.3): another one could send
     our users, and their ID Tokens, anywhere. Raises ``ProviderError`` for another one. The endpoints are returned as
     they are, absent ones left out: each is checked when it is used (``endpoint_of``), because a provider in a container
-    network may mix public addresses with internal ones, and one that is bad must not take the others with it.
+    network may mix public addresses with internal ones, and a bad one must not make the others unusable.
     """
     if document.get("issuer") != issuer:
         named = repr(document.get("issuer"))[:200]

@@ -4,7 +4,7 @@ Two rules hold for every URL that a browser is sent to, whoever wrote it:
 
 1. It is https, or http on a loopback host, without userinfo, and made of visible ASCII only. A provider's answer ends
    up in a Location header; a line break in it would write headers of its own.
-2. No parameter is empty and none stands twice. Keycloak answers 400 to ``id_token_hint=``, node-oidc-provider to a
+2. No parameter is empty and none is given twice. Keycloak answers 400 to ``id_token_hint=``, node-oidc-provider to a
    parameter given twice; and an endpoint may have a query of its own, which must stay (section 2.1).
 """
 

@@ -42,8 +42,8 @@ def read_front_channel(query: bytes) -> tuple[str, str] | None:
 def frame_headers(*issuers: str | None) -> list[tuple[bytes, bytes]]:
     """Return the headers of the page that the provider shows in a frame.
 
-    Takes the issuers that may frame it; without one that has an origin, nobody may. Never stored (Front-Channel Logout
-    1.0, section 2), loads nothing, and has no ``X-Frame-Options``, which could not name the provider.
+    Takes the issuers that may frame it; if none has an origin, nobody may. Never stored (Front-Channel Logout 1.0,
+    section 2), loads nothing, and has no ``X-Frame-Options``, which could not name the provider.
     """
     origins = dict.fromkeys(origin for issuer in issuers if (origin := _origin(issuer)) is not None)
     policy = f"default-src 'none'; frame-ancestors {' '.join(origins) or _NOBODY}"

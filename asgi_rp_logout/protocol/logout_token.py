@@ -40,7 +40,7 @@ TYPES = frozenset({"jwt", "logout+jwt", "application/logout+jwt"})
 
 @dataclass(frozen=True, slots=True)
 class LogoutToken:
-    """Hold what a valid logout token says.
+    """What a valid logout token says.
 
     ``iss``: the provider's issuer. ``sub`` and ``sid``: the user, the session, or both. ``iat``: when it was made, in
     seconds of the provider's clock. ``jti``: its identifier (section 2.4).
@@ -55,7 +55,7 @@ class LogoutToken:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Say what a logout token must be: from which issuer, for which client, and how it is signed.
+    """What a logout token must be: from which issuer, for which client, and how it is signed.
 
     ``require_exp``: whether it must say when it expires.
     """
@@ -75,7 +75,7 @@ def read_logout_token(
     ``LogoutTokenError`` with the code of the first step that fails: ``alg``, ``typ``, ``iss``, ``aud``, ``iat``,
     ``exp``, ``sub_or_sid``, ``events``, ``nonce``, ``jti``.
     """
-    # Steps 1 and 2, decryption and signature, are behind us: TokenVerifier.
+    # TokenVerifier has done steps 1 and 2, decryption and signature.
     _check_algorithm(header, expected.algorithm)  # step 3
     _check_type(header)  # section 2.4
     _check_issuer(claims, expected.issuer)  # step 4, here to _check_expiry
@@ -86,7 +86,7 @@ def read_logout_token(
     _check_events(claims)  # step 6
     _check_no_nonce(claims)  # step 7
     jti = _read_identifier(claims)  # step 8
-    # Steps 9 to 11, whether iss, sub and sid are those of a session here, are a matter of what is remembered. A session
+    # Steps 9 to 11, whether iss, sub and sid are those of a session here, are left to the remembered logins. A session
     # that is unknown or gone is a success (section 2.7).
     return LogoutToken(iss=expected.issuer, sub=sub, sid=sid, iat=iat, jti=jti)
 
@@ -161,8 +161,8 @@ def _check_no_nonce(claims: Mapping[str, Any]) -> None:
 
 
 def _read_identifier(claims: Mapping[str, Any]) -> str:
-    # No memory of jti values: what a token ends was begun before its iat, so a replay ends nothing newer; and providers
-    # may repeat a token whose 200 it has lost (section 2.5).
+    # No jti is remembered. A token ends only sessions that began before its iat, so a replay ends nothing newer; and a
+    # provider may repeat a token if our 200 got lost (section 2.5).
     return _text(claims, "jti", code="jti")
 
 

@@ -53,7 +53,7 @@ _MAX_DECODINGS = 4
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Name an origin: ``scheme`` and ``host`` in lower case (IPv6 in brackets), ``port`` always filled in."""
+    """An origin: ``scheme`` and ``host`` in lower case (IPv6 in brackets), ``port`` always filled in."""
 
     scheme: str
     host: str
@@ -187,8 +187,8 @@ def _may_leave(path: str) -> bool:
     """Return whether a path begins, in some reader's eyes, with the two slashes that begin a host.
 
     ``/%2fevil.example`` stays on this origin in a browser, but a proxy that decodes it and redirects sends the browser
-    to ``//evil.example``; a second proxy may decode once more. So every reading is judged, and a path that still
-    changes after ``_MAX_DECODINGS`` is nobody's honest path.
+    to ``//evil.example``; a second proxy may decode once more. So every reading is judged, and no honest path still
+    changes after ``_MAX_DECODINGS``.
     """
     for _ in range(_MAX_DECODINGS + 1):
         seen = _as_seen(path)
@@ -248,7 +248,7 @@ def public_base(*, public_url: str | None, scheme: str, host: str | None, root_p
 
     Takes the configured ``public_url``, which wins, or the request's scheme, Host header value and root_path. Returns
     None if there is no Host, or it is not exactly a name, an IPv4 or a bracketed IPv6 address with an optional port:
-    the header is the client's to choose, and ``app.example.com@evil.example`` would make a URL of somebody else.
+    the header is the client's to choose, and ``app.example.com@evil.example`` would make a URL of another host.
     """
     if public_url is not None:
         return public_url.rstrip("/")

@@ -54,7 +54,7 @@ class AuthlibProvider(MetadataProvider):
     - ``parameters``, ``extra``, ``post``: as ``StaticProvider`` has them.
     - ``algorithm``, ``require_exp``, ``revoke``: as ``OIDCProvider`` has them.
     - ``notices_logins``: remember the logins that this client completes, as if ``remember_login`` was called with the
-      token that ``authorize_access_token()`` returns. What the application says of a login itself goes before it.
+      token that ``authorize_access_token()`` returns. ``remember_login`` and ``forget_login`` take precedence.
 
     Authlib loads the metadata, which names the endpoints. Raises ``ConfigurationError``.
     """
@@ -121,10 +121,10 @@ class AuthlibProvider(MetadataProvider):
 
 
 def _is_out_of_reach(client: Any) -> bool:
-    """Return whether a client stands for one that does not exist yet."""
+    """Return whether a client is a proxy for one that does not exist yet."""
     try:
         client.name  # noqa: B018
-    except RuntimeError:  # of werkzeug's LocalProxy, or of Flask outside of an application context
+    except RuntimeError:  # raised by werkzeug's LocalProxy, or by Flask outside of an application context
         return True
     except Exception:
         return False

@@ -2,12 +2,13 @@
 
 Every logout may need the metadata and every logout token the keys, and a provider may be slow or down. So:
 
-1. One fetch at a time. Whoever has waited for it uses what it brought.
-2. A document serves until a newer one is there. A fetch that fails takes nothing away.
-3. A failure is kept with its time, so that the next request does not wait for the same silence.
+1. One fetch at a time. A request that has waited for it uses its result.
+2. A document is used until there is a newer one. A fetch that fails does not remove it.
+3. A failure is kept with its time, so that the next request does not wait for the same time-out.
 
-When a document is fetched again differs. ``Metadata`` is refreshed after a response, because a logout must not wait.
-Old keys are fetched before they are used, because the provider may have withdrawn one: see ``PublishedKeys``.
+The two documents differ in when they are fetched again. ``Metadata`` is refreshed after a response, because a logout
+must not wait. Old keys are fetched before they are used, because the provider may have withdrawn one: see
+``PublishedKeys``.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _MARK = "_asgi_rp_logout_notices"
 
 
 def notice_logins_of(client: Any, provider: str) -> None:
-    """Notice the logins that ``client`` completes, under the name of their provider. To do it twice changes nothing."""
+    """Notice the logins that ``client`` completes, under the name of their provider. Doing it twice changes nothing."""
     authorize: Callable[..., Any] | None = getattr(client, "authorize_access_token", None)
     if not callable(authorize):
         return

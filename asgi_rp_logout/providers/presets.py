@@ -3,7 +3,8 @@
 What follows the specification needs no preset: ``OIDCProvider`` serves Keycloak 18 and newer, Zitadel, Logto, PingOne,
 OpenIddict, WSO2 and others. Each docstring has the URL and where it is from: *source* (the vendor's code),
 *documentation* (the vendor's), *third party* (code that talks to it), or *unverified*. Arguments have the vendor's own
-names; ``**options`` are those of ``OIDCProvider``. All raise ``ConfigurationError`` for values that make no such URL.
+names; ``**options`` are those of ``OIDCProvider``. All raise ``ConfigurationError`` for values that make no such URL. A
+vendor that deviates in a new way needs a new field of ``vendors.Deviation``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Anybody can post to the back-channel endpoint, so every token may be hostile. Th
 3. Keys are fetched for two reasons: there are none that are fresh, or none of them has signed a token. For each reason
    they are fetched at most once in ``REFETCH_AFTER`` seconds, whatever arrives and however the fetch ends. Anybody can
    invent a ``kid``, and must not be able to make this server call another one with it.
-4. Keys that were fetched before go on serving when the provider cannot be reached.
+4. Keys that were fetched before stay in use if the provider cannot be reached.
 """
 
 from __future__ import annotations

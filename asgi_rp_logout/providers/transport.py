@@ -138,7 +138,7 @@ async def revoke_refresh_token(
 
 @contextlib.asynccontextmanager
 async def _sent(method: str, url: str, client: HTTPClient | None, **request: Any) -> AsyncIterator[Any]:
-    """Send a request with the application's own client, which is left open, or with a new one for this exchange."""
+    """Send a request with the application's own client, which is left open, or with a new one for this request."""
     async with contextlib.AsyncExitStack() as stack:
         http: HTTPClient = client if client is not None else await stack.enter_async_context(httpx.AsyncClient())
         yield await stack.enter_async_context(

@@ -27,7 +27,7 @@ class Deviation:
     - ``only``: the only standard parameters that are sent, with the vendor's name for each.
     - ``without``: standard parameters that are never sent.
     - ``extra``: parameters that are always sent; an empty value is sent as the bare name.
-    - ``needs``: parameters without which the vendor refuses the request. A missing ``state`` is invented.
+    - ``needs``: parameters without which the vendor refuses the request. If ``state`` is missing, a random one is sent.
     - ``bare_without_hint``: without an ID Token the vendor answers 400 to a return address or a state. It asks the user
       at its own page if nothing is sent at all.
     - ``shortest_state``: characters; a shorter state is refused, so it is left out.
