@@ -8,16 +8,17 @@ from .context import SCOPE_KEY, Phase, current
 from .endpoints.routes import endpoints_of
 from .exchange import Exchange, Services
 from .hot_path import HotPath
-from .inspect_response import inspecting
 from .logins.handle import LoginHandle
 from .logins.live import TRY_AGAIN_LATER, LiveConnections, WebSocketConnection, logins_behind
 from .logins.recognise import Recogniser
 from .logins.registry import LoginRegistry
 from .logout.deferred import cancel, is_login_response, note_return, take
-from .logout.evidence import ask_before_application, ask_login_source, is_second_click
-from .logout.flow import answer_repeated_request, answer_second_click, finish_deferred
+from .logout.evidence import ask_before_application, ask_login_source
+from .logout.flow import finish_deferred
+from .logout.second_click import answer_repeated_request, answer_second_click, is_second_click
 from .negotiation.request_kind import RequestKind, comes_from_own_page, is_prefetch, may_finish_deferred
 from .options import Options
+from .responses.inspect import inspecting
 
 
 class Dispatcher:

@@ -57,9 +57,9 @@ class Exchange(RequestContext):
     known: LoginStatus | None = None
     """The status of its login, if it has been looked up."""
     matters = False
-    """Whether something is left to do when the application is done: see ``inspect_response.finish``."""
+    """Whether something is left to do when the application is done: see ``responses.inspect.finish``."""
     inspected = False
-    """Whether the response goes through ``inspect_response``."""
+    """Whether the response goes through ``responses.inspect``."""
     connection: Connection | None = None
     """The streamed response, while its login is watched."""
     extra_cookies: tuple[bytes, ...] = ()

@@ -2,7 +2,7 @@
 
 Nearly every request is no logout, and its login is cached. So this code waits for nothing, asks no store, and makes no
 object before it is needed. A request that needs more is handed to ``dispatch`` before the application is called, or to
-``inspect_response`` when the response starts.
+``responses.inspect`` when the response starts.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from .asgi.request import session_as_it_is
 from .asgi.types import Message, Scope, Send
 from .context import Phase
 from .exchange import Exchange, Services
-from .inspect_response import inspecting
 from .logins.live import is_stream
 from .logins.status import LoginStatus
+from .responses.inspect import inspecting
 from .store import MemoryStore
 
 STARTED = Phase.STARTED

@@ -13,13 +13,13 @@ from .context import SCOPE_KEY, current
 from .dispatch import Dispatcher
 from .errors import ConfigurationError
 from .exchange import Exchange
-from .inspect_response import fail, finish
 from .option_checks import refuse_unknown_options
 from .options import LoginSource, Options
 from .protocol.cookies import Cookie
 from .providers.prefetch import prefetched_at_startup
 from .providers.provider import Providers
 from .providers.transport import HTTPClient
+from .responses.inspect import fail, finish
 from .store import Store
 
 

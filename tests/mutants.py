@@ -18,13 +18,13 @@ PURE = [
     "asgi_rp_logout/logout/detect.py",
     "asgi_rp_logout/negotiation/request_kind.py",
     "asgi_rp_logout/logins/status.py",
-    "asgi_rp_logout/logins/ended_here.py",
+    "asgi_rp_logout/logins/local_ends.py",
 ]
 """The modules that are tried by default, or their folders: without I/O, so that their tests are quick."""
 
 ALSO = {
     "asgi_rp_logout/protocol/form.py": ["tests/test_front_channel.py", "tests/test_logout_token.py"],
-    "asgi_rp_logout/logins/ended_here.py": ["tests/test_bounds.py", "tests/test_registry.py"],
+    "asgi_rp_logout/logins/local_ends.py": ["tests/test_bounds.py", "tests/test_registry.py"],
 }
 """Tests of a module that reach it by another one."""
 

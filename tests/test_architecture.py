@@ -37,9 +37,8 @@ LAYERS = {
     "decorators": "rp_logout and local_logout_only",
     "exchange": "one request and its response: data only",
     "logout": "one logout, one file per step",
-    "login_upkeep": "what a response that is not a logout does to a login",
     "endpoints": "the addresses that the middleware answers itself",
-    "inspect_response": "a response that has to be inspected: a logout, or not",
+    "responses": "a response that has to be inspected: a logout, or what it does to a login",
     "hot_path": "the path of nearly every request: it waits for nothing",
     "dispatch": "requests that the hot path cannot pass on",
     "middleware": "RPLogoutMiddleware: the constructor and the entry point",
@@ -48,7 +47,7 @@ LAYERS = {
 """Every file and folder at the top of the package, from the ground up: each may import what stands above it here."""
 
 PURE = {
-    *("asgi.own_cookies", "asgi.response", "logins.credentials", "logins.ended_here", "logins.status"),
+    *("asgi.own_cookies", "asgi.response", "logins.credentials", "logins.local_ends", "logins.status"),
     *("logout.detect", "negotiation.answers", "negotiation.json_body", "negotiation.request_kind"),
 }
 """Modules outside of protocol/ that say of themselves that they are pure."""

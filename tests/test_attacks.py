@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, remember_login, store
-from asgi_rp_logout.logins import ended_here
+from asgi_rp_logout.logins import local_ends
 from asgi_rp_logout.logins.guarded_store import StoreBudget
 from asgi_rp_logout.logins.registry import EndedSessions
 from asgi_rp_logout.protocol.cookie_values import secret_digests
@@ -516,7 +516,7 @@ async def test_invented_cookies_beside_a_login_have_no_share_in_the_room_of_logi
 async def test_a_tied_cookie_of_ones_own_pushes_out_no_end_that_waits_for_the_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(ended_here.LIMITS, "login", 60)
+    monkeypatch.setitem(local_ends.LIMITS, "login", 60)
     foreign = ForeignStore()
     site = Site(OUTSIDE, store=foreign, freshness=0)
     browser, mallory = await site.signed_in(), await site.signed_in(user="mallory", sid="s2")

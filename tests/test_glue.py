@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider, current_login, remember_login
 from asgi_rp_logout.errors import StoreError
-from asgi_rp_logout.logins.ended_here import EndedHere
 from asgi_rp_logout.logins.guarded_store import Breaker, StoreBudget
+from asgi_rp_logout.logins.local_ends import LocalEnds
 from asgi_rp_logout.store import LOGIN
 from tests.asgi import call, http_scope
 from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, providers
@@ -104,7 +104,7 @@ async def test_who_is_logged_out_here_is_anonymous_though_nobody_else_can_be_tol
     assert await site.who(thief) == "anonymous"
 
 
-async def test_a_login_that_has_ended_here_is_not_shown_as_living_during_an_outage() -> None:
+async def test_a_login_that_has_local_ends_is_not_shown_as_living_during_an_outage() -> None:
     """Not even to a request whose session cookie is all that it brings, and whose tie was pushed out."""
     foreign, seen = ForeignStore(), list[Any]()
     app = RPLogoutMiddleware(an_app(seen=seen), providers=providers(), store=foreign, freshness=0)
@@ -127,7 +127,7 @@ def alone_digest(registry: Any) -> str:
 
 
 def test_an_end_that_is_noted_while_an_older_one_is_written_is_still_to_be_written() -> None:
-    ends = EndedHere()
+    ends = LocalEnds()
     older, newer = {"v": 1, "until": {"": [1, 1, "back-channel"]}}, {"v": 1, "until": {"": [2, 2, "back-channel"]}}
     ends.note("ended_until:x", older, 100.0, LOGIN)
     ends.note("ended_until:x", newer, 100.0, LOGIN)
@@ -138,7 +138,7 @@ def test_an_end_that_is_noted_while_an_older_one_is_written_is_still_to_be_writt
 
 
 def test_ends_that_are_over_do_not_pile_up() -> None:
-    ends = EndedHere()
+    ends = LocalEnds()
     for number in range(4):
         ends.note(f"ended:{number}", {"by": "logout"}, 100.0 + number, LOGIN)
     ends.note_written({f"ended:{number}": {"by": "logout"} for number in range(2)})

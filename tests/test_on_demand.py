@@ -206,7 +206,7 @@ async def test_something_that_is_no_store_is_refused() -> None:
         await end_logins(iss=ISS, sub="alice", store=object())
 
 
-async def test_a_store_that_fails_is_reported_and_the_logins_have_ended_here() -> None:
+async def test_a_store_that_fails_is_reported_and_the_logins_have_local_ends() -> None:
     store = ForeignStore()
     site = Service(OUTSIDE, store=store, freshness=0)
     here, there, _ = await two_devices(site)

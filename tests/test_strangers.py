@@ -28,8 +28,8 @@ from asgi_rp_logout import (
     remember_login,
     store,
 )
-from asgi_rp_logout.logins.ended_here import LIMITS
 from asgi_rp_logout.logins.guarded_store import StoreBudget
+from asgi_rp_logout.logins.local_ends import LIMITS
 from asgi_rp_logout.logins.records import ended_until_key
 from asgi_rp_logout.logins.registry import EndedSessions
 from asgi_rp_logout.logins.status_cache import STATUS_BYTES, STATUSES

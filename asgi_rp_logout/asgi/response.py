@@ -16,8 +16,8 @@ adds: Date, Server, Connection. Where not everything fits, this is left out, in 
 
 1. the URL of a 303 goes into a page, which leads there by itself; nothing is lost (``negotiation.answers``);
 2. for htmx and Inertia, which read the URL in a header, it loses the hint, then all its parameters
-   (``logout.provider``);
-3. deletions of cookies that the request did not bring (``logout.end``);
+   (``logout.choose_provider``);
+3. deletions of cookies that the request did not bring (``logout.end_and_expire``);
 4. deletions of cookies that it did bring, and the companion cookie of a login (``with_cookies``).
 
 The application's own headers stay as they are.

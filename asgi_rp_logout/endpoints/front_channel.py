@@ -21,7 +21,7 @@ from ..exchange import Exchange
 from ..login import Login, LogoutIntent
 from ..logins import app_session
 from ..logins.registry import EndedSessions
-from ..logout.end import expire
+from ..logout.end_and_expire import expire
 from ..negotiation.request_kind import is_in_frame
 from ..options import Options
 from ..protocol.front_channel import frame_headers, read_front_channel

@@ -5,7 +5,7 @@ of the store's own, never because one request ran out of its budget by its size 
 call tests the store, and the others go on without it until that call is answered. A call whose work must not be lost is
 always made: see ``vital``.
 
-What this process has ended counts here, whatever the store says (see ``ended_here``). Tombstones that the store did not
+What this process has ended counts here, whatever the store says (see ``local_ends``). Tombstones that the store did not
 take are written as soon as it answers again.
 """
 
@@ -25,7 +25,7 @@ import anyio
 from ..errors import StoreError
 from ..log import logger
 from ..store import COLLECTION, MemoryStore, Record, Store
-from .ended_here import EndedHere
+from .local_ends import LocalEnds
 from .records import end_that_holds, merged_until
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class _Shared:
 
     def __init__(self) -> None:
         self.breaker = Breaker()
-        self.ended = EndedHere()
+        self.ended = LocalEnds()
         self.writer: asyncio.Task[None] | None = None
 
 

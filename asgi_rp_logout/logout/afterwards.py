@@ -15,7 +15,7 @@ from ..options import Options
 from ..providers.calling import call, keywords_of
 from ..providers.provider import Provider, issuer_of, list_providers, name_of
 from ..providers.transport import revoke_refresh_token
-from .provider import choose
+from .choose_provider import choose
 
 AFTER_DEADLINE = 5.0
 """Seconds for everything that is done after one response."""

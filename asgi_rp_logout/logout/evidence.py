@@ -79,11 +79,3 @@ def has_evidence(exchange: Exchange, login: Login | None) -> bool:
     if status.live or login is not None:
         return True
     return not exchange.options.needs_login and bool(status.credentials.cookies or exchange.request.session)
-
-
-def is_second_click(exchange: Exchange) -> bool:
-    """Return whether an earlier click has just ended this login, by a logout that was not a local one."""
-    status, method = exchange.status, exchange.request.method
-    if status.ended is None or method in ("GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"):
-        return False
-    return status.just_ended(time.time()) and not status.ended.intent.local

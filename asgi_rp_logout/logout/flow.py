@@ -1,6 +1,6 @@
 """One logout: the steps in their order.
 
-1. ``detect``: was this response a successful logout? ``inspect_response`` asks.
+1. ``detect``: was this response a successful logout? ``responses.inspect`` asks.
 2. ``evidence``: whose logout is it, and is there a session to end?
 3. ``end``: the login ends, the cookies expire.
 4. ``provider``: which provider, and its URL.
@@ -45,11 +45,10 @@ from ..protocol.end_session import same_endpoint
 from ..protocol.return_target import origin_of, without_query
 from ..providers.provider import name_of
 from ..store import UNKNOWN, Record
-from .deferred import REPLAYED_FOR, Deferred, cancel, deferred_key, record_of, save, take
-from .detect import CHANGING
-from .end import end, end_all_logins, expire, stranger_tombstone
+from .choose_provider import Destination, LogoutRequest, resolve
+from .deferred import REPLAYED_FOR, Deferred, cancel, deferred_key, record_of, save
+from .end_and_expire import end, end_all_logins, expire, stranger_tombstone
 from .evidence import has_evidence, login_to_end
-from .provider import Destination, LogoutRequest, resolve
 from .return_plan import (
     RETURN_LIFETIME,
     ReturnPlan,
@@ -63,7 +62,7 @@ from .return_plan import (
 MOST_ENDPOINTS = 5
 """URLs in a JSON response that are compared with the provider's."""
 
-_LOCAL_KINDS = (RequestKind.CROSS_SITE, RequestKind.PREFETCH)
+LOCAL_KINDS = (RequestKind.CROSS_SITE, RequestKind.PREFETCH)
 """The kinds of request that never take the user to a provider."""
 
 
@@ -100,11 +99,11 @@ async def log_out(exchange: Exchange, intent: LogoutIntent, start: ResponseStart
     intent = replace(intent, return_to=same_origin_target(exchange.options, exchange.request, location))
     logout = Logout(exchange, intent, login, location)
     evidence = has_evidence(exchange, login)
-    stays = intent.local or logout.kind in _LOCAL_KINDS
+    stays = intent.local or logout.kind in LOCAL_KINDS
     if evidence:
         exchange.ended_login = login if login is not None else Login()
     await end(exchange, login, replace(intent, local=stays), also=_for_second_click(logout))
-    if intent.everywhere and logout.kind not in _LOCAL_KINDS:
+    if intent.everywhere and logout.kind not in LOCAL_KINDS:
         await end_all_logins(exchange, login)
     exchange.own_start = start
     start = expire(exchange, start, waits=exchange.waits)
@@ -334,21 +333,7 @@ async def _keep_return_trip(logout: Logout, start: ResponseStart, plan: ReturnPl
     return start.with_cookies(_return_cookie(logout, plan)) if kept else start
 
 
-# -- a second click, and a logout of an earlier request ------------------------------------------------------------
-
-
-async def answer_second_click(exchange: Exchange) -> bool:
-    """Send a browser to the provider whose first click has just ended the login; return whether it was answered.
-
-    The application is not called. Its login check would refuse a user who is no longer signed in, and the browser shows
-    the answer to the last click only.
-    """
-    ended, kind = exchange.status.ended, exchange.kind
-    waits = kind is RequestKind.FETCH and exchange.options.for_fetch != "json"
-    if ended is None or waits or kind in (*_LOCAL_KINDS, RequestKind.TURBO_VISIT):
-        return False
-    start = expire(exchange, ResponseStart.of(303, []))
-    return await try_to_send(Logout(exchange, ended.intent, await login_to_end(exchange)), start)
+# -- a logout of an earlier request -------------------------------------------------------------------------------
 
 
 async def finish_deferred(exchange: Exchange, value: str, deferred: Deferred) -> bool:
@@ -369,15 +354,3 @@ async def finish_deferred(exchange: Exchange, value: str, deferred: Deferred) ->
     if goes and _is_on_our_origin(exchange, exchange.sent_to):
         await cancel(exchange.registry, value, exchange.budget)
     return goes
-
-
-async def answer_repeated_request(exchange: Exchange) -> bool:
-    """Answer a second click on a logout whose first response has already deleted the session.
-
-    Return whether it was one: the same request, from a page of this origin, within seconds.
-    """
-    value, request = exchange.status.credentials.deferred_key, exchange.request
-    if value is None or request.method not in CHANGING or not comes_from_own_page(request.headers):
-        return False
-    deferred = await take(exchange.registry, value, exchange.budget, again=True, repeats=request)
-    return deferred is not None and await finish_deferred(exchange, value, deferred)

@@ -18,10 +18,10 @@ from ..logins.registry import EndedSessions, LoginRegistry
 from ..option_checks import store_of
 from ..protocol.cookies import CookieSet
 from .afterwards import after_logout
-from .end import end
+from .choose_provider import LogoutRequest, resolve
+from .end_and_expire import end
 from .evidence import has_evidence, login_to_end
 from .flow import report
-from .provider import LogoutRequest, resolve
 from .return_plan import ReturnPlan, plan_return
 
 LONGEST_LIFE = 400 * 24 * 3600.0

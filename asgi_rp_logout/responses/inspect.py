@@ -1,21 +1,21 @@
-"""Inspect a response: a logout goes to ``logout.flow``, any other response to ``login_upkeep``."""
+"""Inspect a response: a logout goes to ``logout.flow``, any other response to ``responses.no_logout``."""
 
 from __future__ import annotations
 
 import functools
 
-from . import log
-from .asgi.response import ResponseStart
-from .asgi.types import Message, Send
-from .context import Phase
-from .exchange import Exchange
-from .login_upkeep import apply_to_response, deletes_session
-from .logout.afterwards import after_logout
-from .logout.detect import detect, read_marker
-from .logout.evidence import is_second_click
-from .logout.flow import answer_repeated_request, answer_second_click, let_go, log_out
-from .logout.return_plan import is_canonical_redirect
-from .negotiation.answers import http_status
+from .. import log
+from ..asgi.response import ResponseStart
+from ..asgi.types import Message, Send
+from ..context import Phase
+from ..exchange import Exchange
+from ..logout.afterwards import after_logout
+from ..logout.detect import detect, read_marker
+from ..logout.flow import let_go, log_out
+from ..logout.return_plan import is_canonical_redirect
+from ..logout.second_click import answer_repeated_request, answer_second_click, is_second_click
+from ..negotiation.answers import http_status
+from .no_logout import apply_to_response, deletes_session
 
 
 def inspecting(exchange: Exchange) -> Send:

@@ -1,8 +1,4 @@
-"""What a response that is no logout does to a login: remember, forget or renew it, and drop its Set-Cookie if it ended.
-
-A login may end while the application is still handling a request of it. The slow response, which is then still on its
-way, may set a session cookie that must not bring the session back: see ``drop_cookies_of_ended_login``.
-"""
+"""The work of ``remember_login`` and ``forget_login``, done when the response starts."""
 
 from __future__ import annotations
 
@@ -10,145 +6,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from . import log
-from .asgi.response import HEADERS_AT_MOST, ResponseStart
-from .exchange import Exchange
-from .log import logger
-from .login import Login, unverified_claims
-from .logins import app_session
-from .logins.handle import LoginHandle
-from .logins.recognise import hides_session
-from .logins.status import LoginStatus
-from .logout.deferred import cancel
-from .options import Options
-from .protocol.cookie_values import Secret
-from .protocol.cookies import is_deletion, name_set_by
-from .providers.provider import issuer_of, name_of
-
-
-async def apply_to_response(exchange: Exchange, start: ResponseStart) -> ResponseStart:
-    """Return the start message as it goes out, for a response that is no logout."""
-    status, registry = exchange.status, exchange.registry
-    login = login_to_remember(exchange, start)
-    if login is not None and is_accepted(exchange, start):
-        return await _remember(exchange, login, start)
-    if login is not None:
-        log.not_remembered(start.status)
-    issued = exchange.options.session_cookie.issued(start.set_cookies)
-    if exchange.forgotten:
-        registry.note_issued(issued)
-        return await _forget(exchange, start)
-    if status.ended is not None or status.credentials.excess:
-        registry.note_issued(issued)
-        return expire_dead(exchange, start)
-    registry.anonymous_keys.note_new_session(exchange.request)
-    sets_session = any(exchange.options.session_cookie.sets(line) for line in start.set_cookies)
-    if await _ended_meanwhile(exchange, writes_session=sets_session or app_session.will_be_written(exchange.request)):
-        return drop_cookies_of_ended_login(exchange, start)
-    _keep_session(exchange, start)
-    if sets_session:
-        start = await _issue(exchange, issued, start)
-    return expire_dead(exchange, start) if status.hides else start
-
-
-def _keep_session(exchange: Exchange, start: ResponseStart) -> None:
-    """Look after the application's session: warn if it is deleted, and keep the login handle in it."""
-    request, status = exchange.request, exchange.status
-    if not exchange.handled_inside and deletes_session(exchange, start):
-        log.deletes_session(exchange.options.notices, request.method, request.path, live=status.live)
-    if status.live:
-        app_session.keep_handle(request, status.credentials.handle)
-    if exchange.registry.has_just_ended_one and app_session.starts(request):
-        app_session.make_different(request)
-
-
-# -- a login that ended meanwhile ----------------------------------------------------------------------------------
-
-
-def drop_cookies_of_ended_login(exchange: Exchange, start: ResponseStart) -> ResponseStart:
-    """Drop the session cookies of a response whose login ended while it was on its way.
-
-    No deletion is added: it would hurt a newer login of the same browser, which this response knows nothing of.
-    """
-    return start.without_cookies(exchange.options.session_cookie.sets)
-
-
-async def _ended_meanwhile(exchange: Exchange, *, writes_session: bool) -> bool:
-    """Return whether a response must not write a session, because something of its request has ended meanwhile.
-
-    It must not either if the request brings the logins of several users, because nobody can tell whose session goes on.
-    Otherwise a thief could send a companion cookie of their own with a stolen session cookie, and the user's logout
-    would not end what is issued for the stolen cookie.
-    """
-    status = exchange.status
-    if not writes_session or not status.credentials.record_keys or exchange.registry.is_empty:
-        return False
-    now = await exchange.registry.status_at_response(status, exchange.budget)
-    if now is not status and hides_session(exchange.request, now):
-        app_session.replace(exchange.request)
-    handle = status.handle
-    several_users = handle is not None and any(tie.sub != handle.sub for tie in status.ties.values())
-    return now is not status or several_users
-
-
-def expire_dead(exchange: Exchange, start: ResponseStart) -> ResponseStart:
-    """Expire the session cookies that are dead, but neither a living one of the same name nor one that is set anew."""
-    status, cookies, own = exchange.status, exchange.options.session_cookie, exchange.request.own
-    if status.ended is not None and status.ended.by == "replaced":
-        return start  # by a login of this very browser, whose cookies have the same names
-    if start.may_be_shared:
-        return start  # others may get it from a cache, and must keep their cookies
-    dead = {name for secret in status.dead_cookies for name, _ in secret.parts}
-    living = [secret for secret in status.credentials.cookies if secret not in status.dead_cookies]
-    gone = dead - {name for secret in living for name, _ in secret.parts}
-    gone -= {name_set_by(line) for line in start.set_cookies if cookies.sets(line)}
-    found = cookies.deletions(sorted(gone), secure=own.secure, host=exchange.request.host) if gone else []
-    lines = [line for line in found if name_set_by(line) in gone]
-    if status.credentials.has_companion and status.ended is not None:
-        lines.append(own.deletion(own.login))
-    return start.with_cookies(lines)
-
-
-def deletes_session(exchange: Exchange, start: ResponseStart) -> bool:
-    """Return whether a response deletes a session cookie and sets none, or empties the session around us."""
-    request = exchange.request
-    lines = [line for line in start.set_cookies if exchange.options.session_cookie.has(name_set_by(line))]
-    deleted = all(map(is_deletion, lines)) if lines else start.clears_cookies
-    return deleted or app_session.is_emptied(request.session, request.live_session())
-
-
-# -- a session cookie is issued ------------------------------------------------------------------------------------
-
-
-async def _issue(exchange: Exchange, issued: Sequence[Secret], start: ResponseStart) -> ResponseStart:
-    """Tie the session cookies that a response sets to its login, or note that the application has issued them."""
-    status, registry, own = exchange.status, exchange.registry, exchange.request.own
-    credentials, handle = status.credentials, status.handle
-    # A value that the request has brought may be somebody else's, and dead by now. Setting it again proves nothing.
-    new = [one.digest for one in issued if one.digest and one.digest not in credentials.digests]
-    if new and not status.hides and not registry.is_empty:
-        # Session ids are random, but some applications derive theirs from the user: after a logout and a new login such
-        # a user would be locked out for as long as a session lives.
-        await registry.restore(new, exchange.budget)
-    if not status.live or handle is None:
-        registry.note_issued(issued)
-        return start
-    await registry.tie(handle, new, exchange.budget)
-    if new and exchange.request.session is None:
-        _warn_of_changes(exchange, issued)
-    if credentials.has_companion and credentials.handle is not None and not status.by_cookie:
-        return start.with_cookies([own.setting(own.login, credentials.handle.text, registry.lifetime)])
-    return start
-
-
-def _warn_of_changes(exchange: Exchange, issued: Sequence[Secret]) -> None:
-    brought = {name for cookie in exchange.status.credentials.cookies if cookie.digest for name, _ in cookie.parts}
-    names = sorted({name for one in issued for name, _ in one.parts} & brought)
-    if names:
-        log.changes_value(exchange.options.notices, names[0])
-
-
-# -- remember and forget -------------------------------------------------------------------------------------------
+from .. import log
+from ..asgi.response import HEADERS_AT_MOST, ResponseStart
+from ..exchange import Exchange
+from ..log import logger
+from ..login import Login, unverified_claims
+from ..logins import app_session
+from ..logins.handle import LoginHandle
+from ..logins.status import LoginStatus
+from ..logout.deferred import cancel
+from ..options import Options
+from ..protocol.cookie_values import Secret
+from ..protocol.cookies import is_deletion, name_set_by
+from ..providers.provider import issuer_of, name_of
 
 
 def login_to_remember(exchange: Exchange, start: ResponseStart) -> Login | None:
@@ -182,9 +52,10 @@ def is_accepted(exchange: Exchange, start: ResponseStart) -> bool:
     return bool(exchange.status.credentials.cookies) and not any(cookies.has(name_set_by(line)) for line in lines)
 
 
-async def _remember(exchange: Exchange, login: Login, start: ResponseStart) -> ResponseStart:
+async def remember(exchange: Exchange, login: Login, start: ResponseStart) -> ResponseStart:
+    """Remember a login, and return the start message with the cookie for it, if it needs one."""
     own, deferred_key = exchange.request.own, exchange.status.credentials.deferred_key
-    lines = await remember(exchange, login, start)
+    lines = await _write(exchange, login, start)
     start = start.with_cookies(lines)
     if not set(lines).issubset(start.set_cookies):
         logger.warning(
@@ -199,7 +70,7 @@ async def _remember(exchange: Exchange, login: Login, start: ResponseStart) -> R
     return start
 
 
-async def remember(exchange: Exchange, login: Login, start: ResponseStart) -> list[bytes]:
+async def _write(exchange: Exchange, login: Login, start: ResponseStart) -> list[bytes]:
     """Write a new login under a new handle, and end the one before it; renew one that is the same.
 
     Returns the cookies to set: none if the handle went into the session.
@@ -319,7 +190,7 @@ def _check_audience(options: Options, login: Login) -> None:
             log.other_audience(options.notices, audience, client_id)
 
 
-async def _forget(exchange: Exchange, start: ResponseStart) -> ResponseStart:
+async def forget(exchange: Exchange, start: ResponseStart) -> ResponseStart:
     """Drop what is remembered, without ending anything."""
     credentials, own = exchange.status.credentials, exchange.request.own
     if credentials.handle is not None:

@@ -25,7 +25,7 @@ class End:
     until: float
 
 
-class EndedHere:
+class LocalEnds:
     """Remember the ends of this process by the keys of their records."""
 
     def __init__(self) -> None:
