@@ -14,6 +14,7 @@ from .asgi.request import session_as_it_is
 from .asgi.types import Message, Scope, Send
 from .context import Phase
 from .exchange import Exchange, Services
+from .logins.app_session import may_be_modified
 from .logins.live import is_stream
 from .logins.status import LoginStatus
 from .responses.inspect import inspecting
@@ -93,8 +94,7 @@ class HotPath:
         """Return whether the session middleware around us may be about to set a cookie that matters."""
         if not (self._needs_look(b"set-cookie", status) or self._registry.has_just_ended_one):
             return False
-        # Starlette's sessions have this since 1.0; any other session may have been modified.
-        return bool(getattr(scope.get("session"), "modified", True))
+        return may_be_modified(scope.get("session"))
 
     def _needs_look(self, name: bytes, status: LoginStatus | None, value: bytes = b"") -> bool:
         """Return whether a header of the response may matter; a cookie does if there may be a login."""

@@ -9,10 +9,10 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider, remember_login
+from asgi_rp_logout import Login, MemoryStore, RPLogoutMiddleware, StaticProvider, presets, remember_login
 from tests.asgi import Answer, call, http_scope
 from tests.conftest import Log
-from tests.places import Browser, Site, destination, in_both_places, providers
+from tests.places import OUTSIDE, Browser, Site, destination, in_both_places, providers
 from tests.virtual_time import in_virtual_time, let_time_pass
 
 SESSION = "a-session-id-of-the-server"
@@ -195,3 +195,14 @@ async def test_a_second_click_by_fetch_leaves_no_id_token_waiting_for_a_thief() 
     await thief.post("/logout", sec_fetch_mode="cors", sec_fetch_dest="empty", sec_fetch_site="same-origin")
     answer = await thief.get("/", sec_fetch_mode="navigate", sec_fetch_dest="document", sec_fetch_site="same-origin")
     assert HINT not in destination(answer)[1]
+
+
+async def test_a_copied_session_cookie_names_no_session_to_the_provider_either() -> None:
+    """Auth0 takes the sid in place of an ID Token."""
+    auth0 = presets.auth0("a.example", "dashboard", name="a")
+    auth0.issuer = "https://a.example"  # that of the site's ID Tokens
+    site = Site(OUTSIDE, providers=[auth0], freshness=0)
+    browser = await site.signed_in(sid="the-session")
+    copied = Browser(site.app, {"session": browser.cookies["session"]})
+    host, query = destination(await copied.post("/logout"))
+    assert (host, "logout_hint" in query, "id_token_hint" in query) == ("a.example", False, False)

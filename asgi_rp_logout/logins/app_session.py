@@ -119,8 +119,12 @@ def is_emptied(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) 
 def will_be_written(request: Request) -> bool:
     """Return whether the session middleware around this one is about to set its cookie."""
     session = request.live_session()
-    # Starlette's sessions have this since 1.0; any other session may have been modified.
-    return session is not None and bool(getattr(session, "modified", True))
+    return session is not None and may_be_modified(session)
+
+
+def may_be_modified(session: object) -> bool:
+    """Return whether a session may have been modified. Starlette's sessions say so since 1.0, others may have been."""
+    return bool(getattr(session, "modified", True))
 
 
 def starts(request: Request) -> bool:

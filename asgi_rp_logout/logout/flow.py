@@ -225,9 +225,16 @@ async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[Respon
 
 
 def _login_for_hint(logout: Logout) -> Login | None:
-    """Return what the provider gets of the login: no hint if the user has not clicked, so that it asks the user."""
+    """Return what the provider gets of the login.
+
+    It gets no hint, not even the sid, if the user has not clicked: then it asks the user. Neither does it if only a
+    session cookie tells of the login, because that may be a stolen copy.
+    """
     login, exchange = logout.login, logout.exchange
-    if login is not None and is_without_click(exchange.request.headers, exchange.origins):
+    if login is None:
+        return None
+    copied = exchange.status.by_cookie and login.known_by != "login_source"
+    if copied or is_without_click(exchange.request.headers, exchange.origins):
         return Login(login.provider, sub=login.sub, iss=login.iss)
     return login
 
