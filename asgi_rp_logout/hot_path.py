@@ -82,7 +82,7 @@ class HotPath:
                 if session is not None and not needs_look:
                     needs_look = self._may_write_session(scope, status)
                 if needs_look:
-                    exchange.known = status
+                    exchange.known = exchange.known or status  # the application may have ended the login meanwhile
                     send = inspecting(exchange.begin(scope, send))
                 elif status is not None and _may_outlive_login(status, scope, message):
                     send = exchange.begin(scope, send).watch(status)

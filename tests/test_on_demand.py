@@ -227,13 +227,16 @@ def test_no_provider_may_be_called_everywhere() -> None:
 
 
 @in_both_places
-async def test_a_login_ends_without_a_logout_response(place: str) -> None:
+@pytest.mark.parametrize("freshness", [0, 60])
+async def test_a_login_ends_without_a_logout_response(place: str, freshness: float) -> None:
     events: list[LogoutEvent] = []
-    site = Service(place, freshness=0, on_logout=events.append)
+    site = Service(place, freshness=freshness, on_logout=events.append)
     here, there, _ = await two_devices(site)
+    await site.who(here)
     thief = here.copy()
     answer = await here.post("/quiet")
     assert json.loads(answer.body) == {"ended": "logout"}
+    assert here.cookies == {}
     (url,) = site.urls
     query = parse_qs(urlsplit(url or "").query)
     assert (urlsplit(url or "").netloc, query["id_token_hint"][0].count(".")) == ("a.example", 2)
