@@ -15,6 +15,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from asgi_rp_logout import (
     AuthlibProvider,
@@ -26,6 +27,7 @@ from asgi_rp_logout import (
 )
 from demo.provider import Client, create_provider
 from tests.apps import signs_out
+from tests.conftest import Serve, UnusedPort
 from tests.places import Browser, destination
 from tests.test_demo import Browser as Navigator
 from tests.test_demo import asks_for_password
@@ -206,20 +208,18 @@ async def test_a_client_that_comes_later_is_looked_up_later() -> None:
     assert found == "https://a.example"
 
 
-def test_with_authlib_itself_and_a_real_provider(serve: Callable[..., str], unused_port: Callable[[], int]) -> None:
-    """Log in, out and in again: the provider does not ask whether to log out, and asks for a password after it."""
-    port, address = unused_port(), f"http://localhost:{unused_port()}"
-    issuer = f"http://127.0.0.1:{port}"
-    client = Client("dashboard", "secret", [f"{address}/callback"], [f"{address}/"])
-    serve(create_provider(issuer, [client], {"alice": "wonderland"}), port=port)
+# Authlib itself, in each of its integrations, and a real provider
+
+REGISTRATION: dict[str, Any] = {
+    "client_id": "dashboard",
+    "client_secret": "secret",
+    "client_kwargs": {"scope": "openid", "code_challenge_method": "S256"},
+}
+
+
+def starlette_app(registration: dict[str, Any], address: str) -> ASGIApp:
     oauth = OAuth()
-    oauth.register(
-        "acme",
-        server_metadata_url=f"{issuer}/.well-known/openid-configuration",
-        client_id="dashboard",
-        client_secret="secret",
-        client_kwargs={"scope": "openid", "code_challenge_method": "S256"},
-    )
+    oauth.register("acme", **registration)
 
     async def login(request: Request) -> Response:
         redirect: Response = await oauth.acme.authorize_redirect(request, f"{address}/callback")
@@ -237,13 +237,119 @@ def test_with_authlib_itself_and_a_real_provider(serve: Callable[..., str], unus
         return RedirectResponse("/", 303)
 
     routes = [Route("/login", login), Route("/callback", callback), Route("/", home)]
-    app = Starlette(
+    return Starlette(
         routes=[*routes, Route("/logout", logout, methods=["POST"])],
         middleware=[
             Middleware(SessionMiddleware, secret_key="secret"),
             Middleware(RPLogoutMiddleware, providers=[AuthlibProvider(oauth.acme)]),
         ],
     )
+
+
+def flask_app(registration: dict[str, Any], address: str, *, early: bool = False) -> ASGIApp:
+    """`early`: the client is registered, and the provider made, before there is an application."""
+    from a2wsgi import WSGIMiddleware
+    from authlib.integrations.flask_client import OAuth as FlaskOAuth
+    from flask import Flask, redirect, session
+
+    app = Flask(__name__)
+    app.secret_key = "secret"
+    oauth = FlaskOAuth(None if early else app)
+    acme = oauth.register("acme", **registration)
+    provider = AuthlibProvider(acme)
+    if early:
+        oauth.init_app(app)
+
+    @app.get("/login")
+    def login() -> Any:
+        return oauth.acme.authorize_redirect(f"{address}/callback")
+
+    @app.get("/callback")
+    def callback() -> Any:
+        session["user"] = oauth.acme.authorize_access_token()["userinfo"]["sub"]
+        return redirect("/", 303)
+
+    @app.get("/")
+    def home() -> Any:
+        return session.get("user", "nobody")
+
+    @app.post("/logout")
+    def logout() -> Any:
+        session.clear()
+        return redirect("/", 303)
+
+    return RPLogoutMiddleware(WSGIMiddleware(app), providers=[provider])  # type: ignore[arg-type]
+
+
+def early_flask_app(registration: dict[str, Any], address: str) -> ASGIApp:
+    return flask_app(registration, address, early=True)
+
+
+def django_app(registration: dict[str, Any], address: str) -> ASGIApp:
+    from authlib.integrations.django_client import OAuth as DjangoOAuth
+    from django.conf import settings
+    from django.core.asgi import get_asgi_application
+    from django.http import HttpResponse, HttpResponseRedirect
+    from django.test.utils import override_settings
+    from django.urls import path
+
+    if not settings.configured:
+        settings.configure(SECRET_KEY="secret", ALLOWED_HOSTS=["*"])
+    oauth = DjangoOAuth()
+
+    class SeeOther(HttpResponseRedirect):  # type: ignore[misc]
+        status_code = 303
+
+    def login(request: Any) -> Any:
+        return oauth.acme.authorize_redirect(request, f"{address}/callback")
+
+    def callback(request: Any) -> Any:
+        request.session["user"] = oauth.acme.authorize_access_token(request)["userinfo"]["sub"]
+        return SeeOther("/")
+
+    def home(request: Any) -> Any:
+        return HttpResponse(request.session.get("user", "nobody"))
+
+    def logout(request: Any) -> Any:
+        request.session.flush()
+        return SeeOther("/")
+
+    class Urls:
+        urlpatterns = [
+            path("login", login), path("callback", callback), path("", home), path("logout", logout),
+        ]  # fmt: skip
+
+    configured = override_settings(
+        ROOT_URLCONF=Urls,
+        ALLOWED_HOSTS=["*"],
+        MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
+        SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+        SESSION_COOKIE_NAME="session",
+    )
+    with configured:
+        oauth.register("acme", **registration)
+        inner = get_asgi_application()
+        provider = AuthlibProvider(oauth.acme)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            with configured:
+                await inner(scope, receive, send)
+
+    return RPLogoutMiddleware(app, providers=[provider])
+
+
+@pytest.mark.parametrize("make", [starlette_app, flask_app, early_flask_app, django_app])
+def test_with_authlib_itself_and_a_real_provider(
+    make: Callable[[dict[str, Any], str], ASGIApp], serve: Serve, unused_port: UnusedPort
+) -> None:
+    """Log in, out and in again: the provider does not ask whether to log out, and asks for a password after it."""
+    port, address = unused_port(), f"http://localhost:{unused_port()}"
+    issuer = f"http://127.0.0.1:{port}"
+    client = Client("dashboard", "secret", [f"{address}/callback"], [f"{address}/"])
+    serve(create_provider(issuer, [client], {"alice": "wonderland"}), port=port)
+    metadata_url = f"{issuer}/.well-known/openid-configuration"
+    app = make({**REGISTRATION, "server_metadata_url": metadata_url}, address)
     serve(app, host="localhost", port=int(address.rpartition(":")[2]))
     browser = Navigator()
     assert browser.sign_in(browser.get(f"{address}/login")).text == "alice"
