@@ -284,6 +284,14 @@ async def test_a_token_that_is_posted_twice_is_taken_twice(rp: RelyingParty, stu
     assert ends[0] == ends[-1]
 
 
+async def test_a_token_that_is_posted_twice_is_told_to_the_application_once(stub: StubProvider) -> None:
+    rp = Application(stub)
+    token = stub.make_logout_token()
+    for _ in range(2):
+        assert is_taken(await rp.post(token))
+    assert [(event.iss, event.sub, event.sid) for event in rp.ended] == [(stub.issuer, "alice", "s1")]
+
+
 async def test_a_token_without_exp_is_refused_where_one_is_required(stub: StubProvider, log: Any) -> None:
     await assert_refused(RelyingParty(stub, require_exp=True), stub.make_logout_token("no_exp"), "exp", log)
 

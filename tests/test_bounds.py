@@ -23,7 +23,7 @@ from asgi_rp_logout import MemoryStore, OIDCProvider, RPLogoutMiddleware, option
 from asgi_rp_logout.asgi.request import _base
 from asgi_rp_logout.asgi.response import ResponseStart
 from asgi_rp_logout.errors import LogoutTokenError, ProviderError
-from asgi_rp_logout.logins import guarded_store, registry, status_cache
+from asgi_rp_logout.logins import guarded_store, local_ends, registry, status_cache
 from asgi_rp_logout.logout.deferred import is_login_response
 from asgi_rp_logout.negotiation.json_body import MOST, JSONBody, may_hold_url
 from asgi_rp_logout.negotiation.request_kind import comes_from_own_page, kind_of, may_be_cross_site, may_finish_deferred
@@ -46,6 +46,22 @@ def test_every_bound_in_the_table_has_a_test_that_exists() -> None:
         for module, name in re.findall(r"`(test_\w+)::(test_\w+)`", row):
             assert inspect.isfunction(getattr(importlib.import_module(f"tests.{module}"), name, None)), (module, name)
         assert row.count("`") == 2 * len(re.findall(r"`test_\w+::test_\w+`", row)), row
+
+
+def test_the_figures_of_what_is_kept_are_those_of_the_code() -> None:
+    """How many further logouts it takes to make one forgotten, and how many wait for a store that is down."""
+    text = " ".join(TABLE.read_text().split())
+    limits, kept = local_ends.LIMITS, inspect.signature(MemoryStore).parameters["max_logins"].default
+    for figure in (
+        f"{limits[store.LOGIN]:,} ends of logins, {limits[store.ISSUED]:,} of issued cookies",
+        f"and {limits[store.UNKNOWN]:,} of unknown ones",
+        f"seen the app set, among the last {3 * registry._Shared().issued._size:,}",
+        f"after `max_logins` ({kept:,}) further logouts",
+        f"The first {store.DETAILED:,} records",
+        f"after {store.DETAILED + 3 * store.GENERATION:,} further logouts with such cookies",
+        f"after {store.DETAILED + 3 * store.GENERATION:,} further requests with an invented cookie",
+    ):
+        assert figure in text, figure
 
 
 # Reading a request

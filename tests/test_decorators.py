@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import secrets
 from collections.abc import Callable
 from typing import Annotated, Any, cast
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Form
 from fastapi import Request as FastAPIRequest
+from fastapi import Response as FastAPIResponse
 from fastapi.responses import RedirectResponse as FastAPIRedirect
 from litestar import Controller, Litestar, post
 from litestar import Request as LitestarRequest
@@ -29,10 +31,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from asgi_rp_logout import ConfigurationError, StaticProvider, local_logout_only, rp_logout
+from asgi_rp_logout import ConfigurationError, StaticProvider, local_logout_only, remember_login, rp_logout
 from tests.apps import COOKIE, END, guarded, log_out, went_to_provider
 from tests.asgi import Answer, call, http_scope
 from tests.conftest import Log
+from tests.places import Browser
 
 OTHER = "https://other.example/end"
 PROVIDERS = [StaticProvider(END, client_id="rp", name="idp"), StaticProvider(OTHER, name="other")]
@@ -405,6 +408,29 @@ async def test_outside_of_the_middleware_a_decorated_endpoint_answers_and_warns(
     assert answer.header("location") == "/bye"
     (line,) = log()
     assert line.startswith("a decorated logout was answered outside of RPLogoutMiddleware")
+
+
+async def test_above_the_routes_own_decorator_it_has_no_effect_and_that_is_warned_of_once(log: Log) -> None:
+    """The route has got the function as it was: nothing that is wrapped around it later is ever called."""
+    app = FastAPI()
+
+    @app.get("/login")
+    def log_in(response: FastAPIResponse) -> None:
+        remember_login(sub="alice", provider="idp")
+        response.set_cookie("session", secrets.token_hex(16))
+
+    def sign_out(response: FastAPIResponse) -> None:
+        response.delete_cookie("session")
+
+    app.post("/below")(rp_logout(sign_out))
+    rp_logout(app.post("/above")(sign_out))
+    guard = guarded(app, providers=PROVIDERS[:1])
+    for path, goes in (("/below", True), ("/above", False), ("/above", False)):
+        browser = Browser(guard)
+        await browser.get("/login")
+        assert went_to_provider(await browser.post(path)) is goes
+    (warning,) = log()
+    assert "put @rp_logout directly above the function, below the route's decorator" in warning
 
 
 @pytest.mark.parametrize("mark", [rp_logout, rp_logout(provider="x"), local_logout_only])

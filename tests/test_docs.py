@@ -14,7 +14,12 @@ import pytest
 from authlib.deprecate import AuthlibDeprecationWarning
 
 from asgi_rp_logout import AuthlibProvider, MemoryStore, OIDCProvider, RPLogoutMiddleware, StaticProvider
+from asgi_rp_logout.logins import guarded_store, live, status
+from asgi_rp_logout.logout import afterwards, deferred, evidence, return_plan
+from asgi_rp_logout.negotiation import json_body
 from asgi_rp_logout.option_checks import store_of
+from asgi_rp_logout.protocol import cookie_values, cookies, discovery, logout_token
+from asgi_rp_logout.providers import calling, token_verifier
 from demo.provider import Client, create_provider
 from demo.world import provider_for
 from tests.asgi import call, http_scope
@@ -156,6 +161,39 @@ def test_every_option_is_in_the_table_with_its_default() -> None:
     for name, default in actual.items():
         shown = f"`{default!r}`".replace("'", '"')
         assert written[name] == special.get(name, shown), name
+
+
+HOUR, MINUTE, KB = 3600, 60, 1024
+FIGURES = [
+    ("docs/providers.md", "discovery document, cached for an hour", discovery.FRESH_FOR, HOUR),
+    ("docs/failures.md", "asked again after 30 seconds", discovery.FAILURE_REMEMBERED_FOR, 30),
+    ("docs/providers.md", "Tries are 30 seconds apart", discovery.FAILURE_REMEMBERED_FOR, 30),
+    ("docs/providers.md", "Each has up to sixteen threads of its own", calling._THREADS, 16),
+    ("docs/providers.md", "(on_logout after 5 s)", afterwards.AFTER_DEADLINE, 5),
+    ("docs/elsewhere.md", "The function has 5 seconds", afterwards.AFTER_DEADLINE, 5),
+    ("docs/elsewhere.md", "for an unknown kid, at most once in 30 seconds", token_verifier.REFETCH_AFTER, 30),
+    ("docs/elsewhere.md", "may be five minutes old at most", logout_token.MAX_AGE, 5 * MINUTE),
+    ("docs/everywhere.md", "The WebSocket stays open for 5 seconds", live.SPARED, 5),
+    ("docs/remembering.md", "All store calls of a request share half a second", guarded_store.STORE_DEADLINE, 0.5),
+    ("docs/remembering.md", "the store is not asked for a second at a time", guarded_store.BREAKER_OPEN, 1),
+    ("docs/remembering.md", "still goes to the provider for two minutes", status.SECOND_CLICK, 2 * MINUTE),
+    ("docs/remembering.md", "For the first ten seconds it carries the ID Token", evidence.HINT_FOR, 10),
+    ("docs/remembering.md", "for ten minutes. It is bound to this browser", return_plan.RETURN_LIFETIME, 10 * MINUTE),
+    ("docs/remembering.md", "Values under 16 characters are never blocked", cookie_values.SHORTEST_SECRET, 16),
+    ("docs/remembering.md", "more than 16 session cookies", cookies.MOST_SECRETS, 16),
+    ("docs/remembering.md", "All deletions of an answer take at most 2,048 bytes", cookies.ROOM, 2048),
+    ("docs/clients.md", "waits for up to ten minutes", deferred.LATER_LIFETIME, 10 * MINUTE),
+    ("docs/clients.md", "for ten seconds after the first answer", deferred.REPLAYED_FOR, 10),
+    ("docs/clients.md", "up to five times in all", deferred.MOST_PLAYS, 5),
+    ("docs/clients.md", "plain JSON of up to 16 KB", json_body.MOST, 16 * KB),
+]
+
+
+@pytest.mark.parametrize(("page", "sentence", "actual", "written"), FIGURES, ids=[one[1] for one in FIGURES])
+def test_a_figure_on_a_page_is_the_codes(page: str, sentence: str, actual: float, written: float) -> None:
+    """Tests of what happens then take the figure from the code."""
+    assert sentence in re.sub(r"[`*]", "", " ".join((ROOT / page).read_text().split()))
+    assert actual == written
 
 
 class Batches(ForeignStore):

@@ -31,6 +31,7 @@ from asgi_rp_logout import (
     OIDCProvider,
     RPLogoutMiddleware,
     current_login,
+    end_logins,
     remember_login,
 )
 from asgi_rp_logout.context import notice_login
@@ -329,6 +330,8 @@ class House:
         if scope["path"] == "/login":
             sid = scope["query_string"].decode() or "s1"
             remember_login(scope, id_token=id_token(iss=ISSUER, sid=sid))
+        if scope["path"] == "/everywhere":
+            await end_logins(scope)
         await PlainTextResponse("", 303 if scope["path"] == "/logout" else 200)(scope, receive, send)
 
     async def signed_in(self) -> Browser:
@@ -522,7 +525,14 @@ async def by_frame_with_cookies(there: House, alice: Browser, stub: StubProvider
     return await alice.get("/frontchannel", sec_fetch_dest="iframe")
 
 
-@pytest.mark.parametrize("end", [by_logout, by_a_new_login, by_logout_token, by_frame, by_frame_with_cookies])
+async def by_a_call_for_all_devices(there: House, alice: Browser, stub: StubProvider) -> Answer:
+    return await alice.get("/everywhere")
+
+
+WAYS_TO_END = [by_logout, by_a_new_login, by_logout_token, by_frame, by_frame_with_cookies, by_a_call_for_all_devices]
+
+
+@pytest.mark.parametrize("end", WAYS_TO_END)
 async def test_every_way_to_end_a_login_is_news_to_every_worker(end: Any) -> None:
     """Without news the other worker would find the end only when it looks at everybody, which it does not do here."""
     stub, store, other = StubProvider(ISSUER, "rp"), ForeignStore(), ForeignStore()

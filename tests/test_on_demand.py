@@ -21,6 +21,7 @@ from asgi_rp_logout import (
     Login,
     LogoutEvent,
     MemoryStore,
+    OIDCProvider,
     RPLogoutError,
     RPLogoutMiddleware,
     StaticProvider,
@@ -216,6 +217,25 @@ async def test_a_store_that_fails_is_reported_and_the_logins_have_local_ends() -
     assert [await site.who(one) for one in (here, there)] == ["anonymous", "anonymous"]
 
 
+async def test_what_a_store_that_failed_did_not_take_is_known_elsewhere_as_soon_as_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asgi_rp_logout.logins.guarded_store.WRITE_AGAIN", 0.05)
+    store = ForeignStore()
+    site = Service(OUTSIDE, store=store, freshness=0)
+    here, *_ = await two_devices(site)
+    elsewhere = Site(OUTSIDE, beside=site, freshness=0)
+    at_another_worker = Browser(elsewhere.app, here.cookies)
+    store.trouble = "raise"
+    with pytest.raises(StoreError):
+        await end_logins(iss=ISS, sub="alice", store=store)
+    assert await elsewhere.who(at_another_worker.copy()) == "alice"
+    store.trouble = None
+    with anyio.fail_after(20):
+        while await elsewhere.who(at_another_worker.copy()) != "anonymous":
+            await anyio.sleep(0.01)
+
+
 def test_no_provider_may_be_called_everywhere() -> None:
     with pytest.raises(ConfigurationError, match="marker header uses this word"):
         RPLogoutMiddleware(Site(OUTSIDE).app, providers=[StaticProvider("https://x.example/end", name="Everywhere")])
@@ -260,6 +280,26 @@ async def test_without_an_endpoint_there_is_no_url_and_the_login_has_ended() -> 
     assert await site.who(thief) == "anonymous"
 
 
+async def test_the_tokens_of_the_login_are_revoked() -> None:
+    revoked: list[str] = []
+    own = type("Own", (), {"revoke_session": staticmethod(lambda refresh_token: revoked.append(refresh_token))})()
+    provider = OIDCProvider(ISS, "rp-a", name="a", revoke=own)
+    provider.metadata.document = {"issuer": ISS, "end_session_endpoint": f"{ISS}/logout"}
+    site = Service(OUTSIDE, providers=[provider])
+    await (await site.signed_in()).post("/quiet")
+    assert (revoked, len(site.urls)) == (["refresh-alice"], 1)
+
+
+async def test_with_a_callback_path_the_browser_comes_back_to_the_default_page() -> None:
+    """No cookie binds this logout to the browser, so nothing is kept of where it came from."""
+    site = Service(OUTSIDE, callback_path="/back", post_logout_redirect_uri="/bye")
+    browser = await site.signed_in()
+    await browser.post("/quiet")
+    query = parse_qs(urlsplit(site.urls[0] or "").query)
+    assert (query["post_logout_redirect_uri"], "state" in query) == (["http://127.0.0.1/back"], False)
+    assert (await browser.get("/back")).header("location") == "/bye"
+
+
 class Socket:
     """One WebSocket, seen from the server."""
 
@@ -283,7 +323,7 @@ class Socket:
 @in_virtual_time
 async def test_a_websocket_gets_the_url_before_it_is_closed(place: str) -> None:
     site = Service(place, freshness=0)
-    here, *_ = await two_devices(site)
+    here, _, bob = await two_devices(site)
     other = here.copy()
     own, beside = Socket("log out"), Socket()
     cookie = "; ".join(f"{name}={value}" for name, value in here.cookies.items())
@@ -292,7 +332,9 @@ async def test_a_websocket_gets_the_url_before_it_is_closed(place: str) -> None:
         for socket in (beside, own):
             app: Any = site.app
             tasks.start_soon(app, {**scope}, socket.receive, socket.send)
-        await anyio.sleep(2)
+        await anyio.sleep(4.4)
+        await bob.post("/logout")  # at such news every connection is looked at
+        await anyio.sleep(0.5)
         assert [message["type"] for message in own.sent] == ["websocket.accept", "websocket.send"]
         assert own.sent[1]["text"].startswith("https://a.example/logout?id_token_hint=")
         assert beside.sent[-1]["type"] == "websocket.close"

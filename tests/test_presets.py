@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -172,14 +175,30 @@ async def test_the_url_is_the_vendors(preset: str) -> None:
     assert await url_of(provider) == url
 
 
-def test_every_preset_has_its_url_here() -> None:
-    """A preset without a test is a guess."""
-    public = {
-        name
+def public_presets() -> dict[str, Any]:
+    """Give the presets by their names."""
+    return {
+        name: value
         for name, value in vars(presets).items()
         if callable(value) and getattr(value, "__module__", "") == presets.__name__ and name[0].islower()
     }
-    assert public == {name.split()[0] for name in URLS} | {"local_only"}
+
+
+def test_every_preset_has_its_url_here() -> None:
+    """A preset without a test is a guess."""
+    assert set(public_presets()) == {name.split()[0] for name in URLS} | {"local_only"}
+
+
+@pytest.mark.parametrize("name", sorted(public_presets().keys() - {"local_only"}))
+def test_every_preset_says_its_url_and_where_that_is_from(name: str) -> None:
+    shown = inspect.getdoc(public_presets()[name]) or ""
+    assert re.search(r"\((source|documentation|third party|unverified)\b", shown), shown
+    assert re.search(r"``(https://)?\{\w+\}[^`]*/[^`]*``", shown), shown
+
+
+def test_every_preset_is_on_the_page() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "providers.md").read_text()
+    assert [preset.__name__ for preset in public_presets().values() if f"`{preset.__name__}`" not in page] == []
 
 
 # Without a hint.
