@@ -173,7 +173,7 @@ FIGURES = [
     ("docs/elsewhere.md", "The function has 5 seconds", afterwards.AFTER_DEADLINE, 5),
     ("docs/elsewhere.md", "for an unknown kid, at most once in 30 seconds", token_verifier.REFETCH_AFTER, 30),
     ("docs/elsewhere.md", "may be five minutes old at most", logout_token.MAX_AGE, 5 * MINUTE),
-    ("docs/everywhere.md", "The WebSocket stays open for 5 seconds", live.SPARED, 5),
+    ("docs/everywhere.md", "The WebSocket stays open for at least 5 seconds", live.SPARED, 5),
     ("docs/remembering.md", "All store calls of a request share half a second", guarded_store.STORE_DEADLINE, 0.5),
     ("docs/remembering.md", "the store is not asked for a second at a time", guarded_store.BREAKER_OPEN, 1),
     ("docs/remembering.md", "still goes to the provider for two minutes", status.SECOND_CLICK, 2 * MINUTE),
