@@ -192,10 +192,9 @@ class Exchange(RequestContext):
         """Watch the response, so that it ends when one of its logins ends; return the ``send`` to use from now on."""
         handles = logins_behind(status)
         if handles:
-            self.connection = Connection(handles, self.send)
+            self.connection = Connection(handles, self.send, started=self.services.live.add)
             self.send = self.connection.send
             self.matters = True
-            self.services.live.add(self.connection)
         return self.send
 
     async def answer(self, answer: Answer) -> None:

@@ -11,7 +11,7 @@ import contextvars
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import anyio
@@ -53,14 +53,24 @@ class ConnectionEndedError(OSError):
 
 
 class Connection:
-    """A connection that has to end when any of the logins of ``handles`` ends."""
+    """A connection that has to end when any of the logins of ``handles`` ends.
 
-    def __init__(self, handles: tuple[LoginHandle, ...], send: Send, rest: tuple[Message, ...] = ()) -> None:
+    ``rest`` are the messages that it still needs for an orderly end; ``started`` is called after its first message.
+    """
+
+    def __init__(
+        self,
+        handles: tuple[LoginHandle, ...],
+        send: Send,
+        rest: tuple[Message, ...] = (),
+        started: Callable[[Connection], None] | None = None,
+    ) -> None:
         self.ended = False
         self.spared_until = float("-inf")
         self.handles = handles
         self._send = send
         self._rest = rest
+        self._started = started
         self._closed: anyio.Event | None = None
         self._watched: _OfOneLoop | None = None
 
@@ -74,6 +84,9 @@ class Connection:
             raise ConnectionEndedError("the login of this connection has ended")
         self._rest = _rest_after(message, self._rest)
         await self._send(message)
+        if self._started is not None:  # nothing may be sent before the first message is out
+            started, self._started = self._started, None
+            started(self)
 
     def spare(self) -> None:
         """Stay open for ``SPARED`` seconds, although the login ends now: the application has something left to say."""

@@ -92,7 +92,7 @@ class Recogniser:
         status = await self._registry.look_up(key, Credentials.of(request, self._cookies), budget)
         if text:
             self._registry.keep_last(text, status)  # cookies change, and the handle stays
-        return self._or_last_known(status, text) if text else status
+        return self._or_last_known(status, text) if text and not status.hides else status
 
     async def status_for_logout(self, request: Request, budget: StoreBudget) -> LoginStatus:
         """Return the status of a request for a logout path, from the store: what it knows must not be a second old."""
@@ -104,7 +104,7 @@ class Recogniser:
 
     def _or_last_known(self, status: LoginStatus, *keys: object) -> LoginStatus:
         """Return the status that an earlier request has learned, if the store did not answer."""
-        last = self._registry.last_known(*keys) if not (status.known or status.hides) else None
+        last = self._registry.last_known(*keys) if not status.known else None
         return replace(last, credentials=status.credentials, known=False) if last is not None else status
 
     def make_anonymous(self, request: Request, status: LoginStatus) -> None:

@@ -1,8 +1,8 @@
 """What the store holds: one class for each kind of record, its keys, and how it is written as JSON.
 
 Every record has a version. A record of another version is treated as absent, and that is logged once: workers of two
-releases may share a store during an upgrade. There is one exception: a tombstone of a login ends the login whatever
-its version, because an upgrade must not bring an ended login back. A malformed record raises ``StoreError``.
+releases may share a store during an upgrade. There is one exception: a tombstone ends its login or cookie value
+whatever its version, because an upgrade must not bring an ended login back. A malformed record raises ``StoreError``.
 """
 
 from __future__ import annotations
@@ -196,6 +196,13 @@ class CookieRecord:
     known: LoginHandle | Ended | Reissued
 
     @classmethod
+    def read(cls, record: Record | None) -> CookieRecord | None:
+        """Read what the store has of a value; a tombstone ends the value whatever its version."""
+        if is_tombstone(record) and not _is_of_this_version(record):
+            return cls(Ended("buried", 0.0))
+        return read(cls.from_json, record)
+
+    @classmethod
     def from_json(cls, record: Record) -> CookieRecord:
         """Read a record."""
         if "login" in record:
@@ -213,7 +220,7 @@ def tie_to_json(handle: LoginHandle) -> Record:
 
 def tied_login(record: Record | None) -> LoginHandle | None:
     """Return the login that a session cookie is tied to by its record, None if it is tied to none."""
-    cookie = read(CookieRecord.from_json, record)
+    cookie = CookieRecord.read(record)
     return cookie.known if cookie is not None and isinstance(cookie.known, LoginHandle) else None
 
 
@@ -227,8 +234,10 @@ def end_that_holds(stored: Record | None, end: Record) -> Record:
 
     A value lives again if it was issued since then, with or without a login. What cannot be read counts as absent.
     """
-    if stored is None or is_tombstone(stored):
-        return stored or end
+    if stored is None or stored.get("v") != VERSION:
+        return end
+    if is_tombstone(stored):
+        return stored
     cookie = _readable(CookieRecord.from_json, stored)
     known = cookie.known if cookie is not None else None
     since = known.made if isinstance(known, LoginHandle) else known.at if known is not None else 0.0

@@ -142,6 +142,7 @@ class _Shared:
 
     def __init__(self) -> None:
         self.issued = Fingerprints(65_536)
+        self.unconfirmed = Fingerprints(16_384)
         self.ties: OrderedDict[str, LoginHandle] = OrderedDict()
         self.recent = RecentEnds()
 
@@ -224,7 +225,7 @@ class LoginRegistry:
     def keep_last(self, key: object, status: LoginStatus) -> None:
         """Keep a status about a login under one more key, for ``last_known``."""
         if status.login is not None:
-            self._cache.put(key, CachedStatus.of(status))
+            self._cache.put(key, CachedStatus.of(status, until=float("-inf")))
 
     async def look_up(self, key: object, credentials: Credentials, budget: StoreBudget) -> LoginStatus:
         """Read the store about some credentials, and keep the status under ``key`` for ``freshness``.
@@ -329,14 +330,17 @@ class LoginRegistry:
         """Write a login, and tie session cookies to it by their digests; return whether the store took it."""
         ties = dict.fromkeys(digests, handle)
         self._tie(ties)
-        self._shared.issued.add(handle.key)
         key = login_key(handle)
         records: dict[str, Record] = {key: LoginRecord(login, handle.at, time.time()).to_json()}
         records |= {cookie_key(one): tie_to_json(handle) for one in ties}
         for one in records:
             self.store.ended.drop(one)  # what is issued to a new login is not dead, whatever it was before
         self._note_change(key)  # cached statuses end here: a renewal changes the record of a live login
-        return key in await self.store.write({**records, **self._known_sid(handle)}, self._kept_for, budget)
+        self._shared.unconfirmed.add(handle.key)
+        taken = key in await self.store.write({**records, **self._known_sid(handle)}, self._kept_for, budget)
+        if taken:
+            self._shared.unconfirmed.discard(handle.key)
+        return taken
 
     def _known_sid(self, handle: LoginHandle) -> dict[str, Record]:
         return {known_sid_key(handle.sid): {"v": VERSION}} if self._keeps_sids and handle.sid else {}
@@ -365,13 +369,17 @@ class LoginRegistry:
             if cookie.digest is not None and cookie.digest not in self._shared.issued:
                 self._shared.issued.add(cookie.digest)
 
-    def has_made(self, handle: LoginHandle | None) -> bool:
-        """Return whether this process has made a handle, so no stranger has invented it."""
-        return handle is not None and handle.key in self._shared.issued
+    def may_arrive_late(self, handle: LoginHandle | None) -> bool:
+        """Return whether this process has written the login of a handle, and the store may still take it.
+
+        The store did not answer then. What it was sent may reach it after everybody has stopped waiting.
+        """
+        return handle is not None and handle.key in self._shared.unconfirmed
 
     async def forget(self, handle: LoginHandle, budget: StoreBudget) -> None:
         """Drop a login without ending anything."""
         self._note_change(login_key(handle))
+        self._shared.unconfirmed.discard(handle.key)
         try:
             await self.store.take(login_key(handle), budget)
         except StoreError as error:
@@ -441,7 +449,7 @@ class LoginRegistry:
     def _cause_of(self, visit: Visit, login: Login | None) -> str:
         """Return who could have sent a request that ends something. The more can, the less room its record gets."""
         status, credentials = visit.status, visit.status.credentials
-        if status.live or login is not None or has_handle(visit.request) or self.has_made(credentials.handle):
+        if status.live or login is not None or has_handle(visit.request) or self.may_arrive_late(credentials.handle):
             return LOGIN
         living = [one.digest for one in credentials.cookies if one.digest and one not in status.dead_cookies]
         if not status.known and self.is_tied([*living, *credentials.bearers]):
@@ -456,7 +464,7 @@ class LoginRegistry:
         """
         status = visit.status
         vouched = status.live or not status.known or has_handle(visit.request)
-        return status.own_handle if vouched or self.has_made(status.own_handle) else None
+        return status.own_handle if vouched or self.may_arrive_late(status.own_handle) else None
 
     def revocable(self, status: LoginStatus, cause: str) -> dict[str, str]:
         """Return the digests of the session cookies that a logout revokes, each with who could have caused that.

@@ -142,7 +142,7 @@ def _spoken_by_cookies(by_handle: _Known, cookies: list[_Known], bearers: list[_
 
 def _of_cookie(digest: str, records: Records) -> _Known:
     """Return what is known by the value of one session cookie alone; never the login's tokens."""
-    cookie = read(CookieRecord.from_json, records.get(cookie_key(digest)))
+    cookie = CookieRecord.read(records.get(cookie_key(digest)))
     if cookie is None:
         return _Known()
     if isinstance(cookie.known, LoginHandle):

@@ -47,6 +47,8 @@ async def login_to_end(exchange: Exchange) -> Login | None:
     """Return the login to end: the remembered one, that of a second click, or the one from ``login_source``."""
     if exchange.status.live:
         return exchange.status.login
+    if exchange.source_asked and exchange.source is not None:
+        return exchange.source  # the application knows somebody, although something dead came along
     clicked = await login_of_second_click(exchange)
     if clicked is None and not exchange.source_asked:
         exchange.source = await ask_login_source(exchange.options, exchange.request.as_it_came())
@@ -74,6 +76,8 @@ async def login_of_second_click(exchange: Exchange) -> Login | None:
 def has_evidence(exchange: Exchange, login: Login | None) -> bool:
     """Return whether there is a session to end at the provider; without evidence the browser is not sent there."""
     status = exchange.status
+    if exchange.source_asked and login is not None and login is exchange.source:
+        return True
     if status.ended is not None and not status.live:
         return status.just_ended(time.time()) and not status.ended.intent.local
     if status.live or login is not None:

@@ -100,7 +100,7 @@ async def log_out(exchange: Exchange, intent: LogoutIntent, start: ResponseStart
     logout = Logout(exchange, intent, login, location)
     evidence = has_evidence(exchange, login)
     stays = intent.local or logout.kind in LOCAL_KINDS
-    if evidence:
+    if evidence or (login is not None and login is exchange.source):
         exchange.ended_login = login if login is not None else Login()
     await end(exchange, login, replace(intent, local=stays), also=_for_second_click(logout))
     if intent.everywhere and logout.kind not in LOCAL_KINDS:

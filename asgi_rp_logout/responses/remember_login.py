@@ -12,6 +12,7 @@ from ..exchange import Exchange
 from ..log import logger
 from ..login import Login, unverified_claims
 from ..logins import app_session
+from ..logins.guarded_store import StoreBudget
 from ..logins.handle import LoginHandle
 from ..logins.status import LoginStatus
 from ..logout.deferred import cancel
@@ -97,7 +98,8 @@ async def _write(exchange: Exchange, login: Login, start: ResponseStart) -> list
     own = _session_cookies_after(exchange, issued)
     if not renews:
         await registry.end_replaced(exchange, own)
-    await registry.remember(handle, login, _without_foreign(status, now, handle, own), exchange.budget)
+    # In a budget of its own: what the look-up has spent, with a store that was slow then, must not cost the login.
+    await registry.remember(handle, login, _without_foreign(status, now, handle, own), StoreBudget())
     return _publish(exchange, handle)
 
 
