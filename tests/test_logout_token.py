@@ -101,6 +101,13 @@ def test_a_time_is_a_number_of_seconds(name: str, value: Any) -> None:
     assert code(**{name: value}) == name
 
 
+def test_a_time_lies_between_1970_and_the_year_9999() -> None:
+    """A sum with a time beyond it would overflow."""
+    assert read(iat=0).iat == 0.0
+    assert read(exp=253402300799)
+    assert code(exp=253402300800) == "exp"
+
+
 @pytest.mark.parametrize("typ", ["JWT", "jwt", "logout+jwt", "Logout+JWT", "application/logout+jwt"])
 def test_a_typ_may_be_there(typ: str) -> None:
     assert read({"alg": "RS256", "typ": typ})
@@ -167,30 +174,30 @@ def test_a_token_of_no_user_and_no_session_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "expected", "sentence"),
     [
-        ({"header": {"alg": "none"}}, "the token is not signed with RS256"),
-        ({"header": {"alg": "RS256", "typ": "at+jwt"}}, "the typ is not that of a logout token"),
-        ({"iss": "x"}, "the iss is not the provider's issuer"),
-        ({"aud": "x"}, "the aud does not name this client"),
-        ({"aud": ["rp", "x"]}, "the aud names other clients too"),
-        ({"iat": None}, "the iat is missing, or is not a time in seconds"),
-        ({"iat": NOW + 61}, "the iat is in the future"),
-        ({"exp": "x"}, "the exp is missing, or is not a time in seconds"),
-        ({"exp": NOW - 60}, "the token has expired"),
-        ({"exp": None, "require_exp": True}, "the exp is missing"),
-        ({"exp": None, "iat": NOW - 301}, "the token has no exp and is older than 300 seconds"),
-        ({"sub": "\ud800"}, "the sub is not Unicode text"),
-        ({"sub": None, "sid": None}, "the token has neither sub nor sid"),
-        ({"events": []}, "the events do not hold a back-channel logout"),
-        ({"nonce": "x"}, "the token has a nonce, which is forbidden"),
-        ({"jti": None}, "the jti is missing, empty or not a string"),
+        ({"header": {"alg": "none"}}, "alg", "the token is not signed with RS256"),
+        ({"header": {"alg": "RS256", "typ": "at+jwt"}}, "typ", "the typ is not that of a logout token"),
+        ({"iss": "x"}, "iss", "the iss is not the provider's issuer"),
+        ({"aud": "x"}, "aud", "the aud does not name this client"),
+        ({"aud": ["rp", "x"]}, "aud", "the aud names other clients too"),
+        ({"iat": None}, "iat", "the iat is missing, or is not a time in seconds"),
+        ({"iat": NOW + 61}, "iat", "the iat is in the future"),
+        ({"exp": "x"}, "exp", "the exp is missing, or is not a time in seconds"),
+        ({"exp": NOW - 60}, "exp", "the token has expired"),
+        ({"exp": None, "require_exp": True}, "exp", "the exp is missing"),
+        ({"exp": None, "iat": NOW - 301}, "iat", "the token has no exp and is older than 300 seconds"),
+        ({"sub": "\ud800"}, "sub_or_sid", "the sub is not Unicode text"),
+        ({"sub": None, "sid": None}, "sub_or_sid", "the token has neither sub nor sid"),
+        ({"events": []}, "events", "the events do not hold a back-channel logout"),
+        ({"nonce": "x"}, "nonce", "the token has a nonce, which is forbidden"),
+        ({"jti": None}, "jti", "the jti is missing, empty or not a string"),
     ],
 )
-def test_a_refusal_says_what_is_wrong(changes: dict[str, Any], sentence: str) -> None:
+def test_a_refusal_has_its_code_and_says_what_is_wrong(changes: dict[str, Any], expected: str, sentence: str) -> None:
     with pytest.raises(LogoutTokenError) as caught:
         read(**changes)
-    assert str(caught.value) == sentence
+    assert (caught.value.code, str(caught.value)) == (expected, sentence)
 
 
 def test_what_is_refused_is_not_repeated_in_the_error() -> None:
