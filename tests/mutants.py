@@ -24,7 +24,6 @@ PURE = [
 
 ALSO = {
     "asgi_rp_logout/protocol/form.py": ["tests/test_front_channel.py", "tests/test_logout_token.py"],
-    "asgi_rp_logout/logins/local_ends.py": ["tests/test_bounds.py", "tests/test_registry.py"],
 }
 """Tests of a module that reach it by another one."""
 

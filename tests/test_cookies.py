@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from asgi_rp_logout import ConfigurationError, Cookie
-from asgi_rp_logout.protocol.cookie_values import bearer_digests, secret_digest
+from asgi_rp_logout.protocol.cookie_values import bearer_digests, secret_digest, secret_digests, unquoted
 from asgi_rp_logout.protocol.cookies import MOST_SECRETS, ROOM, CookieSet, deletions, is_deletion, parse_cookies
 from tests.apps import COOKIE, FETCH, guarded, log_out, names, page, signs_out, went_to_provider
 
@@ -423,6 +424,41 @@ def test_what_is_no_bearer_token_has_no_digest(header: str) -> None:
 
 def test_a_jwt_in_chunks_is_the_same_secret_as_a_bearer_token() -> None:
     assert digests(f"s.0={SIGNED[:12]}; s.1={SIGNED[12:]}") == bearer_digests(f"Bearer {SIGNED}")
+
+
+HEX = "0123456789abcdef" * 2
+FORMS = {
+    "text": ("abcdefghijklmnop", ["abcdefghijklmnop"]),
+    "latin-1, encoded": ("%e9" * 16, ["\u00e9" * 16]),
+    "half a character": ("\ud800" * 16, ["\ud800" * 16]),
+    "a UUID": ("{" + HEX.upper() + "}", [HEX]),
+    "nearly a UUID": ("X" + HEX, ["X" + HEX]),
+    "letters beyond hex": ("G" * 32, ["G" * 32]),
+    "hex": (HEX.upper() + "AB", [HEX + "ab"]),
+    "47 bytes": ("A" * 62 + "Q", ["A" * 62 + "Q"]),
+    "48 bytes": ("_" * 64, ["ff" * 48]),
+    "signed": ("abcdefgh." + "_" * 22, ["abcdefgh." + "ff" * 16]),
+    "long, signed and less than 48 bytes": ("a" * 30 + "." + "_" * 22, ["a" * 30 + "." + "ff" * 16]),
+    "signed and 48 bytes": ("_" * 42 + "." + "_" * 22, ["_" * 42 + "." + "ff" * 16, "ff" * 48]),
+    "encrypted": ("eyJh.____.abcde..A-B_", ["7b2261.ffffff.abcde..03e07f"]),
+}
+
+
+@pytest.mark.parametrize(("value", "forms"), FORMS.values(), ids=FORMS.keys())
+def test_a_value_is_blocked_by_the_same_digests_in_every_release(value: str, forms: list[str]) -> None:
+    """They are in the stores of those who upgrade, which must not bring an ended login back."""
+    expected = [hashlib.sha256(form.encode("utf-8", "surrogatepass")).hexdigest()[:43] for form in forms]
+    assert secret_digests(value) == expected
+
+
+def test_a_value_is_decoded_up_to_four_times() -> None:
+    spelled = ["abcdefgh;ijklmnop"]
+    for _ in range(5):
+        spelled.append(spelled[-1].replace("%", "%25").replace(";", "%3B"))
+    plain, *encoded = map(secret_digest, spelled)
+    assert encoded[:4] == [plain] * 4
+    assert encoded[4] != plain
+    assert unquoted('""') == ""
 
 
 def test_a_value_that_everybody_may_have_identifies_nobody() -> None:

@@ -232,7 +232,7 @@ async def test_a_get_whose_answer_clears_all_cookies_is_a_logout(value: str, is_
     ("method", "status", "lines", "more"),
     [
         *[(method, 200, ["session=; Max-Age=0"], {}) for method in ("HEAD", "OPTIONS", "TRACE", "CONNECT")],
-        *[(method, 401, ["session=; Max-Age=0"], {}) for method in ("GET", "POST")],
+        *[(method, status, ["session=; Max-Age=0"], {}) for method in ("GET", "POST") for status in (400, 401)],
         ("GET", 200, ["theme=; Max-Age=0"], {}),
         ("GET", 200, ["session=0123456789"], {}),
         ("GET", 200, ["session=; Max-Age=0", "session=0123456789"], {}),
@@ -434,6 +434,11 @@ async def test_without_a_marker_header_none_is_read_or_stripped(path: str) -> No
 )
 def test_what_is_said_for_one_response_goes_before_the_path(said: Said | None, expected: LogoutIntent | None) -> None:
     assert detect(303, "POST", on_logout_path=True, said=said) == expected
+
+
+def test_a_page_on_the_logout_path_is_no_logout_unless_it_is_said_to_end_the_session() -> None:
+    assert detect(200, "GET", on_logout_path=True, said=None) is None
+    assert detect(200, "GET", on_logout_path=True, said=None, ends_session=True) == LogoutIntent()
 
 
 @pytest.mark.parametrize(("marker", "goes"), [("local", False), ("0", False), ("1", True)])

@@ -11,7 +11,13 @@ import httpx
 import pytest
 
 from asgi_rp_logout import ConfigurationError, OIDCProvider, ProviderError
-from asgi_rp_logout.protocol.discovery import FAILURE_REMEMBERED_FOR, FRESH_FOR, checked_document, well_known_url
+from asgi_rp_logout.protocol.discovery import (
+    FAILURE_REMEMBERED_FOR,
+    FRESH_FOR,
+    checked_document,
+    endpoint_of,
+    well_known_url,
+)
 from asgi_rp_logout.providers.oidc import Discovery
 from asgi_rp_logout.providers.transport import FETCH_TIMEOUT, MAX_DOCUMENT, time_left
 from tests.apps import guarded, log_out, parameters, saying, signs_out
@@ -79,6 +85,12 @@ def test_the_issuer_has_to_be_equal_in_every_character(issuer: object) -> None:
     assert str(caught.value).endswith(repr(issuer))  # what to configure instead, if it is the right one
 
 
+def test_of_another_issuer_the_error_shows_no_more_than_200_characters() -> None:
+    with pytest.raises(ProviderError) as caught:
+        checked_document(document(issuer="x" * 300), ISSUER)
+    assert str(caught.value).endswith(", '" + "x" * 199)
+
+
 ENDPOINTS: dict[str, Callable[[OIDCProvider], Awaitable[object]]] = {
     "end_session_endpoint": OIDCProvider.end_session_endpoint,
     "revocation_endpoint": OIDCProvider.revocation_endpoint,
@@ -108,6 +120,8 @@ async def test_an_endpoint_that_cannot_be_used_is_refused_where_it_is_used_and_t
 @pytest.mark.parametrize("absent", [None, "", False])
 def test_an_endpoint_that_is_absent_stays_absent(absent: object) -> None:
     assert "end_session_endpoint" not in checked_document(document(end_session_endpoint=absent), ISSUER)
+    assert endpoint_of(document(end_session_endpoint=absent), "end_session_endpoint") is None
+    assert endpoint_of(document(), "revocation_endpoint") is None
 
 
 @pytest.mark.parametrize(
@@ -129,6 +143,13 @@ def test_an_issuer_that_cannot_be_one_is_refused_at_construction(issuer: Any) ->
     with pytest.raises(ConfigurationError, match=r"issuer=.*expected") as caught:
         OIDCProvider(issuer, "rp")
     assert repr(issuer) in str(caught.value)
+
+
+def test_the_address_of_the_discovery_document_is_no_issuer() -> None:
+    address = well_known_url(ISSUER)
+    with pytest.raises(ConfigurationError) as caught:
+        OIDCProvider(address, "rp")
+    assert str(caught.value) == f"issuer={address!r}: expected the issuer itself, which its discovery document names"
 
 
 # What goes wrong on the way

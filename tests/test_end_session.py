@@ -9,6 +9,7 @@ import pytest
 
 from asgi_rp_logout import ProviderError
 from asgi_rp_logout.protocol.end_session import (
+    FormPost,
     append_parameters,
     as_form,
     checked_url,
@@ -42,6 +43,7 @@ def test_the_parameters_stand_in_their_order_and_percent_encoded() -> None:
         ("https://id.example:8443/a/b?p=x", {"client_id": "rp"}, {}, "https://id.example:8443/a/b?p=x&client_id=rp"),
         (f"{END}?p=%2f&q=a+b&flag", {"client_id": "rp"}, {}, f"{END}?p=%2f&q=a+b&flag&client_id=rp"),
         (f"{END}?", {"client_id": "rp"}, {}, f"{END}?client_id=rp"),
+        (f"{END}?p=x&", {"client_id": "rp"}, {}, f"{END}?p=x&client_id=rp"),
         ("https://id.example", {"client_id": "rp"}, {}, "https://id.example?client_id=rp"),
         (END, {}, {}, END),
         # no parameter is empty: Keycloak answers 400 to "id_token_hint="
@@ -114,6 +116,8 @@ BAD = [
     "https://id.example:99999/end",
     "https://[::1/end",
     "https://id.example\\@evil.example/end",
+    "https://id.example\\evil.example/end",
+    "https://id.example/\\evil.example",
     "https://id.example/end\r\nset-cookie: a=b",
     "https://id.example/end\n",
     "https://id.example/\x00",
@@ -142,8 +146,9 @@ def test_every_other_url_is_refused_and_not_shown(url: object) -> None:
         assert not url or str(url)[:12] not in str(caught.value)
 
 
-def test_a_fragment_is_left_out() -> None:
+def test_a_fragment_and_an_empty_query_are_left_out() -> None:
     assert checked_url("https://id.example/end?a=b#c") == "https://id.example/end?a=b"
+    assert checked_url("https://id.example/end?") == "https://id.example/end"
 
 
 @pytest.mark.parametrize("host", ["localhost", "a.localhost", "127.0.0.1", "127.1.2.3", "::1"])
@@ -155,6 +160,7 @@ def test_a_loopback_host_never_leaves_this_machine(host: str) -> None:
 def test_what_is_in_a_query_already_is_not_appended() -> None:
     pairs = [("a", "1"), ("b", "2"), ("b", "3")]
     assert append_parameters(f"{END}?a=0", pairs) == f"{END}?a=0&b=2"
+    assert append_parameters(f"{END}?a=", pairs) == f"{END}?a=&b=2"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +184,15 @@ def test_two_urls_lead_to_one_endpoint_whatever_their_queries(url: str, same: bo
     assert same_endpoint(END, url) is same
 
 
+def test_the_port_of_a_scheme_need_not_be_said() -> None:
+    assert same_endpoint("http://localhost:80/end", "http://localhost/end")
+    assert not same_endpoint("http://localhost:81/end", "http://localhost/end")
+
+
+def test_what_names_no_scheme_is_no_endpoint() -> None:
+    assert not same_endpoint("/end", "/end")
+
+
 def test_the_form_posts_what_the_query_would_have_said() -> None:
     """RP-Initiated Logout 1.0, section 2: the endpoint's own query stays in the action."""
     url = end_session_url(f"{END}?p=a%26b&flag", ALL, extra={"federated": ""})
@@ -187,8 +202,18 @@ def test_the_form_posts_what_the_query_would_have_said() -> None:
     assert dict(parse_qsl(urlsplit(url).query)) == {"p": "a&b", **dict(form.fields)}
 
 
+def test_an_empty_parameter_is_a_field_of_the_form_too() -> None:
+    form = as_form(f"{END}?client_id=&p=&flag", frozenset(["client_id", "flag"]))
+    assert form == FormPost(f"{END}?p=", (("client_id", ""), ("flag", "")))
+
+
 def test_no_state_goes_without_an_address_even_where_the_address_is_dropped_by_name() -> None:
     """Ory Hydra refuses a state alone, also if it is the configuration that leaves the address out."""
     values = {"post_logout_redirect_uri": "https://app.example.com/", "state": "x", "client_id": "dashboard"}
     url = end_session_url("https://id.example.com/logout", values, rename={"post_logout_redirect_uri": None})
     assert url == "https://id.example.com/logout?client_id=dashboard"
+
+
+def test_a_parameter_is_told_from_a_query_that_ends_in_a_question_mark() -> None:
+    url = end_session_url("https://id.example/end?x=?", {"client_id": "rp"})
+    assert url == "https://id.example/end?x=?&client_id=rp"

@@ -32,10 +32,10 @@ from tests.virtual_time import in_virtual_time
 ISSUER = "https://op.example:8443/realms/acme/"
 
 
-def refused(query: bytes) -> str:
+def refusal(query: bytes) -> LogoutTokenError:
     with pytest.raises(LogoutTokenError) as caught:
         read_front_channel(query)
-    return caught.value.code
+    return caught.value
 
 
 # The query
@@ -75,7 +75,27 @@ def test_neither_iss_nor_sid_is_none(query: bytes) -> None:
     ],
 )
 def test_half_a_request_or_a_doubtful_one_is_refused(query: bytes, code: str) -> None:
-    assert refused(query) == code
+    assert refusal(query).code == code
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        (b"iss=x", "iss and sid belong together, and one of them is missing"),
+        (b"iss=x&sid=y&sid=y", "iss or sid is given more than once"),
+        (b"iss=x&sid=%ff", "the sid is not UTF-8"),
+        (b"iss=x&sid=y" + b"&" * 100, "there are more than 100 fields"),
+        (b"iss=x&sid=" + b"y" * 4096, "the query is longer than 4096 bytes"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(query: bytes, sentence: str) -> None:
+    """It goes into the log, and repeats nothing of the request."""
+    assert str(refusal(query)) == sentence
+
+
+def test_a_query_of_the_greatest_length_and_one_of_the_most_fields_are_read() -> None:
+    assert read_front_channel(b"iss=x&sid=" + b"y" * 4086) == ("x", "y" * 4086)
+    assert read_front_channel(b"&" * 98 + b"iss=x&sid=y") == ("x", "y")
 
 
 @settings(max_examples=300, deadline=None)

@@ -101,6 +101,13 @@ def test_a_time_is_a_number_of_seconds(name: str, value: Any) -> None:
     assert code(**{name: value}) == name
 
 
+def test_a_time_lies_between_1970_and_the_year_9999() -> None:
+    """A sum with a time beyond it would overflow."""
+    assert read(iat=0).iat == 0.0
+    assert read(exp=253402300799)
+    assert code(exp=253402300800) == "exp"
+
+
 @pytest.mark.parametrize("typ", ["JWT", "jwt", "logout+jwt", "Logout+JWT", "application/logout+jwt"])
 def test_a_typ_may_be_there(typ: str) -> None:
     assert read({"alg": "RS256", "typ": typ})
@@ -153,6 +160,46 @@ def test_the_first_step_that_fails_gives_the_code() -> None:
     assert read(header, **broken)
 
 
+@pytest.mark.parametrize("value", [None, "", 7, ["s1"]])
+@pytest.mark.parametrize("name", ["sub", "sid"])
+def test_a_sub_or_sid_that_is_no_text_is_refused_and_never_read_as_absent(name: str, value: Any) -> None:
+    """A sid of null beside a sub would turn "this session" into "every session of this user"."""
+    with pytest.raises(LogoutTokenError) as caught:
+        read_logout_token({"alg": "RS256"}, {**CLAIMS, name: value}, Expected("https://op.example/", "rp"), now=NOW)
+    assert (caught.value.code, str(caught.value)) == ("sub_or_sid", f"the {name} is missing, empty or not a string")
+
+
+def test_a_token_of_no_user_and_no_session_is_refused() -> None:
+    assert code(sub=None, sid=None) == "sub_or_sid"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "sentence"),
+    [
+        ({"header": {"alg": "none"}}, "alg", "the token is not signed with RS256"),
+        ({"header": {"alg": "RS256", "typ": "at+jwt"}}, "typ", "the typ is not that of a logout token"),
+        ({"iss": "x"}, "iss", "the iss is not the provider's issuer"),
+        ({"aud": "x"}, "aud", "the aud does not name this client"),
+        ({"aud": ["rp", "x"]}, "aud", "the aud names other clients too"),
+        ({"iat": None}, "iat", "the iat is missing, or is not a time in seconds"),
+        ({"iat": NOW + 61}, "iat", "the iat is in the future"),
+        ({"exp": "x"}, "exp", "the exp is missing, or is not a time in seconds"),
+        ({"exp": NOW - 60}, "exp", "the token has expired"),
+        ({"exp": None, "require_exp": True}, "exp", "the exp is missing"),
+        ({"exp": None, "iat": NOW - 301}, "iat", "the token has no exp and is older than 300 seconds"),
+        ({"sub": "\ud800"}, "sub_or_sid", "the sub is not Unicode text"),
+        ({"sub": None, "sid": None}, "sub_or_sid", "the token has neither sub nor sid"),
+        ({"events": []}, "events", "the events do not hold a back-channel logout"),
+        ({"nonce": "x"}, "nonce", "the token has a nonce, which is forbidden"),
+        ({"jti": None}, "jti", "the jti is missing, empty or not a string"),
+    ],
+)
+def test_a_refusal_has_its_code_and_says_what_is_wrong(changes: dict[str, Any], expected: str, sentence: str) -> None:
+    with pytest.raises(LogoutTokenError) as caught:
+        read(**changes)
+    assert (caught.value.code, str(caught.value)) == (expected, sentence)
+
+
 def test_what_is_refused_is_not_repeated_in_the_error() -> None:
     for name in CLAIMS:
         with pytest.raises(LogoutTokenError) as caught:
@@ -191,10 +238,10 @@ def test_any_claims_are_either_refused_or_read_as_they_are(header: Any, claims: 
 # The form
 
 
-def form_code(body: bytes, content_type: str = FORM) -> str:
+def form_refusal(body: bytes, content_type: str = FORM) -> LogoutTokenError:
     with pytest.raises(LogoutTokenError) as caught:
         parse_form(body, content_type)
-    return caught.value.code
+    return caught.value
 
 
 def test_the_form_gives_its_one_token() -> None:
@@ -216,12 +263,31 @@ def test_the_form_gives_its_one_token() -> None:
     ],
 )
 def test_a_form_is_refused(body: bytes, expected: str) -> None:
-    assert form_code(body) == expected
+    assert form_refusal(body).code == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"", "the form has no logout_token"),
+        (b"logout_token=a&logout_token=a", "the form has more than one logout_token"),
+        (b"logout_token=%c3%28", "the logout_token is not UTF-8"),
+        (b"&" * 100, "there are more than 100 fields"),
+    ],
+)
+def test_the_refusal_of_a_form_says_what_is_wrong(body: bytes, sentence: str) -> None:
+    assert str(form_refusal(body)) == sentence
+
+
+def test_a_form_of_a_hundred_fields_is_read() -> None:
+    assert parse_form(b"&" * 99 + b"logout_token=a", FORM) == "a"
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/json", "application/x-www-form-urlencoded2"])
 def test_another_content_type_is_refused(content_type: str) -> None:
-    assert form_code(b"logout_token=a.b.c", content_type) == "content_type"
+    refusal = form_refusal(b"logout_token=a.b.c", content_type)
+    assert refusal.code == "content_type"
+    assert str(refusal) == "the body must be application/x-www-form-urlencoded"
 
 
 @hypothesis
@@ -251,7 +317,14 @@ def test_the_unverified_issuer_is_in_the_claims_or_in_the_header_of_an_encrypted
 
 @pytest.mark.parametrize("content", [[], "iss", None, 7, {}, {"iss": 7}, {"iss": None}])
 def test_there_is_no_unverified_issuer_in_anything_else(content: Any) -> None:
-    assert unverified_issuer(f"a.{encoded(content)}.c") is None
+    """With a header that can be read: another part beside it is what there is to refuse."""
+    assert unverified_issuer(f"{encoded({'alg': 'RS256'})}.{encoded(content)}.c") is None
+    assert unverified_issuer(f"{encoded(content)}.b.c.d.e") is None
+
+
+def test_there_is_no_unverified_issuer_without_a_header_beside_it() -> None:
+    for header in ("a", encoded([]), encoded({})):
+        assert unverified_issuer(f"{header}.{encoded({'iss': 'claims'})}.c") is None
 
 
 @pytest.mark.parametrize("token", ["", ".", "..", "a.b", "a.b.c.d", "é.é.é", "." * 70000, "a." + "W1tb" * 16000 + ".c"])

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from asgi_rp_logout.negotiation.request_kind import (
     RequestKind,
+    comes_from_own_page,
+    is_in_frame,
     is_prefetch,
     is_without_click,
     kind_of,
@@ -100,6 +102,13 @@ def test_a_worker_passes_on_forms_of_other_sites_whose_referer_gives_them_away()
         assert kind_of("GET", said) is RequestKind.NAVIGATION
 
 
+@pytest.mark.parametrize("missing", ["origin", "referer"])
+def test_a_form_that_a_worker_passes_on_is_not_suspected_for_what_it_leaves_out(missing: str) -> None:
+    """A page may keep its Referer to itself, and a browser the Origin."""
+    said = {name: value for name, value in WORKER.items() if name != missing}
+    assert kind_of("POST", fetched("same-origin", "same-origin", "empty", **said)) is RequestKind.NAVIGATION
+
+
 OWN = frozenset((b"https://app.example.com", b"https://public.example"))
 
 
@@ -145,10 +154,11 @@ def test_who_may_have_sent_a_form_that_brings_no_session(said: dict[str, str], e
     assert may_be_cross_site("POST", headers(**said, host="app.example.com"), OWN) is expected
 
 
-def test_a_link_or_image_without_fetch_metadata_may_be_of_another_site() -> None:
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_link_or_image_without_fetch_metadata_may_be_of_another_site(method: str) -> None:
     """Browsers send no Origin with a GET."""
-    assert may_be_cross_site("GET", headers(accept=HTML, host="app.example.com"), OWN)
-    assert not may_be_cross_site("GET", fetched("same-origin", "navigate", "document"), OWN)
+    assert may_be_cross_site(method, headers(accept=HTML, host="app.example.com"), OWN)
+    assert not may_be_cross_site(method, fetched("same-origin", "navigate", "document"), OWN)
 
 
 def test_what_a_worker_passes_on_may_be_of_another_site() -> None:
@@ -175,6 +185,42 @@ def test_a_frame_is_deferred_on_our_pages_and_foreign_on_others(dest: str) -> No
     for site in OURS:
         assert kind_of("GET", fetched(site, "navigate", dest, accept=HTML)) is RequestKind.FETCH
     assert kind_of("GET", fetched("cross-site", "navigate", dest, accept=HTML)) is RequestKind.CROSS_SITE
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        *[(fetched("cross-site", "navigate", dest), True) for dest in FRAMES],
+        *[(fetched("cross-site", "navigate", dest), False) for dest in ("document", "empty", "image", "")],
+        (headers(sec_fetch_mode="navigate"), False),
+        (headers(), True),  # a browser that does not say where
+        (headers(purpose="prefetch"), False),
+        (fetched("cross-site", "navigate", "iframe", sec_purpose="prefetch"), False),
+    ],
+)
+def test_an_answer_is_shown_in_a_frame_if_the_browser_says_so_or_does_not_say(said: Pairs, expected: bool) -> None:
+    assert is_in_frame(said) is expected
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "dest", "expected"),
+    [
+        ("same-origin", "navigate", "document", True),
+        ("same-site", "navigate", "document", False),
+        ("none", "navigate", "document", False),
+        ("cross-site", "navigate", "document", False),
+        ("same-origin", "same-origin", "document", False),
+        ("same-origin", "navigate", "empty", False),
+        ("same-origin", "navigate", "iframe", False),
+    ],
+)
+def test_a_document_is_opened_by_an_own_page_only_if_the_browser_says_all_of_it(
+    site: str, mode: str, dest: str, expected: bool
+) -> None:
+    said = fetched(site, mode, dest)
+    assert comes_from_own_page(said) is expected
+    for left_out in (b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"):
+        assert not comes_from_own_page([pair for pair in said if pair[0] != left_out])
 
 
 @pytest.mark.parametrize("mode", ["cors", "same-origin", "no-cors"])
@@ -225,6 +271,8 @@ def test_turbo_submissions_and_visits_are_two_kinds() -> None:
     visit = {"accept": "text/html, application/xhtml+xml", "x_turbo_request_id": "1"}
     assert kind_of("GET", fetched("same-origin", "cors", "empty", **visit)) is RequestKind.TURBO_VISIT
     assert kind_of("POST", fetched("same-origin", "cors", "empty", **visit)) is RequestKind.FETCH
+    assert kind_of("GET", headers(**visit)) is RequestKind.TURBO_VISIT  # on plain http
+    assert kind_of("POST", headers(**visit)) is not RequestKind.TURBO_VISIT
     visit["accept"] = "application/json"
     assert kind_of("GET", fetched("same-origin", "cors", "empty", **visit)) is RequestKind.FETCH
 
@@ -406,6 +454,12 @@ def test_a_header_said_twice_alike_or_in_another_case_counts_once() -> None:
     said = [(b"Sec-Fetch-Mode", b" Navigate"), (b"SEC-FETCH-DEST", b"document"), (b"Sec-Fetch-Site", b"none")]
     assert kind_of("GET", said + said) is RequestKind.NAVIGATION
     assert may_finish_deferred("GET", said + said)
+
+
+def test_what_a_client_accepts_may_be_said_in_several_lines() -> None:
+    for lines in (["text/html", "*/*"], ["application/json", "text/html", "*/*"], ["*/*", "text/html"]):
+        said = [(b"accept", line.encode()) for line in lines]
+        assert kind_of("POST", [*said, (b"referer", b"http://a/")]) is RequestKind.NAVIGATION
 
 
 def test_a_site_nobody_knows_is_another_site() -> None:

@@ -137,6 +137,23 @@ def test_a_fragment_changes_nothing_in_front_of_it(target: str, current_path: st
         assert local_reference(result, own=()) == result
 
 
+@pytest.mark.parametrize(
+    ("target", "result"),
+    [
+        ("/app#/users/7", "/app#/users/7"),
+        ("https://app.example.com/app?a=1#x", "/app?a=1#x"),
+        ("?a=1#x", "/auth/logout?a=1#x"),
+        ("/\u00e9#\u00fc#y", "/%C3%A9#%C3%BC#y"),
+        ("/app#", "/app"),
+        ("//evil.example#x", None),
+        ("/#" + "a" * (MAX_TARGET - 2), "/#" + "a" * (MAX_TARGET - 2)),
+        ("/#\u00fc" + "a" * (MAX_TARGET - 7), "/"),
+    ],
+)
+def test_a_fragment_is_kept_as_long_as_the_whole_is_no_longer_than_allowed(target: str, result: str | None) -> None:
+    assert local_reference(target, own={OWN}, current_path="/auth/logout") == result
+
+
 @given(tail=HOSTILE_TEXT)
 def test_what_follows_the_own_host_cannot_change_it(tail: str) -> None:
     """An own origin is own to the end of its authority, or the target is refused."""
@@ -152,6 +169,8 @@ def test_what_follows_the_own_host_cannot_change_it(tail: str) -> None:
         ("http://App.Example.com/x?y#z", Origin("http", "app.example.com", 80)),
         ("HTTP://localhost:8000", Origin("http", "localhost", 8000)),
         ("https://my_service:65535/", Origin("https", "my_service", 65535)),
+        ("https://a:1/", Origin("https", "a", 1)),
+        ("https://" + "a" * 253, Origin("https", "a" * 253, 443)),
         ("https://192.0.2.1:0443/", Origin("https", "192.0.2.1", 443)),
         ("https://[2001:DB8:0:0:0:0:0:1]/", Origin("https", "[2001:db8::1]", 443)),
         ("https://" + "a" * 254, None),
@@ -182,6 +201,15 @@ def test_a_path_is_put_behind_the_base_with_its_prefix() -> None:
     assert absolute_url("/login", "https://app.example.com") == "https://app.example.com/login"
     assert absolute_url("/login", "https://app.example.com/") == "https://app.example.com/login"
     assert absolute_url("/", "https://app.example.com/prefix/") == "https://app.example.com/prefix/"
+
+
+def test_of_a_base_nothing_but_the_slashes_at_its_end_is_taken_off() -> None:
+    """Whatever letters stand before them, in either case."""
+    for name in ("X", "x"):
+        url = f"https://app.example.com/{name}"
+        assert absolute_url("/login", f"{url}/") == f"{url}/login"
+        assert public_base(public_url=f"{url}/", scheme="https", host=None, root_path="") == url
+        assert base("app.example.com", root_path=f"/{name}/") == url
 
 
 @pytest.mark.parametrize("tail", ["", "?a=1", "#x", "?a=1#x", "#x?a=1", "?a?b", "?"])

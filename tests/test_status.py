@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,18 @@ from asgi_rp_logout.login import LogoutIntent
 from asgi_rp_logout.logins import records
 from asgi_rp_logout.logins.credentials import Credentials
 from asgi_rp_logout.logins.handle import LoginHandle, digest
-from asgi_rp_logout.logins.records import FRONT_CHANNEL, Ended, EndedUntil, LoginRecord, Until, ended_until_key, read
-from asgi_rp_logout.logins.status import evaluate
+from asgi_rp_logout.logins.records import (
+    FRONT_CHANNEL,
+    Ended,
+    EndedUntil,
+    LoginRecord,
+    Reissued,
+    Until,
+    ended_until_key,
+    read,
+    tie_to_json,
+)
+from asgi_rp_logout.logins.status import LoginStatus, evaluate
 from asgi_rp_logout.protocol.cookie_values import Secret
 from tests.tokens import id_token
 
@@ -171,6 +182,166 @@ def test_a_login_whose_record_is_gone_still_ends() -> None:
     assert ended_by(status) == "back-channel"
 
 
+def test_a_login_that_the_provider_has_ended_is_known_with_the_channel_and_the_time_of_receipt() -> None:
+    records = {f"login:{HANDLE.key}": RECORD, ended_until_key(ISS, sid="the-session"): not_before([AT + 1, S, "x"])}
+    status = evaluate(Credentials(HANDLE), records)
+    assert (status.login, status.ended) == (replace(LOGIN, ended="x"), Ended("x", S))
+
+
+# Who speaks: the handle, or else the session cookies and the bearer token
+
+HINTED = replace(LOGIN, logout_hint="alice@a.example")
+STORED = LoginRecord(HINTED, HANDLE.at, NOW)
+ALICE = {f"login:{HANDLE.key}": STORED.to_json()}
+BOB = Login("a", id_token("bob", "another-session", iat=int(NOW) - 5))
+BOBS = LoginHandle.new(BOB, NOW)
+BOB_LIVES = {f"login:{BOBS.key}": LoginRecord(BOB, BOBS.at, NOW).to_json()}
+
+
+def tied(handle: LoginHandle, *names: str) -> dict[str, Any]:
+    """Give the records that tie session cookies to a login."""
+    return {f"cookie:digest-{name}": tie_to_json(handle) for name in names}
+
+
+def as_tied(handle: LoginHandle) -> LoginHandle:
+    """Give a handle as the store knows it: without what the browser carries."""
+    return replace(handle, text="")
+
+
+def test_a_stranger_is_known_by_nothing_but_what_the_request_carries() -> None:
+    credentials = Credentials(HANDLE, (cookie("x"),))
+    status = evaluate(credentials, dict.fromkeys(credentials.record_keys))
+    assert status == LoginStatus(credentials, handle=HANDLE, record_keys=credentials.record_keys)
+
+
+def test_a_living_handle_speaks_whatever_its_cookies_are_tied_to() -> None:
+    credentials, records = Credentials(HANDLE, (cookie("x"),)), {**ALICE, **BOB_LIVES, **tied(BOBS, "x")}
+    ties = {"digest-x": as_tied(BOBS)}
+    assert evaluate(credentials, records) == LoginStatus(
+        credentials, HINTED, HANDLE, record=STORED, record_keys=tuple(records), ties=ties
+    )
+
+
+def test_a_handle_that_has_ended_says_whose_it_was() -> None:
+    credentials, records = Credentials(HANDLE), {**ALICE, f"ended:{HANDLE.key}": TOMBSTONE}
+    assert evaluate(credentials, records) == LoginStatus(
+        credentials,
+        replace(HINTED, ended="logout"),
+        HANDLE,
+        record=STORED,
+        ended=Ended("logout", NOW + 60),
+        record_keys=tuple(records),
+    )
+
+
+def test_a_tied_cookie_tells_of_its_login_and_never_brings_its_tokens() -> None:
+    """Whoever copied the cookie must not be given them."""
+    credentials, records = Credentials(None, (cookie("x"),)), {**ALICE, **tied(HANDLE, "x")}
+    assert evaluate(credentials, records) == LoginStatus(
+        credentials,
+        Login("a", sub="alice", sid="the-session", iss=ISS),
+        as_tied(HANDLE),
+        by_cookie=True,
+        record=STORED,
+        record_keys=tuple(records),
+        ties={"digest-x": as_tied(HANDLE)},
+    )
+
+
+def test_a_tied_cookie_whose_login_has_ended_is_dead_and_brings_no_record() -> None:
+    credentials = Credentials(None, (cookie("x"),))
+    records = {**ALICE, **tied(HANDLE, "x"), f"ended:{HANDLE.key}": TOMBSTONE}
+    assert evaluate(credentials, records) == LoginStatus(
+        credentials,
+        Login("a", sub="alice", sid="the-session", iss=ISS, ended="logout"),
+        as_tied(HANDLE),
+        by_cookie=True,
+        ended=Ended("logout", NOW + 60),
+        dead_cookies=(cookie("x"),),
+        record_keys=tuple(records),
+    )
+
+
+@pytest.mark.parametrize(
+    "record", [tie_to_json(HANDLE), Reissued(NOW).to_json()], ids=["tied to a login that is gone", "issued again"]
+)
+def test_a_cookie_that_tells_of_no_login_is_a_strangers_and_not_dead(record: dict[str, Any]) -> None:
+    credentials, records = Credentials(None, (cookie("x"),)), {"cookie:digest-x": record}
+    assert evaluate(credentials, records) == LoginStatus(credentials, record_keys=("cookie:digest-x",))
+
+
+def test_beside_a_handle_that_has_ended_only_the_cookies_of_other_logins_are_not_dead() -> None:
+    """Nobody knows who an untied cookie is for; a tied one has an end of its own, even after its record has expired."""
+    credentials = Credentials(HANDLE, (cookie("untied"), cookie("bobs")))
+    status = evaluate(credentials, {f"ended:{HANDLE.key}": TOMBSTONE, **tied(BOBS, "bobs")})
+    assert (ended_by(status), status.dead_cookies) == ("logout", (cookie("untied"),))
+
+
+def test_a_cookie_of_a_living_login_speaks_beside_a_handle_that_has_ended() -> None:
+    credentials = Credentials(HANDLE, (cookie("bobs"),))
+    status = evaluate(credentials, {f"ended:{HANDLE.key}": TOMBSTONE, **BOB_LIVES, **tied(BOBS, "bobs")})
+    assert (status.live, status.by_cookie, status.handle, status.has_dead) == (True, True, as_tied(BOBS), False)
+
+
+def test_what_is_dead_beside_the_cookie_of_a_living_login_is_hidden_alone() -> None:
+    credentials = Credentials(None, (cookie("dead"), cookie("unknown"), cookie("alices")))
+    status = evaluate(credentials, {**ALICE, **tied(HANDLE, "alices"), "cookie:digest-dead": TOMBSTONE})
+    assert (status.live, status.dead_cookies) == (True, (cookie("dead"),))
+
+
+def test_of_several_that_live_the_last_one_speaks_and_a_bearer_token_after_all_cookies() -> None:
+    """Of several cookies of one name most applications read the last one."""
+    carols = LoginHandle.new(carol := Login("a", sub="carol", iss=ISS), NOW)
+    records = {**ALICE, **BOB_LIVES, f"login:{carols.key}": LoginRecord(carol, carols.at, NOW).to_json()}
+    records |= {**tied(HANDLE, "a"), **tied(BOBS, "b"), **tied(carols, "c")}
+    a, b = cookie("a"), cookie("b")
+    for credentials, sub in (
+        (Credentials(None, (a, b)), "bob"),
+        (Credentials(None, (b, a)), "alice"),
+        (Credentials(None, (a, b), bearers=("digest-c",)), "carol"),
+        (Credentials(None, (), bearers=("digest-c",)), "carol"),
+    ):
+        status = evaluate(credentials, records)
+        assert status.login is not None
+        assert status.login.sub == sub
+        assert set(status.ties) == set(credentials.digests)
+
+
+def test_a_revoked_bearer_token_is_dead_and_ends_nobody() -> None:
+    credentials = Credentials(None, (cookie("x"),), bearers=("digest-b",))
+    records = {"cookie:digest-b": TOMBSTONE}
+    assert evaluate(credentials, records) == LoginStatus(
+        credentials, dead_bearer=True, record_keys=("cookie:digest-b",)
+    )
+    living = evaluate(Credentials(HANDLE, bearers=("digest-b",)), {**ALICE, **records})
+    assert (living.live, living.dead_bearer) == (True, True)
+    assert not evaluate(Credentials(None, bearers=("digest-a",)), {**ALICE, **tied(HANDLE, "a")}).dead_bearer
+
+
+@pytest.mark.parametrize(
+    ("status", "dead", "hidden"),
+    [
+        (LoginStatus(Credentials()), False, False),
+        (LoginStatus(Credentials(HANDLE, (cookie("x"),)), LOGIN, HANDLE), False, False),
+        (LoginStatus(Credentials(), ended=Ended("logout", NOW)), True, True),
+        (LoginStatus(Credentials(), dead_cookies=(cookie("x"),)), True, True),
+        (LoginStatus(Credentials(), dead_bearer=True), True, True),
+        (LoginStatus(Credentials(excess=True)), False, True),
+    ],
+    ids=["nothing", "a living login", "a login", "a cookie", "a bearer token", "too many to look at"],
+)
+def test_the_application_is_kept_from_what_is_dead_and_from_what_nobody_has_looked_at(
+    status: LoginStatus, dead: bool, hidden: bool
+) -> None:
+    assert (status.has_dead, status.hides) == (dead, hidden)
+
+
+def test_the_own_handle_is_that_of_the_login_before_the_one_that_the_request_carries() -> None:
+    assert LoginStatus(Credentials(HANDLE), handle=BOBS).own_handle == BOBS
+    assert LoginStatus(Credentials(HANDLE)).own_handle == HANDLE
+    assert LoginStatus(Credentials()).own_handle is None
+
+
 # Session cookies that were revoked
 
 REVOKED: dict[str, tuple[list[str], list[str], bool, list[str], str | None]] = {
@@ -214,7 +385,7 @@ def test_an_end_is_fresh_for_two_minutes_and_says_where_it_led() -> None:
     status = evaluate(Credentials(HANDLE), {f"ended:{HANDLE.key}": tombstone})
     assert status.ended is not None
     assert status.ended.intent == intent
-    assert (status.just_ended(NOW + 60 + 119), status.just_ended(NOW + 60 + 121)) == (True, False)
+    assert (status.just_ended(NOW + 60 + 119.75), status.just_ended(NOW + 60 + 120)) == (True, False)
     assert not evaluate(Credentials(HANDLE), {f"login:{HANDLE.key}": RECORD}).just_ended(NOW)
 
 

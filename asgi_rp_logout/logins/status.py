@@ -136,7 +136,7 @@ def _spoken_by_cookies(by_handle: _Known, cookies: list[_Known], bearers: list[_
         return living[-1]
     ended = [known for known in cookies if known.ended is not None]
     if by_handle.ended is None and ended and len(ended) == len(cookies):
-        return replace(ended[0], record=by_handle.record)
+        return replace(ended[0], record=None)  # only its own browser gets what the record holds
     return None
 
 

@@ -11,7 +11,6 @@ from starlette.requests import HTTPConnection
 from ..asgi.types import Scope
 from ..exchange import Exchange
 from ..login import Login
-from ..logins.status import without_tokens
 from ..options import Options
 from ..providers.calling import run
 
@@ -67,8 +66,7 @@ async def login_of_second_click(exchange: Exchange) -> Login | None:
         return None
     if status.record is not None:
         login = status.record.login
-        known = login if now - status.ended.at < HINT_FOR else Login(provider=login.provider, iss=login.iss)
-        return without_tokens(known) if status.by_cookie else known
+        return login if now - status.ended.at < HINT_FOR else Login(provider=login.provider, iss=login.iss)
     digest = next((cookie.digest for cookie in status.credentials.cookies if cookie.digest), None)
     return await exchange.registry.last_login(digest, exchange.budget) if digest is not None else None
 

@@ -120,7 +120,7 @@ def _appended(url: str, present: frozenset[str], pairs: list[tuple[str, str]]) -
     for name, value in pairs:
         if name not in present:
             added.setdefault(name, _encode(name, value))
-    glue = "" if not added or url.endswith(("?", "&")) else "&" if "?" in url else "?"
+    glue = "" if not added or url.endswith("&") else "&" if "?" in url else "?"
     return url + glue + "&".join(added.values())
 
 
