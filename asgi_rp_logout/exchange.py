@@ -135,6 +135,10 @@ class Exchange(RequestContext):
         """Whether the request has needed a look so far."""
         return hasattr(self, "scope")
 
+    def renew_budget(self) -> None:
+        """Give the request a full store budget again."""
+        self._budget = None
+
     def take_snapshot(self) -> Request:
         """Keep the request as it comes in, before the application changes it."""
         self._request = request = self.services.recogniser.snapshot(self.scope)

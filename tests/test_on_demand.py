@@ -344,6 +344,31 @@ async def test_a_websocket_gets_the_url_before_it_is_closed(place: str) -> None:
         tasks.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(("scheme", "page"), [("ws", "http"), ("wss", "https")])
+async def test_the_way_back_from_a_websocket_is_a_page(scheme: str, page: str) -> None:
+    """Also for somebody of whom no login is remembered."""
+    site = Service(OUTSIDE, remembers=False, providers=providers()[:1], post_logout_redirect_uri="/bye")
+    browser = await site.signed_in()
+    own, app = Socket("log out"), site.app
+    cookie = f"session={browser.cookies['session']}"
+    handshake = http_scope("/socket", headers=[("cookie", cookie), ("host", "app.example")])
+    scope: Any = {**handshake, "type": "websocket", "scheme": scheme}
+    del scope["method"]
+    with anyio.move_on_after(1):
+        await app(scope, own.receive, own.send)
+    query = parse_qs(urlsplit(own.sent[1]["text"]).query)
+    assert query["post_logout_redirect_uri"] == [f"{page}://app.example/bye"]
+    assert await site.who(browser) == "anonymous"
+
+
+async def test_a_copied_session_cookie_gets_no_hint_here_either() -> None:
+    site = Service(OUTSIDE, freshness=0)
+    browser = await site.signed_in()
+    await Browser(site.app, {"session": browser.cookies["session"]}).post("/quiet")
+    assert "id_token_hint" not in str(site.urls[0])
+    assert str(site.urls[0]).startswith("https://a.example/logout")
+
+
 async def test_outside_of_the_middleware_nothing_can_end() -> None:
     with pytest.raises(RPLogoutError) as refused:
         await end_login()

@@ -65,8 +65,8 @@ class Request:
 
     @property
     def method(self) -> str:
-        """The request's method, in capitals."""
-        return str(self.scope["method"]).upper()
+        """The request's method, in capitals; GET for a WebSocket, whose handshake is one (RFC 6455, section 4.1)."""
+        return str(self.scope.get("method", "GET")).upper()
 
     @property
     def full_path(self) -> str:
@@ -79,8 +79,9 @@ class Request:
 
     @property
     def scheme(self) -> str:
-        """``http`` or ``https``, as the server knows it."""
-        return str(self.scope.get("scheme", "http"))
+        """``http`` or ``https``, as the server knows it; also for a WebSocket, because it is about the page."""
+        scheme = str(self.scope.get("scheme", "http"))
+        return {"ws": "http", "wss": "https"}.get(scheme, scheme)
 
     @property
     def host(self) -> str | None:

@@ -203,7 +203,8 @@ async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[Respon
     """
     exchange, kind = logout.exchange, logout.kind
     plan = plan_return(exchange.options, exchange.request, logout.intent.return_to)
-    login, room = _login_for_hint(logout), room_for_url(kind, start.with_cookies(_cookies_to_come(logout, plan)))
+    login = login_for_hint(exchange, logout.login)
+    room = room_for_url(kind, start.with_cookies(_cookies_to_come(logout, plan)))
     if room is not None:
         room -= bytes_to_come(exchange.request)
     in_header = room if kind is not RequestKind.NAVIGATION else None
@@ -224,13 +225,12 @@ async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[Respon
     return start, answer
 
 
-def _login_for_hint(logout: Logout) -> Login | None:
+def login_for_hint(exchange: Exchange, login: Login | None) -> Login | None:
     """Return what the provider gets of the login.
 
     It gets no hint, not even the sid, if the user has not clicked: then it asks the user. Neither does it if only a
     session cookie tells of the login, because that may be a stolen copy.
     """
-    login, exchange = logout.login, logout.exchange
     if login is None:
         return None
     copied = exchange.status.by_cookie and login.known_by != "login_source"

@@ -21,7 +21,7 @@ from .afterwards import after_logout
 from .choose_provider import LogoutRequest, resolve
 from .end_and_expire import end
 from .evidence import has_evidence, login_to_end
-from .flow import report
+from .flow import login_for_hint, report
 from .return_plan import ReturnPlan, plan_return
 
 LONGEST_LIFE = 400 * 24 * 3600.0
@@ -82,6 +82,7 @@ async def end_login(request_or_scope: Any = None) -> str | None:
         if scope is None:
             raise RPLogoutError("this call needs the request: expected end_login(request)", code="not_a_request")
         exchange.scope = scope
+    exchange.renew_budget()  # a WebSocket may have been opened long ago
     exchange.learn(await exchange.services.recogniser.status_for_logout(exchange.request, exchange.budget))
     login = await login_to_end(exchange)
     evidence = has_evidence(exchange, login)
@@ -101,7 +102,7 @@ async def end_login(request_or_scope: Any = None) -> str | None:
 async def _url_of(exchange: Exchange, login: Login | None) -> str | None:
     """Return the provider's URL; no state goes with it, because no cookie can bind it to this browser."""
     plan = ReturnPlan(plan_return(exchange.options, exchange.request, None).uri)
-    wanted = LogoutRequest(None, login, plan, exchange.request.as_it_came())
+    wanted = LogoutRequest(None, login_for_hint(exchange, login), plan, exchange.request.as_it_came())
     try:
         destination = await resolve(exchange.options, wanted)
     except RPLogoutError as error:
