@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -157,6 +158,19 @@ async def test_a_form_of_another_site_ends_one_login_at_most(place: str) -> None
     forged = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
     await here.post("/marked", **forged)
     assert [await site.who(one) for one in (here, there)] == ["anonymous", "alice"]
+
+
+@in_both_places
+@pytest.mark.parametrize("path", ["/button", "/marked", "/decorated"])
+async def test_a_copy_of_an_ended_session_ends_no_living_one(place: str, path: str) -> None:
+    """Not even within the seconds in which a second click still counts."""
+    site = Service(place, freshness=0)
+    here, there, _ = await two_devices(site)
+    thief = here.copy()
+    await here.post("/logout")
+    with contextlib.suppress(RPLogoutError):  # "nobody is named": the application has not asked who is signed in
+        await thief.post(path)
+    assert await site.who(there) == "alice"
 
 
 async def test_a_logout_everywhere_of_somebody_unknown_says_so(log: Any) -> None:

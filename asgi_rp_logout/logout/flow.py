@@ -103,7 +103,7 @@ async def log_out(exchange: Exchange, intent: LogoutIntent, start: ResponseStart
     if evidence or (login is not None and login is exchange.source):
         exchange.ended_login = login if login is not None else Login()
     await end(exchange, login, replace(intent, local=stays), also=_for_second_click(logout))
-    if intent.everywhere and logout.kind not in LOCAL_KINDS:
+    if intent.everywhere and logout.kind not in LOCAL_KINDS and _speaks_for_user(exchange, login):
         await end_all_logins(exchange, login)
     exchange.own_start = start
     start = expire(exchange, start, waits=exchange.waits)
@@ -124,6 +124,11 @@ async def log_out(exchange: Exchange, intent: LogoutIntent, start: ResponseStart
         await exchange.answer(answer)
     elif exchange.held is None:
         await exchange.send_start(start)
+
+
+def _speaks_for_user(exchange: Exchange, login: Login | None) -> bool:
+    """Return whether a request comes from somebody signed in: a copy of an ended session must end no living one."""
+    return exchange.status.ended is None or (login is not None and login is exchange.source)
 
 
 def _for_second_click(logout: Logout) -> dict[str, Record]:

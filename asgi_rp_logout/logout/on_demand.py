@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..context import find_context
+from ..context import current_login, find_context
 from ..errors import RPLogoutError
 from ..exchange import Exchange
 from ..login import Login, LogoutIntent
@@ -51,8 +51,8 @@ async def end_logins(
             raise RPLogoutError(f"{name} is a {type(value).__name__}: expected text", code="token")
     context = find_context(request_or_scope)
     if iss is None and sub is None and sid is None:
-        login = (context.remembered or context.noticed or context.current) if context is not None else None
-        iss, sub = (login.iss, login.sub) if login is not None else (None, None)
+        login = current_login(request_or_scope)
+        iss, sub = (login.iss, login.sub) if login else (None, None)  # a copy of an ended session names nobody
     if not iss or not (sub or sid):
         raise RPLogoutError(
             "nobody is named: expected iss= with sub= or sid=, or the request of a user whose iss and sub are known",
