@@ -71,6 +71,8 @@ class Exchange(RequestContext):
     """The page to come back to that is stored in the tombstone of this logout."""
     ended_login: Login | None = None
     """The login that this request ended; an empty one if nothing is known of it. None if this is no logout."""
+    told = False
+    """Whether what follows a logout was done already, by a call of the application."""
     asked: Provider | None = None
     """The provider that the browser was sent to."""
     sent_to: str | None = None

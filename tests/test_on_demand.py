@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -63,6 +64,8 @@ class Service(Site):
             Route("/button", self.button, methods=["POST"]),
             Route("/decorated", self.decorated, methods=["POST"]),
             Route("/marked", self.marked, methods=["POST"]),
+            Route("/slow-button", self.slow_button, methods=["POST"]),
+            Route("/slow-marked", self.slow_marked, methods=["POST"]),
             Route("/quiet", self.quiet, methods=["POST"]),
             WebSocketRoute("/socket", self.socket),
         ]
@@ -88,6 +91,16 @@ class Service(Site):
 
     async def marked(self, request: Request) -> Response:
         return RedirectResponse("/bye", 303, {"x-rp-logout": "everywhere"})
+
+    async def slow_button(self, request: Request) -> Response:
+        self.arrived.set()
+        await self.go_on.wait()
+        return await self.button(request)
+
+    async def slow_marked(self, request: Request) -> Response:
+        self.arrived.set()
+        await self.go_on.wait()
+        return await self.marked(request)
 
     async def quiet(self, request: Request) -> Response:
         self.urls.append(await end_login(request))
@@ -440,3 +453,121 @@ async def test_remembering_after_it_in_the_same_response_is_a_new_login() -> Non
     await browser.post("/switch")
     assert (await browser.get("/")).header("x-who") == "bob"
     assert (await thief.get("/")).header("x-who") != "alice"
+
+
+# What a stranger may try
+
+
+@in_both_places
+@pytest.mark.parametrize("path", ["/slow-button", "/slow-marked"])
+async def test_a_slow_request_of_a_copy_ends_no_login_that_came_meanwhile(place: str, path: str) -> None:
+    """It began while the login lived, and is handled after its end."""
+    site = Service(place, freshness=0)
+    here, there, _ = await two_devices(site)
+    thief = here.copy()
+    async with anyio.create_task_group() as tasks:
+
+        @tasks.start_soon
+        async def _() -> None:
+            with contextlib.suppress(RPLogoutError):
+                await thief.post(path)
+
+        await site.arrived.wait()
+        await here.post("/logout")
+        await anyio.sleep(0.01)
+        await site.sign_in(here, sid="s7")
+        await anyio.sleep(0.01)
+        site.go_on.set()
+    assert [await site.who(one) for one in (here, there)] == ["alice", "alice"]
+
+
+async def test_a_copy_that_another_worker_still_takes_for_living_ends_nothing_there() -> None:
+    """A status may be as old as `freshness`; what ends all logins of a user asks the store."""
+    store = ForeignStore()
+    here, elsewhere = (
+        Service(OUTSIDE, store=store, freshness=60),
+        Service(OUTSIDE, store=copy.copy(store), freshness=60),
+    )
+    elsewhere.kept.update(here.kept)
+    browser, other, _ = await two_devices(here)
+    elsewhere.kept.update(here.kept)
+    thief = Browser(elsewhere.app, browser.cookies)
+    await elsewhere.who(thief)
+    await browser.post("/logout")
+    with contextlib.suppress(RPLogoutError):
+        await thief.post("/button")
+    assert await here.who(other) == "alice"
+
+
+@in_virtual_time
+async def test_a_websocket_is_spared_once() -> None:
+    site = Service(OUTSIDE, freshness=0)
+    here, *_ = await two_devices(site)
+
+    class Repeating(Socket):
+        async def receive(self) -> Any:
+            if self.incoming:
+                return self.incoming.pop(0)
+            await anyio.sleep(4)
+            return {"type": "websocket.receive", "text": "log out"}
+
+    socket, app = Repeating(), site.app
+    cookie = "; ".join(f"{name}={value}" for name, value in here.cookies.items())
+    handshake: Any = {**http_scope("/socket", headers={"cookie": cookie}), "type": "websocket", "scheme": "ws"}
+    with anyio.move_on_after(60):
+        await app(handshake, socket.receive, socket.send)
+    assert {"type": "websocket.close", "code": 4401, "reason": "signed out"} in socket.sent
+
+
+async def test_a_login_that_was_to_be_remembered_has_ended_before_it_began() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        response = PlainTextResponse("")
+        if scope["path"] == "/refuse":
+            remember_login(scope, id_token=id_token(), provider="a")
+            response.set_cookie("session", "a-new-session-0123456789")
+            await end_login(scope)
+        response.headers["x-who"] = str(current_login(scope))
+        await response(scope, receive, send)
+
+    browser = Browser(RPLogoutMiddleware(app, providers=providers(), freshness=0))
+    assert (await browser.get("/refuse")).header("x-who") == "None"
+    assert (await browser.get("/")).header("x-who") == "None"
+
+
+@pytest.mark.parametrize("logout", [False, True])
+async def test_one_logout_is_told_once(logout: bool) -> None:
+    """`end_login` twice, or `end_login` in the handler of a logout path."""
+    events: list[LogoutEvent] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        response = RedirectResponse("/bye", 303)
+        if scope["path"] == "/login":
+            remember_login(scope, id_token=id_token(), provider="a")
+            response.set_cookie("session", "alices-session-0123456789")
+        if scope["path"] in ("/logout", "/quiet"):
+            for _ in range(2 - logout):
+                await end_login(scope)
+            response.delete_cookie("session")
+        await response(scope, receive, send)
+
+    browser = Browser(RPLogoutMiddleware(app, providers=providers(), on_logout=events.append))
+    await browser.get("/login")
+    await browser.post("/logout" if logout else "/quiet")
+    assert [event.sub for event in events] == ["alice"]
+
+
+async def test_a_cancelled_call_has_ended_the_login_and_is_told() -> None:
+    class Hanging:
+        name, issuer = "a", ISS
+
+        async def get_end_session_url(self) -> None:
+            await anyio.sleep(30)
+
+    events: list[LogoutEvent] = []
+    site = Service(OUTSIDE, providers=[Hanging()], freshness=0, on_logout=events.append)
+    browser = await site.signed_in()
+    thief = browser.copy()
+    with anyio.move_on_after(0.2):
+        await browser.post("/quiet")
+    assert await site.who(thief) == "anonymous"
+    assert [event.sub for event in events] == ["alice"]

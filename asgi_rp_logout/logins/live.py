@@ -89,8 +89,9 @@ class Connection:
             started(self)
 
     def spare(self) -> None:
-        """Stay open for ``SPARED`` seconds, although the login ends now: the application has something left to say."""
-        self.spared_until = time.monotonic() + SPARED
+        """Stay open for ``SPARED`` seconds, once, although the login ends now: the application has something to say."""
+        if self.spared_until == float("-inf"):
+            self.spared_until = time.monotonic() + SPARED
 
     def enter(self, watched: _OfOneLoop) -> None:
         """Start to be watched."""

@@ -102,8 +102,9 @@ async def log_out(exchange: Exchange, intent: LogoutIntent, start: ResponseStart
     stays = intent.local or logout.kind in LOCAL_KINDS
     if evidence or (login is not None and login is exchange.source):
         exchange.ended_login = login if login is not None else Login()
+    everywhere = intent.everywhere and logout.kind not in LOCAL_KINDS and await _speaks_for_user(exchange, login)
     await end(exchange, login, replace(intent, local=stays), also=_for_second_click(logout))
-    if intent.everywhere and logout.kind not in LOCAL_KINDS and _speaks_for_user(exchange, login):
+    if everywhere:
         await end_all_logins(exchange, login)
     exchange.own_start = start
     start = expire(exchange, start, waits=exchange.waits)
@@ -126,9 +127,14 @@ async def log_out(exchange: Exchange, intent: LogoutIntent, start: ResponseStart
         await exchange.send_start(start)
 
 
-def _speaks_for_user(exchange: Exchange, login: Login | None) -> bool:
-    """Return whether a request comes from somebody signed in: a copy of an ended session must end no living one."""
-    return exchange.status.ended is None or (login is not None and login is exchange.source)
+async def _speaks_for_user(exchange: Exchange, login: Login | None) -> bool:
+    """Return whether a request comes from somebody signed in: a copy of an ended session must end no living one.
+
+    The session may also have ended while the application was at work.
+    """
+    if login is not None and login is exchange.source:
+        return True
+    return (await exchange.registry.status_at_response(exchange.status, exchange.budget)).ended is None
 
 
 def _for_second_click(logout: Logout) -> dict[str, Record]:

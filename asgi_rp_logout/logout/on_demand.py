@@ -7,9 +7,10 @@ inside a WebSocket.
 from __future__ import annotations
 
 import time
+from collections.abc import MutableMapping
 from typing import Any
 
-from ..context import current_login, find_context
+from ..context import find_context
 from ..errors import RPLogoutError
 from ..exchange import Exchange
 from ..login import Login, LogoutIntent
@@ -50,9 +51,9 @@ async def end_logins(
         if not isinstance(value, str | None):
             raise RPLogoutError(f"{name} is a {type(value).__name__}: expected text", code="token")
     context = find_context(request_or_scope)
-    if iss is None and sub is None and sid is None:
-        login = current_login(request_or_scope)
-        iss, sub = (login.iss, login.sub) if login else (None, None)  # a copy of an ended session names nobody
+    if iss is None and sub is None and sid is None and context is not None:
+        login = await _living_login(_exchange_of(context, request_or_scope))
+        iss, sub = (login.iss, login.sub) if login is not None else (None, None)
     if not iss or not (sub or sid):
         raise RPLogoutError(
             "nobody is named: expected iss= with sub= or sid=, or the request of a user whose iss and sub are known",
@@ -74,29 +75,49 @@ async def end_login(request_or_scope: Any = None) -> str | None:
 
     Raises ``RPLogoutError`` outside of ``RPLogoutMiddleware``.
     """
-    context = find_context(request_or_scope)
-    if not isinstance(context, Exchange):
-        raise RPLogoutError("there is no RPLogoutMiddleware around this call: pass the request", code="no_middleware")
-    exchange, scope = context, getattr(request_or_scope, "scope", request_or_scope)
-    if not exchange.has_begun:
-        if scope is None:
-            raise RPLogoutError("this call needs the request: expected end_login(request)", code="not_a_request")
-        exchange.scope = scope
-    exchange.renew_budget()  # a WebSocket may have been opened long ago
-    exchange.learn(await exchange.services.recogniser.status_for_logout(exchange.request, exchange.budget))
+    exchange = _exchange_of(find_context(request_or_scope), request_or_scope)
+    await _ask_store(exchange)
     login = await login_to_end(exchange)
-    evidence = has_evidence(exchange, login)
+    evidence, again = has_evidence(exchange, login), exchange.status.ended is not None and login is not exchange.source
     if exchange.connection is not None:
         exchange.connection.spare()
+    exchange.remembered = exchange.noticed = None  # what was to be remembered has ended before it began
     await end(exchange, login, LogoutIntent())
     exchange.learn(await exchange.registry.status_at_response(exchange.status, exchange.budget))
     exchange.called = True
     if not evidence:
         return None
-    ended = login if login is not None else Login()
-    url = await _url_of(exchange, login)
-    await after_logout(exchange.options, ended, exchange.asked)
-    return url
+    try:
+        return await _url_of(exchange, login)
+    finally:
+        if not again and not exchange.told:
+            exchange.told = True
+            await after_logout(exchange.options, login if login is not None else Login(), exchange.asked)
+
+
+async def _ask_store(exchange: Exchange) -> None:
+    """Learn what is known of the login at this moment; a request may be slow, and a WebSocket old."""
+    exchange.renew_budget()
+    exchange.learn(await exchange.services.recogniser.status_for_logout(exchange.request, exchange.budget))
+
+
+async def _living_login(exchange: Exchange) -> Login | None:
+    """Return the login of whoever sent the request, if it lives: a copy of an ended session names nobody."""
+    begun = exchange.remembered or exchange.noticed
+    if begun is None:
+        await _ask_store(exchange)
+    return begun or (exchange.status.login if exchange.status.live else None)
+
+
+def _exchange_of(context: object, request_or_scope: object) -> Exchange:
+    if not isinstance(context, Exchange):
+        raise RPLogoutError("there is no RPLogoutMiddleware around this call: pass the request", code="no_middleware")
+    scope = getattr(request_or_scope, "scope", request_or_scope)
+    if not context.has_begun:
+        if not isinstance(scope, MutableMapping):
+            raise RPLogoutError("this call needs the request: pass it as the first argument", code="not_a_request")
+        context.scope = scope
+    return context
 
 
 async def _url_of(exchange: Exchange, login: Login | None) -> str | None:

@@ -93,7 +93,7 @@ async def finish(exchange: Exchange) -> None:
         exchange.connection.leave()
     if exchange.held is not None:  # the application has left without a body
         await let_go(exchange)
-    if exchange.ended_login is not None:
+    if exchange.ended_login is not None and not exchange.told:
         await after_logout(exchange.options, exchange.ended_login, exchange.asked)
     if exchange.connection is not None:
         await exchange.connection.closed()
