@@ -27,7 +27,7 @@ from asgi_rp_logout import (
 )
 from demo.provider import Client, create_provider
 from tests.apps import signs_out
-from tests.conftest import Serve, UnusedPort
+from tests.conftest import Log, Serve, UnusedPort
 from tests.places import Browser, destination
 from tests.test_demo import Browser as Navigator
 from tests.test_demo import asks_for_password
@@ -114,6 +114,19 @@ async def test_a_login_is_noticed_and_its_id_token_is_the_hint(sync: bool) -> No
 async def test_a_token_without_a_validated_id_token_is_no_login(token: dict[str, Any]) -> None:
     """Authlib puts the claims beside the token once it has validated it; other grants have none."""
     assert await known_to(await Application(client=token).signed_in()) is None
+
+
+async def test_a_token_that_raises_fails_no_login(log: Log) -> None:
+    class Hostile(dict[str, Any]):
+        def get(self, *args: Any) -> Any:
+            raise RuntimeError("no")
+
+    app = Application()
+    app.client.token = Hostile()
+    browser = Browser(app.app)
+    assert (await browser.get("/login")).status == 303
+    assert await known_to(browser) is None
+    assert log() == ["a login was not noticed: its token raised RuntimeError"]
 
 
 def forgets(request: Request) -> None:

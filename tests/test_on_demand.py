@@ -571,3 +571,48 @@ async def test_a_cancelled_call_has_ended_the_login_and_is_told() -> None:
         await browser.post("/quiet")
     assert await site.who(thief) == "anonymous"
     assert [event.sub for event in events] == ["alice"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("age", [0, 15, 200])
+@pytest.mark.parametrize("path", ["/marked", "/decorated", "/quiet"])
+@in_virtual_time
+async def test_what_the_application_still_knows_of_a_dead_session_speaks_for_nobody(
+    whole: bool, age: float, path: str
+) -> None:
+    """Off the logout path `login_source` is asked late; the application has not destroyed the session."""
+
+    async def source(connection: Any) -> Login | None:
+        session = site.kept.get(connection.cookies.get("session", ""))
+        return Login("a", id_token=id_token()) if session and session.get("user") else None
+
+    site = Service(OUTSIDE, freshness=0, login_source=source)
+    here, there, _ = await two_devices(site)
+    thief = here.copy() if whole else Browser(site.app, {"session": here.cookies["session"]})
+    await here.post("/logout")
+    await anyio.sleep(age)
+    answer = await thief.post(path)
+    assert await site.who(there) == "alice"
+    if not whole or age > 10:  # a click of the same browser, until then
+        assert "id_token_hint" not in f"{answer.header('location')} {site.urls}"
+
+
+@pytest.mark.parametrize("path", ["/button", "/decorated"])
+async def test_a_copy_ends_nothing_at_a_worker_whose_store_is_down(path: str) -> None:
+    """That worker does not know that the login of the copy has ended."""
+    store = ForeignStore()
+    theirs = copy.copy(store)
+    site, other = Service(OUTSIDE, store=store, freshness=0), Service(OUTSIDE, store=theirs, freshness=0)
+    here, there, _ = await two_devices(site)
+    other.kept.update(site.kept)
+    thief = Browser(other.app, here.cookies)
+    assert await other.who(thief.copy()) == "alice"
+    await here.post("/logout")
+    theirs.trouble = "raise"
+    with contextlib.suppress(StoreError):
+        await thief.post(path)
+    theirs.trouble = None
+    other_device = Browser(other.app, there.cookies)
+    registry = other.app._dispatcher.services.registry  # type: ignore[attr-defined]
+    registry.store.breaker.close()
+    assert await other.who(other_device) == "alice"

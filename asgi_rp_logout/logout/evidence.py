@@ -49,7 +49,8 @@ async def login_to_end(exchange: Exchange) -> Login | None:
     if exchange.source_asked and exchange.source is not None:
         return exchange.source  # the application knows somebody, although something dead came along
     clicked = await login_of_second_click(exchange)
-    if clicked is None and not exchange.source_asked:
+    # What is dead in a request must not speak for its user: the application may still have that session.
+    if clicked is None and not exchange.source_asked and not exchange.status.has_dead:
         exchange.source = await ask_login_source(exchange.options, exchange.request.as_it_came())
     return clicked or exchange.source
 

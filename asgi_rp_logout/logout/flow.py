@@ -132,9 +132,10 @@ async def _speaks_for_user(exchange: Exchange, login: Login | None) -> bool:
 
     The session may also have ended while the application was at work.
     """
-    if login is not None and login is exchange.source:
-        return True
-    return (await exchange.registry.status_at_response(exchange.status, exchange.budget)).ended is None
+    status = exchange.status
+    if not status.known or await exchange.registry.status_at_response(status, exchange.budget) is not status:
+        return False
+    return status.ended is None or (exchange.source_asked and login is not None and login is exchange.source)
 
 
 def _for_second_click(logout: Logout) -> dict[str, Record]:

@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from ..context import find_context
-from ..errors import RPLogoutError
+from ..errors import RPLogoutError, StoreError
 from ..exchange import Exchange
 from ..login import Login, LogoutIntent
 from ..logins.guarded_store import StoreBudget
@@ -82,15 +82,13 @@ async def end_login(request_or_scope: Any = None) -> str | None:
     if exchange.connection is not None:
         exchange.connection.spare()
     exchange.remembered = exchange.noticed = None  # what was to be remembered has ended before it began
-    await end(exchange, login, LogoutIntent())
-    exchange.learn(await exchange.registry.status_at_response(exchange.status, exchange.budget))
-    exchange.called = True
-    if not evidence:
-        return None
     try:
-        return await _url_of(exchange, login)
+        await end(exchange, login, LogoutIntent())
+        exchange.learn(await exchange.registry.status_at_response(exchange.status, exchange.budget))
+        exchange.called = True
+        return await _url_of(exchange, login) if evidence else None
     finally:
-        if not again and not exchange.told:
+        if evidence and not again and not exchange.told:
             exchange.told = True
             await after_logout(exchange.options, login if login is not None else Login(), exchange.asked)
 
@@ -106,6 +104,8 @@ async def _living_login(exchange: Exchange) -> Login | None:
     begun = exchange.remembered or exchange.noticed
     if begun is None:
         await _ask_store(exchange)
+        if not exchange.status.known:
+            raise StoreError("the store did not answer, so nobody knows whether this login lives", code="store")
     return begun or (exchange.status.login if exchange.status.live else None)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..context import notice_login
+from ..log import logger
 from ..login import Login
 from .calling import is_async
 
@@ -27,18 +28,26 @@ def notice_logins_of(client: Any, provider: str) -> None:
     @functools.wraps(authorize)
     async def awaited(*args: Any, **kwargs: Any) -> Any:
         token = await authorize(*args, **kwargs)
-        _notice(token, provider)
+        _try_to_notice(token, provider)
         return token
 
     @functools.wraps(authorize)
     def called(*args: Any, **kwargs: Any) -> Any:
         token = authorize(*args, **kwargs)
-        _notice(token, provider)
+        _try_to_notice(token, provider)
         return token
 
     wrapper = awaited if is_async(authorize) else called
     setattr(wrapper, _MARK, authorize)
     client.authorize_access_token = wrapper
+
+
+def _try_to_notice(token: object, provider: str) -> None:
+    """Notice a token; a login must not fail because of it."""
+    try:
+        _notice(token, provider)
+    except Exception as error:
+        logger.warning("a login was not noticed: its token raised %s", type(error).__name__)
 
 
 def _notice(token: object, provider: str) -> None:
