@@ -131,15 +131,19 @@ async def list_providers(providers: Providers, http_client: HTTPClient | None) -
     """
     listed = await _called(providers) if callable(providers) else tuple(providers)
     for provider in listed:
-        look_up: Callable[[], None] | None = getattr(provider, "look_up_client", None)
-        if look_up is not None:
-            look_up()
+        _look_up_client(provider)
     if http_client is not None:
         for provider in listed:
             use: Callable[[HTTPClient], None] | None = getattr(provider, "use_http_client", None)
             if use is not None:
                 use(http_client)
     return listed
+
+
+def _look_up_client(provider: Any) -> None:
+    look_up: Callable[[], None] | None = getattr(provider, "look_up_client", None)
+    if look_up is not None:
+        look_up()
 
 
 async def _called(providers: Callable[[], Any]) -> tuple[Provider, ...]:
@@ -193,9 +197,7 @@ def _checked_provider(provider: Any, names: set[str]) -> Provider:
         raise ConfigurationError(f"provider {provider.__name__}: expected an object, not its class")
     if not callable(getattr(provider, "get_end_session_url", None)):
         raise ConfigurationError(f"provider {type(provider).__name__}: expected a method get_end_session_url()")
-    look_up: Callable[[], None] | None = getattr(provider, "look_up_client", None)
-    if look_up is not None:
-        look_up()
+    _look_up_client(provider)
     name = name_of(provider)
     if name is not None and name.lower() in ("local", "everywhere", "1", "true", "0", "false"):
         raise ConfigurationError(
