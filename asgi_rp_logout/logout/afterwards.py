@@ -49,9 +49,9 @@ async def _revoke(options: Options, login: Login, asked: Provider | None) -> Non
     try:
         provider = await _provider_to_revoke_at(options, login, asked)
         how = getattr(provider, "revoke", None)
-        if how == "refresh_token" and login.refresh_token:
+        if isinstance(how, str) and login.refresh_token:
             await _revoke_token(options, provider, login.refresh_token)
-        elif how is not None and how != "refresh_token":
+        elif how is not None and not isinstance(how, str):
             offered = {"refresh_token": login.refresh_token, "id_token": login.id_token, "login": login}
             if login.refresh_token or "refresh_token" not in keywords_of(how.revoke_session):
                 await call(how.revoke_session, offered)
@@ -82,6 +82,9 @@ async def _revoke_token(options: Options, provider: object, token: str) -> None:
     find, client_id = getattr(provider, "revocation_endpoint", None), getattr(provider, "client_id", None)
     endpoint = await find() if find is not None else None
     if endpoint is None or not isinstance(client_id, str):
-        raise ProviderError(f"{name_of(provider)} has no revocation endpoint", code="no_revocation")
+        raise ProviderError(
+            f"the metadata of {name_of(provider)} names no revocation endpoint; if it has one, give its URL as revoke=",
+            code="no_revocation",
+        )
     secret = getattr(provider, "client_secret", None)
     await revoke_refresh_token(endpoint, client_id, secret, token, client=options.http_client)
