@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from authlib.deprecate import AuthlibDeprecationWarning
+from prometheus_client import REGISTRY, Counter
 
 from asgi_rp_logout import AuthlibProvider, MemoryStore, OIDCProvider, RPLogoutMiddleware, StaticProvider
 from asgi_rp_logout.logins import guarded_store, live, status
@@ -54,7 +55,10 @@ def block_of(page: str, containing: str) -> str:
     [pytest.param(block, id=f"{page.stem}-{number}") for page in PAGES for number, block in enumerate(blocks(page))],
 )
 def test_every_block_of_python_runs(source: str) -> None:
-    assert run(source)
+    names = run(source)
+    assert names
+    for collector in (value for value in names.values() if isinstance(value, Counter)):
+        REGISTRY.unregister(collector)
 
 
 def registered_addresses() -> list[str]:

@@ -90,7 +90,8 @@ async def end_login(request_or_scope: Any = None) -> str | None:
     finally:
         if evidence and not again and not exchange.told:
             exchange.told = True
-            await after_logout(exchange.options, login if login is not None else Login(), exchange.asked)
+            ended = login if login is not None else Login()
+            await after_logout(exchange.options, ended, exchange.asked, exchange.outcome)
 
 
 async def _ask_store(exchange: Exchange) -> None:
@@ -129,7 +130,7 @@ async def _url_of(exchange: Exchange, login: Login | None) -> str | None:
     except RPLogoutError as error:
         report(exchange, error, login)
         return None
-    exchange.asked = destination.provider
+    exchange.asked, exchange.outcome = destination.provider, "provider"
     return destination.url
 
 
