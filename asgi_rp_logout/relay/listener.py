@@ -152,6 +152,10 @@ class Listener:
             await self._stop.wait()
             fetching.cancel()
         finally:
+            # Accepting ends first: a connection that is accepted while a server closes is lost (Python 3.11).
+            with contextlib.suppress(NotImplementedError):  # Windows accepts in another way
+                self._loop.remove_reader(self._socket)
+            await _settle()
             server.close()
             await _finish(state)
             self._socket = None
@@ -215,5 +219,9 @@ async def _finish(state: ServerState) -> None:
         await asyncio.wait(list(state.tasks), timeout=STOP_WITHIN)
     for connection in list(state.connections):
         connection.transport.abort()
+    await _settle()
+
+
+async def _settle() -> None:
     for _ in range(5):  # a connection takes three turns of the event loop to be made, and two to be lost
         await asyncio.sleep(0)
