@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -379,7 +380,7 @@ def test_a_posted_callback_is_read_if_its_path_is_declared(rig: MakeRig) -> None
         with here.browser() as browser:
             browser.post("/callback", data={"code": CODE, "state": "a-state"})
             assert known_to(browser) == known
-        wait_until(lambda: len(here.relay.codes) == 0)
+        wait_until(partial(lambda relay: len(relay.codes) == 0, here.relay))
 
 
 # The ID Token
