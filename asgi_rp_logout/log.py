@@ -94,6 +94,11 @@ def sent_to_provider(name: str | None, kind: str, *, hint: bool) -> None:
     logger.debug("logged out here, and the browser (%s) goes on to %r%s", kind, name, bare)
 
 
+def asks_silently(name: str | None) -> None:
+    """Log that the browser fetches an ID Token first."""
+    logger.debug("on its way, the browser asks %r without a page who is signed in there (silent_hint)", name)
+
+
 def handled_as_anonymous(path: str, *, ended: str | None, excess: bool) -> None:
     """Log that something of a request is hidden from the application."""
     if excess:

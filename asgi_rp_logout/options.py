@@ -17,7 +17,8 @@ from .log import Notices
 from .login import Login
 from .option_checks import Paths
 from .protocol.cookies import CookieSet
-from .providers.provider import Providers, checked_providers
+from .protocol.return_target import absolute_url
+from .providers.provider import Providers, checked_providers, name_of
 from .providers.transport import HTTPClient
 from .store import Store
 
@@ -86,6 +87,23 @@ class Options:
         """Whether any provider may want a token revoked."""
         return callable(self.providers) or any(getattr(one, "revoke", None) is not None for one in self.providers)
 
+    @property
+    def callback_url(self) -> str | None:
+        """The address of the callback path, if it is known without a request."""
+        known = self.callback_path is not None and self.public_url is not None
+        return absolute_url(str(self.callback_path), str(self.public_url)) if known else None
+
+    @property
+    def why_not_silent(self) -> str | None:
+        """What keeps a provider's ``silent_hint`` from working; None if nothing does."""
+        address = self.callback_url or f"<the application's address>{self.callback_path or '/auth/callback'}"
+        register = f"register {address} at the provider twice, as a redirect URI and as a post-logout redirect URI"
+        if self.callback_path is None:
+            return f"expected a callback_path along with it, such as '/auth/callback'; {register}"
+        if self.for_fetch == "json":
+            return f"expected for_fetch='defer' or 'local', because a page that reads JSON gets no cookie; {register}"
+        return None
+
     def check_together(self) -> None:
         """Check the options that depend on each other. Raises ``ConfigurationError``."""
         endpoints = [self.callback_path, self.backchannel_path, self.frontchannel_path]
@@ -102,6 +120,9 @@ class Options:
             raise ConfigurationError("frontchannel_session_required=False: expected a frontchannel_path along with it")
         if callable(self.providers):
             return
+        for one in self.providers:
+            if getattr(one, "silent_hint", False) is True and self.why_not_silent is not None:
+                raise ConfigurationError(f"silent_hint=True of provider {name_of(one)!r}: {self.why_not_silent}")
         if self.backchannel_path and not any(hasattr(one, "verify_logout_token") for one in self.providers):
             raise ConfigurationError(
                 f"backchannel_path={self.backchannel_path!r}: expected a provider that can check logout tokens, "

@@ -14,7 +14,7 @@ from ..login import Login
 from ..options import Options
 from ..providers.calling import call, keywords_of
 from ..providers.provider import Provider, issuer_of, list_providers, name_of
-from ..providers.transport import revoke_refresh_token
+from ..providers.transport import Credentials, revoke_refresh_token
 from .choose_provider import choose
 
 AFTER_DEADLINE = 5.0
@@ -83,5 +83,5 @@ async def _revoke_token(options: Options, provider: object, token: str) -> None:
     endpoint = await find() if find is not None else None
     if endpoint is None or not isinstance(client_id, str):
         raise ProviderError(f"{name_of(provider)} has no revocation endpoint", code="no_revocation")
-    secret = getattr(provider, "client_secret", None)
-    await revoke_refresh_token(endpoint, client_id, secret, token, client=options.http_client)
+    credentials = Credentials(client_id, getattr(provider, "client_secret", None)).accepted_by({})
+    await revoke_refresh_token(endpoint, credentials, token, client=options.http_client)
