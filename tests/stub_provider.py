@@ -318,7 +318,7 @@ class SilentProvider(StubProvider):
         basic = base64.b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
         if request.headers.get("authorization") == f"Basic {basic}":
             return "basic"
-        return "post" if form.get("client_secret") == self.client_secret else "none"
+        return "post" if self.client_secret and form.get("client_secret") == self.client_secret else "none"
 
     async def _revoke(self, request: Request) -> Response:
         self.revoked.append(str((await request.form())["token"]))
