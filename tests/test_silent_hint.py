@@ -40,6 +40,7 @@ from tests.places import Browser, ForeignStore
 from tests.stub_provider import SilentProvider, generated
 from tests.test_demo import BACK, make_rig
 from tests.test_demo import Rig as DemoRig
+from tests.test_workers import wait_until
 from tests.virtual_time import in_virtual_time, let_time_pass
 
 with warnings.catch_warnings():
@@ -1181,8 +1182,10 @@ def test_with_a_real_provider(
         return PlainTextResponse("bye")
 
     routes = [Route("/", enter), Route("/logout", leave, methods=["POST"]), Route("/bye", bye)]
-    options: dict[str, Any] = {"providers": [client(rig)], "callback_path": "/back", "public_url": address}
+    provider = client(rig)
+    options: dict[str, Any] = {"providers": [provider], "callback_path": "/back", "public_url": address}
     serve(guarded(Starlette(routes=routes), **options), host="localhost", port=port)
+    wait_until(lambda: provider.silent.is_on(back))
     if user:
         rig.code()
     rig.browser.get(address)
@@ -1193,7 +1196,7 @@ def test_with_a_real_provider(
     assert end_session.startswith(f"{rig.issuer}/end_session?")
     assert ("id_token_hint=" in end_session) is (user is not None)
     assert rig.provider.sessions == {}
-    assert len(rig.provider.revoked) == (user is not None)
+    wait_until(lambda: len(rig.provider.revoked) == (user is not None))
 
 
 # Configuration
