@@ -819,9 +819,12 @@ def test_the_relay_of_another_provider_on_the_port_is_noticed(rig: MakeRig, log:
     assert other.upstream.seen == []
 
 
-def test_two_relays_of_different_providers_that_start_at_once_do_not_share_a_port(rig: MakeRig, log: Log) -> None:
-    """The first look of each found nobody: after it listens, each looks again."""
+def test_two_relays_of_different_providers_that_start_at_once_do_not_share_a_port(
+    rig: MakeRig, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look of each found nobody: after it listens, each looks again, more often here than by default."""
     here = rig()
+    monkeypatch.setattr(listener, "LOOKS", 64)
     late = listener.Listener(here.relay.port, "another", lambda client: (answers_as("another"), nothing), None)
     late._nobody_listens = yes  # type: ignore[method-assign]
     late.start()
