@@ -59,7 +59,7 @@ async def end_logins(
             "nobody is named: expected iss= with sub= or sid=, or the request of a user whose iss and sub are known",
             code="nobody",
         )
-    registry = _registry_of(context) if store is None else _registry_for(store)
+    registry = _registry_of(context) if store is None else registry_for(store)
     now = time.time()
     await registry.end_sessions(EndedSessions(iss, sid or None, sub or None, None, now, "logout"), StoreBudget())
 
@@ -143,5 +143,6 @@ def _registry_of(context: object) -> LoginRegistry:
     return context.registry
 
 
-def _registry_for(store: Any) -> LoginRegistry:
+def registry_for(store: Any) -> LoginRegistry:
+    """Return a registry for ends outside of the web process. Raises ``ConfigurationError`` for what is no store."""
     return LoginRegistry(store_of(store), session_cookies=CookieSet(()), session_lifetime=LONGEST_LIFE)
