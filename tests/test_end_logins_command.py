@@ -115,6 +115,7 @@ SECRET = "hunter2"
         "redis://ops:{secret}@127.0.0.1:{port}/0",
         "postgresql://ops:{secret}@127.0.0.1:{port}/app",
         "postgresql://127.0.0.1:{port}/app?user=ops&password={secret}",
+        "postgresql://ops:{secret}/!@127.0.0.1:{port}/app",  # the slash is not encoded, and makes a port of the password
     ],
 )
 def test_a_store_that_is_down_ends_nothing_and_shows_no_password(url: str, free_port: int) -> None:
