@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import RPLogoutError
-from . import end_logins
+from . import doctor, end_logins
 
 STORE_VARIABLE = "ASGI_RP_LOGOUT_STORE"
 """The environment variable that stands in for ``--store``: a command line is seen by every user of the machine."""
@@ -31,8 +31,27 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m asgi_rp_logout", description="Commands for those who run an app with RPLogoutMiddleware."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_doctor(commands)
     _add_end_logins(commands)
     return parser
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "doctor",
+        help="look at how an app and its providers are set up, and list the addresses to register",
+        description="Look at how an app and its providers are set up, and list the addresses to register. It changes "
+        "nothing. It asks the providers, without a session, whether they know the client and the return address.",
+        epilog="Exit status: 0 nothing worse than a note was found; 1 a warning; 2 an error, or wrong arguments.",
+    )
+    command.add_argument("app", nargs="?", help="the app as servers take it: module:attribute")
+    command.add_argument("--factory", action="store_true", help="call the attribute, which returns the app")
+    command.add_argument("--url", help="the address of the app as browsers see it: https://app.example.com")
+    command.add_argument("--issuer", help="look at a provider without an app: its issuer")
+    command.add_argument("--client-id", help="the id under which the app is registered there")
+    command.add_argument("--post-logout-redirect-uri", metavar="URI", help="the address to come back to after a logout")
+    command.add_argument("--json", action="store_true", help="write JSON")
+    command.set_defaults(run=doctor.run)
 
 
 def _add_end_logins(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ def load(name: str) -> Any:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the server shows them
+            found: Any = importlib.import_module(module)
     except RPLogoutError as error:
         raise ConfigurationError(f"{module} cannot be imported: {error}") from error
     except ModuleNotFoundError as error:

@@ -2,7 +2,7 @@
 
 The store must be the one of the middleware. A URL makes the store of py-key-value-aio for that kind of server, as it is
 by default. What is set up in another way, such as a table of another name, a prefix or encryption, is found only as an
-object of the application.
+object of the application: the store, or the app with the middleware.
 
 No error here shows anything of a URL but its scheme, because there is a password in it.
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from ..doctor.search import middlewares_of
 from ..errors import ConfigurationError
 from ..option_checks import store_of
 from ..store import MemoryStore, Store
@@ -63,10 +64,18 @@ _KINDS = {
 def store_at(address: str) -> Store:
     """Return the store of a URL or of ``module:attribute``. Raises ``ConfigurationError``."""
     scheme, separator, _ = address.partition("://")
-    store = _by_url(scheme.lower(), address) if separator else store_of(load(address), "--store")
+    store = _by_url(scheme.lower(), address) if separator else _of_application(load(address))
     if isinstance(store, MemoryStore):
         raise ConfigurationError("--store: a MemoryStore is known to its own process only: expected a shared store")
     return store
+
+
+def _of_application(part: object) -> Store:
+    """Return a store of the application, or the store of the middleware in an application."""
+    stores = {id(one.options.store): one.options.store for one in middlewares_of(part) if one.options is not None}
+    if len(stores) > 1:
+        raise ConfigurationError(f"--store: this app has {len(stores)} stores: expected one of them by its own name")
+    return next(iter(stores.values())) if stores else store_of(part, "--store")
 
 
 def _by_url(scheme: str, url: str) -> Store:

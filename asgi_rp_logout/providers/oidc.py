@@ -121,9 +121,14 @@ class Discovery(Metadata):
         super().__init__(issuer, clock)
         self.issuer = issuer
 
+    @property
+    def address(self) -> str:
+        """The URL of the document."""
+        return well_known_url(self.issuer)
+
     async def load(self) -> dict[str, Any]:
         """Fetch the document from the provider. Raises ``ProviderError``."""
-        document = await fetch_json(well_known_url(self.issuer), client=self.http_client)
+        document = await fetch_json(self.address, client=self.http_client)
         return checked_document(document, self.issuer)
 
 
