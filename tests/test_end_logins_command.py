@@ -109,13 +109,14 @@ def test_the_store_may_be_an_object_of_the_application(
 SECRET = "hunter2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "url",
     [
         "redis://ops:{secret}@127.0.0.1:{port}/0",
         "postgresql://ops:{secret}@127.0.0.1:{port}/app",
         "postgresql://127.0.0.1:{port}/app?user=ops&password={secret}",
-        "postgresql://ops:{secret}/!@127.0.0.1:{port}/app",  # the slash is not encoded, and makes a port of the password
+        "postgresql://ops:{secret}/!@127.0.0.1:{port}/app",  # a slash that is not encoded: the password is a port
     ],
 )
 def test_a_store_that_is_down_ends_nothing_and_shows_no_password(url: str, free_port: int) -> None:

@@ -67,7 +67,8 @@ def _add_end_logins(commands: argparse._SubParsersAction[argparse.ArgumentParser
         metavar="URL",
         default=os.environ.get(STORE_VARIABLE),
         help="the store of the middleware: redis://, rediss://, valkey://, postgresql://, mongodb:// or memcached://, "
-        f"or module:attribute for an object of the app; default: the environment variable {STORE_VARIABLE}",
+        "or module:attribute for the store object of the app, or the app itself; default: the environment variable "
+        f"{STORE_VARIABLE}",
     )
     command.add_argument("--iss", required=True, help="the issuer, exactly as in its ID Tokens")
     command.add_argument("--sub", help="the user: the subject at that issuer")

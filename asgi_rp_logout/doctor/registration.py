@@ -36,7 +36,7 @@ _WANTS_HINT = re.compile(rb"id[ _-]?token", re.IGNORECASE)
 async def check_registration(
     setup: Setup, provider: Provider, vendor: Vendor, subject: str
 ) -> tuple[bool, list[Finding]]:
-    """Ask the provider whether it knows the client and the return address; return whether it does, and what is wrong."""
+    """Ask the provider about the client and the return address; return whether it knows both, and what is wrong."""
     uri, client = setup.return_address, getattr(provider, "client_id", None)
     try:
         url = await ask(provider, {"client_id": client, "post_logout_redirect_uri": uri})
