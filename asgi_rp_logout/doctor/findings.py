@@ -253,6 +253,11 @@ CATALOGUE = {
         "The provider refuses to come back to {uri} for client {client!r} (status {status}).",
         "Register exactly this address as a post-logout redirect URI of this client.",
     ),
+    "registration.anywhere": Rule(
+        "warning",
+        "The provider sends a browser anywhere after a logout, whether the address is registered or not.",
+        "Make it check; Azure AD B2C does with 'Require ID Token in logout requests'.",
+    ),
     "registration.unknown": Rule(
         "note",
         "Whether {uri} is registered cannot be told from outside: {why}.",

@@ -2,8 +2,8 @@
 
 The end-session endpoint is asked as a browser would ask it that nobody is signed in with: with the ``client_id`` and
 the ``post_logout_redirect_uri``, and without cookies. Nothing ends. A redirect to that address means that it is
-registered, and an error page that it is not. Anything else, such as a question, tells nothing (RP-Initiated Logout 1.0,
-sections 2 and 3).
+registered, and an error page that it is not. Any other page, such as a question, means that it is registered only if an
+invented address gets an error page (RP-Initiated Logout 1.0, sections 2 and 3).
 
 Redirects are followed at the provider's own origin only. Some providers refuse any request without an ID Token: they
 say so on the page, or are known by name.
@@ -26,6 +26,9 @@ from .setup import Setup
 from .vendors import Vendor
 
 MOST_REDIRECTS = 3
+
+INVENTED = "https://not-registered.invalid/"
+"""An address that nobody has registered: names in .invalid lead nowhere (RFC 2606, section 2)."""
 
 TYPICAL_TOKEN = 1500
 """Bytes of a typical ID Token; those with groups and roles have more."""
@@ -79,6 +82,7 @@ async def _check_length(setup: Setup, provider: Provider, subject: str) -> list[
 async def _asked(
     setup: Setup, provider: Provider, request: tuple[str, str, Any], about: tuple[Vendor, str]
 ) -> list[Finding]:
+    """Ask with the ``request``'s URL, return address and client, and compare with what others are answered."""
     url, uri, client = request
     vendor, subject = about
     if uri not in dict(parse_qsl(urlsplit(url).query)).values():
@@ -86,21 +90,29 @@ async def _asked(
         return [found("registration.unknown", subject, uri=uri, why=why)]
     try:
         answer = await _follow(url, uri, setup)
-        if answer is None:
-            return []
-        if not 400 <= answer.status < 500:
-            why = f"the provider answers a logout of nobody with a page of its own (status {answer.status})"
-            return [found("registration.unknown", subject, uri=uri, why=why)]
-        if vendor.needs_hint or _WANTS_HINT.search(answer.body):
-            why = "the provider takes no return address without an ID Token"
-            return [found("registration.unknown", subject, uri=uri, why=why)]
-        bare = await ask(provider, {"client_id": client})
-        alone = await _follow(bare, uri, setup) if bare else None
+        if answer is not None and _is_refusal(answer):
+            if vendor.needs_hint or _WANTS_HINT.search(answer.body):
+                why = "the provider takes no return address without an ID Token"
+                return [found("registration.unknown", subject, uri=uri, why=why)]
+            bare = await ask(provider, {"client_id": client})
+            alone = await _follow(bare, uri, setup) if bare else None
+            if alone is not None and _is_refusal(alone):
+                return [found("registration.client", subject, client=client, status=alone.status)]
+            return [found("registration.post_logout_uri", subject, uri=uri, client=client, status=answer.status)]
+        invented = await ask(provider, {"client_id": client, "post_logout_redirect_uri": INVENTED})
+        other = await _follow(invented or url, INVENTED, setup)
     except ProviderError as error:
         return [found("endpoint.unreachable", subject, error=error)]
-    if alone is not None and 400 <= alone.status < 500:
-        return [found("registration.client", subject, client=client, status=alone.status)]
-    return [found("registration.post_logout_uri", subject, uri=uri, client=client, status=answer.status)]
+    if other is None:
+        return [found("registration.anywhere", subject)]
+    if answer is None or (answer.status < 400 and _is_refusal(other)):
+        return []
+    why = f"the provider answers any logout of nobody with a page of its own (status {answer.status})"
+    return [found("registration.unknown", subject, uri=uri, why=why)]
+
+
+def _is_refusal(answer: Answer) -> bool:
+    return 400 <= answer.status < 500
 
 
 async def _follow(url: str, uri: str, setup: Setup) -> Answer | None:
