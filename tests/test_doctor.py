@@ -305,6 +305,18 @@ async def test_the_place_of_a_listed_middleware(faulty: Faulty, order: str) -> N
     assert await ids(app) == expected
 
 
+async def test_a_session_around_may_have_any_name(faulty: Faulty) -> None:
+    """It is not taken for one inside, although FastAPI's routes refer back to their app."""
+    app = FastAPI()
+    app.add_api_route("/", nothing)
+    app.add_middleware(RPLogoutMiddleware, **options(at(faulty)))
+    app.add_middleware(SessionMiddleware, secret_key=SECRET, session_cookie="sid")
+    assert await ids(app) == []
+    app.middleware_stack = app.build_middleware_stack()
+    assert await ids(app) == []
+    assert await ids(SessionMiddleware(RPLogoutMiddleware(FastAPI(), **options(at(faulty))), SECRET, "sid")) == []
+
+
 # Cookies and sessions
 
 
@@ -321,7 +333,10 @@ async def test_the_place_of_a_listed_middleware(faulty: Faulty, order: str) -> N
 async def test_the_session_cookie(
     faulty: Faulty, session: dict[str, Any], changed: dict[str, Any], expected: list[str]
 ) -> None:
-    assert await ids(inside(at(faulty), session=session, **changed), "https://app.example.com") == expected
+    url = "https://app.example.com"
+    assert await ids(inside(at(faulty), session=session, **changed), url) == expected
+    built = SessionMiddleware(RPLogoutMiddleware(Starlette(), **options(at(faulty), **changed)), SECRET, **session)
+    assert await ids(built, url) == expected
 
 
 @pytest.mark.parametrize(
@@ -391,12 +406,19 @@ def test_the_environment_tells_how_many_workers(environment: dict[str, str], wor
     assert configuration.workers_of(environment) == workers
 
 
+class TalkativeStore(SharedStore):
+    """A store whose errors say too much."""
+
+    async def get(self, *args: Any, **options: Any) -> Any:
+        raise RuntimeError(f"cannot connect to ops:{SECRET}@127.0.0.1")
+
+
 @pytest.mark.slow
 async def test_a_store_that_is_down_shows_no_password(faulty: Faulty, free_port: int) -> None:
-    store = RedisStore(url=f"redis://ops:{SECRET}@127.0.0.1:{free_port}/0")
-    (finding,) = (await examine.examine_app(inside(at(faulty), store=store), APP)).findings
-    assert finding.id == "store.unreachable"
-    assert SECRET not in str(finding)
+    for store in (RedisStore(url=f"redis://ops:{SECRET}@127.0.0.1:{free_port}/0"), TalkativeStore()):
+        (finding,) = (await examine.examine_app(inside(at(faulty), store=store), APP)).findings
+        assert finding.id == "store.unreachable"
+        assert SECRET not in str(finding)
 
 
 # The providers
@@ -418,6 +440,16 @@ async def test_a_provider_of_the_apps_own(faulty: Faulty) -> None:
     assert [dict(one.query_params) for one in faulty.asked] == [
         {"client_id": "dashboard", "post_logout_redirect_uri": uri} for uri in (f"{APP}/", registration.INVENTED)
     ]
+
+
+async def test_a_client_that_is_registered_later() -> None:
+    class Proxy:
+        """As werkzeug's LocalProxy, outside of an application context."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("Working outside of application context.")
+
+    assert await ids(inside(AuthlibProvider(Proxy()))) == ["provider.late"]
 
 
 async def test_a_provider_that_raises() -> None:
@@ -557,6 +589,10 @@ def hops(request: Request) -> Response:
     return Faulty.comes_back(request)
 
 
+def anywhere(request: Request) -> Response:
+    return RedirectResponse(request.query_params["post_logout_redirect_uri"] + "?state=x")
+
+
 def asks(request: Request) -> Response:
     """Ask whoever is there, if the address is registered; as node-oidc-provider does."""
     return page(200 if request.query_params["post_logout_redirect_uri"] == f"{APP}/" else 400)(request)
@@ -567,17 +603,31 @@ def asks(request: Request) -> Response:
     [
         (hops, []),
         (asks, []),
-        (lambda request: RedirectResponse(request.query_params["post_logout_redirect_uri"]), ["registration.anywhere"]),
+        (anywhere, ["registration.anywhere"]),
         (page(400), ["registration.client"]),
         (refuses("post_logout_redirect_uri"), ["registration.post_logout_uri"]),
         (page(), ["registration.unknown"]),
         (page(503), ["registration.unknown"]),
+        (lambda request: page(400 if ".invalid" in str(request.url) else 503)(request), ["registration.unknown"]),
         (page(400, "missing id_token_hint"), ["registration.unknown"]),
         (lambda request: RedirectResponse("https://evil.example/"), ["registration.unknown"]),
         (lambda request: RedirectResponse("/round"), ["registration.unknown"]),
         (lambda request: RedirectResponse(f"{APP}/other"), ["registration.unknown"]),
     ],
-    ids=["hops", "asks", "anywhere", "client", "uri", "page", "down", "hint", "elsewhere", "loop", "another page"],
+    ids=[
+        "hops",
+        "asks",
+        "anywhere",
+        "client",
+        "uri",
+        "page",
+        "down",
+        "down if registered",
+        "hint",
+        "elsewhere",
+        "loop",
+        "another page",
+    ],
 )
 async def test_what_the_provider_answers(
     faulty: Faulty, answer: Callable[[Request], Response], expected: list[str]
@@ -617,12 +667,17 @@ async def test_a_provider_that_takes_no_logout_without_an_id_token(faulty: Fault
         ("https://acme.zitadel.cloud", "https://acme.zitadel.cloud/oidc/v1/end_session", "Zitadel"),
         ("https://cognito-idp.eu-west-1.amazonaws.com/pool", None, "Amazon Cognito"),
         ("https://secure.login.gov/", None, "Login.gov"),
-        ("https://okta.com.evil.example", None, STANDARD.name),
+        ("https://acme.okta.com.evil.example", None, STANDARD.name),
         (None, None, STANDARD.name),
     ],
 )
 def test_a_vendor_is_known_by_its_addresses(issuer: str | None, endpoint: str | None, name: str) -> None:
-    assert vendor_of(issuer, {"end_session_endpoint": endpoint}).name == name
+    assert vendor_of(issuer, endpoint).name == name
+
+
+async def test_a_vendor_is_known_although_its_document_is_not_found(issuer: str) -> None:
+    report = await examine.examine_app(inside(authlib(f"{issuer}/realms/acme")), APP)
+    assert [one["vendor"] for one in json.loads(as_json(report))["addresses"]] == ["Keycloak"] * 3
 
 
 async def test_the_addresses_have_the_names_of_the_vendors_console(serve: Serve, unused_port: UnusedPort) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,11 +97,13 @@ async def _examine_providers(setup: Setup, report: Report) -> None:
 async def _examine_provider(setup: Setup, provider: Provider, subject: str, report: Report) -> list[Finding]:
     findings: list[Finding] = []
     document: dict[str, Any] | None = {}
+    if isinstance(provider, MetadataProvider) and not hasattr(provider, "metadata"):
+        return [found("provider.late", subject)]
     if isinstance(provider, MetadataProvider):
         document, findings = await _examine_metadata(setup, provider, subject)
     elif not getattr(provider, "local_only", False):
         findings = [found("provider.opaque", subject)]
-    vendor = vendor_of(issuer_of(provider), document or {})
+    vendor = vendor_of(*_addresses_of(provider, document or {}))
     report.addresses.append((subject, _addresses(setup, vendor)))
     if document is None:
         return findings
@@ -112,6 +115,13 @@ async def _examine_provider(setup: Setup, provider: Provider, subject: str, repo
             f"{subject[0].upper()}{subject[1:]} knows the client, and comes back to {setup.return_address}"
         )
     return findings + wrong
+
+
+def _addresses_of(provider: Any, document: Mapping[str, Any]) -> list[object]:
+    """Return the addresses by which the vendor of a provider may be known."""
+    metadata = getattr(provider, "metadata", None)
+    own = [issuer_of(provider), getattr(provider, "endpoint", None), getattr(metadata, "address", None)]
+    return [*own, document.get("issuer"), document.get("end_session_endpoint")]
 
 
 async def _examine_metadata(

@@ -133,6 +133,11 @@ CATALOGUE = {
         "The function given as providers lists none ({error}).",
         "If it lists them after the start only, run the doctor with --issuer and --client-id for each.",
     ),
+    "provider.late": Rule(
+        "note",
+        "The client of this provider is registered with Authlib when the app starts, so it cannot be looked at.",
+        "Run the doctor with --issuer and --client-id.",
+    ),
     "provider.opaque": Rule(
         "note",
         "This provider is an object of the app, or has no metadata, so only its end-session URL is looked at.",

@@ -6,9 +6,7 @@ From the vendors' documentation; their consoles change. ``docs/doctor.md`` has t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 NONE = "-"
 """The vendor has no such thing."""
@@ -18,8 +16,9 @@ NONE = "-"
 class Vendor:
     """Name the fields of a vendor's console, and what to know beside them.
 
-    ``pattern`` finds the vendor in an issuer or an end-session endpoint. ``needs_hint``: it comes back only from a
-    logout with an ID Token, so it cannot be asked. ``preset``: the only way that works.
+    ``pattern`` finds the vendor in an issuer, an end-session endpoint or the address of a discovery document.
+    ``needs_hint``: it comes back only from a logout with an ID Token, so it cannot be asked. ``preset``: the only way
+    that works.
     """
 
     name: str
@@ -123,8 +122,8 @@ VENDORS = (
 )
 
 
-def vendor_of(issuer: str | None, document: Mapping[str, Any]) -> Vendor:
-    """Return the vendor of a provider, by its issuer and its end-session endpoint; ``STANDARD`` if it is not known."""
-    texts = [text for text in (issuer, document.get("end_session_endpoint")) if isinstance(text, str)]
+def vendor_of(*addresses: object) -> Vendor:
+    """Return the vendor of a provider that has these addresses; ``STANDARD`` if it is not known."""
+    texts = [one for one in addresses if isinstance(one, str)]
     known = (one for one in VENDORS if any(re.search(one.pattern, text) for text in texts))
     return next(known, STANDARD)
