@@ -20,15 +20,12 @@ def load(name: str) -> Any:
     """
     module, _, attribute = name.partition(":")
     if not all(part.isidentifier() for part in [*module.split("."), *attribute.split(".")]):
-        raise ConfigurationError(
-            "an object of the app is named in another way: expected module:attribute, as myapp:app"
-        )
+        raise ConfigurationError("this names no object of the app: expected module:attribute, such as myapp:app")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the server shows them
+        with warnings.catch_warnings(record=True):  # the server shows them
             found: Any = importlib.import_module(module)
     except RPLogoutError as error:
         raise ConfigurationError(f"{module} cannot be imported: {error}") from error

@@ -256,7 +256,8 @@ CATALOGUE = {
     "registration.post_logout_uri": Rule(
         "error",
         "The provider refuses to come back to {uri} for client {client!r} (status {status}).",
-        "Register exactly this address as a post-logout redirect URI of this client.",
+        "Register exactly this address as a post-logout redirect URI of this client, and look whether the client_id is "
+        "right: some providers answer the same to an unknown client.",
     ),
     "registration.anywhere": Rule(
         "warning",

@@ -41,6 +41,7 @@ def write_text(report: Report, file: IO[str]) -> None:
     """Write the report as tables. Raises ``ConfigurationError`` without rich."""
     try:
         from rich.console import Console  # noqa: PLC0415  # an extra, and the only place that needs it
+        from rich.padding import Padding  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
     except ImportError:
@@ -67,7 +68,7 @@ def write_text(report: Report, file: IO[str]) -> None:
             console.print(Text(f"    {address.url or address.description}"), soft_wrap=True)
         advice = addresses[0].vendor.advice if addresses else ""
         if advice:
-            console.print(Text(f"  {advice}"))
+            console.print(Padding(Text(advice), (0, 0, 0, 2)))
     console.print(Text(f"\n{_summary(report)}"))
 
 
