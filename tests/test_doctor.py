@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import textwrap
@@ -34,13 +35,14 @@ from asgi_rp_logout import (
 )
 from asgi_rp_logout.doctor import configuration, examine, registration
 from asgi_rp_logout.doctor.findings import CATALOGUE, LEVELS
-from asgi_rp_logout.doctor.report import as_json
+from asgi_rp_logout.doctor.report import as_json, write_text
 from asgi_rp_logout.doctor.search import middlewares_of
 from asgi_rp_logout.doctor.vendors import STANDARD, VENDORS, vendor_of
 from demo.provider import Client, create_provider
 from tests.conftest import Certificate, Serve, UnusedPort
 from tests.places import ServerSideSessions
 from tests.stub_provider import StubProvider
+from tests.test_docs import blocks
 from tests.test_end_logins_command import command
 
 ROOT = Path(__file__).parent.parent
@@ -810,6 +812,18 @@ def test_end_logins_finds_the_store_of_an_app(project: Path, free_port: int) -> 
     arguments = ("end-logins", "--iss", "https://id.example.com", "--sub", "alice", "--store")
     told = command(*arguments, "dashboard:app", cwd=project)
     assert (told.returncode, "the store cannot be reached (ConnectionError)" in told.stderr) == (1, True)
+
+
+async def test_the_page_shows_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the options of the README's app, with a mistyped realm."""
+    monkeypatch.setenv("COLUMNS", "80")
+    stub = Faulty("https://id.example.com/")
+    stub.answer = page(404)
+    app = inside(authlib("https://id.example.com/realms/amce"), store=..., http_client=stub.client())
+    printed = io.StringIO()
+    write_text(await examine.examine_app(app, APP), printed)
+    lines = [line.rstrip() for line in printed.getvalue().splitlines()]
+    assert lines == blocks(ROOT / "docs" / "doctor.md", "text")[0].splitlines()
 
 
 # The catalogue
