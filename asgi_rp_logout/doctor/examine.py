@@ -13,7 +13,7 @@ from ..providers.provider import Provider, issuer_of, list_providers, name_of
 from .configuration import check_addresses, check_cookies, check_place, check_store
 from .findings import LEVELS, Finding, found
 from .metadata import check_keys, check_metadata, fetch_document
-from .registration import check_registration
+from .registration import Case, check_registration
 from .search import middlewares_of, nothing
 from .setup import Setup
 from .vendors import Vendor, vendor_of
@@ -109,7 +109,7 @@ async def _examine_provider(setup: Setup, provider: Provider, subject: str, repo
         return findings
     if vendor.preset and not hasattr(provider, "deviation"):
         return [*findings, found("provider.deviates", subject, vendor=vendor.name, preset=vendor.preset)]
-    registered, wrong = await check_registration(setup, provider, vendor, subject)
+    registered, wrong = await check_registration(Case(setup, provider, vendor, subject))
     if registered:
         report.confirmed.append(
             f"{subject[0].upper()}{subject[1:]} knows the client, and comes back to {setup.return_address}"

@@ -12,6 +12,7 @@ say so on the page, or are known by name.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
@@ -36,79 +37,98 @@ TYPICAL_TOKEN = 1500
 _WANTS_HINT = re.compile(rb"id[ _-]?token", re.IGNORECASE)
 
 
-async def check_registration(
-    setup: Setup, provider: Provider, vendor: Vendor, subject: str
-) -> tuple[bool, list[Finding]]:
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Hold what is asked about: a provider of a set-up, its vendor, and its name in findings."""
+
+    setup: Setup
+    provider: Provider
+    vendor: Vendor
+    subject: str
+
+    @property
+    def client(self) -> Any:
+        """The client_id, or None."""
+        return getattr(self.provider, "client_id", None)
+
+    def offered(self, uri: str | None, **more: str | None) -> dict[str, Any]:
+        """Return the parameters of a logout that comes back to ``uri``."""
+        return {"client_id": self.client, "post_logout_redirect_uri": uri, **more}
+
+    def unknown(self, why: object) -> list[Finding]:
+        """Return the finding that the provider does not tell."""
+        uri = self.setup.return_address or "the return address"
+        return [found("registration.unknown", self.subject, uri=uri, why=why)]
+
+
+async def check_registration(case: Case) -> tuple[bool, list[Finding]]:
     """Ask the provider about the client and the return address; return whether it knows both, and what is wrong."""
-    uri, client = setup.return_address, getattr(provider, "client_id", None)
+    uri, provider = case.setup.return_address, case.provider
     try:
-        url = await ask(provider, {"client_id": client, "post_logout_redirect_uri": uri})
+        url = await ask(provider, case.offered(uri))
     except RPLogoutError as error:
         if error.code == "missing_parameter":
-            return False, [found("registration.unknown", subject, uri=uri or "the return address", why=error)]
-        return False, [found("metadata.endpoint", subject, error=error)]
+            return False, case.unknown(error)
+        return False, [found("metadata.endpoint", case.subject, error=error)]
     except Exception as error:  # an object of the app may raise anything
-        return False, [
-            found("metadata.endpoint", subject, error=f"get_end_session_url() raised {type(error).__name__}")
-        ]
+        error_of_app = f"get_end_session_url() raised {type(error).__name__}"
+        return False, [found("metadata.endpoint", case.subject, error=error_of_app)]
     if url is None:
-        return False, [] if getattr(provider, "local_only", False) else [found("metadata.no_end_session", subject)]
-    findings = await _check_length(setup, provider, subject)
-    if client is None and isinstance(provider, StandardProvider) and not hasattr(provider, "deviation"):
-        findings.append(found("client.no_id", subject))
-    if client is None or uri is None:
+        wanted = getattr(provider, "local_only", False)
+        return False, [] if wanted else [found("metadata.no_end_session", case.subject)]
+    findings = await _check_length(case)
+    if case.client is None and isinstance(provider, StandardProvider) and not hasattr(provider, "deviation"):
+        findings.append(found("client.no_id", case.subject))
+    if case.client is None or uri is None:
         return False, findings
-    wrong = await _asked(setup, provider, (url, uri, client), (vendor, subject))
+    wrong = await _ask_provider(case, url, uri)
     return not wrong, findings + wrong
 
 
-async def _check_length(setup: Setup, provider: Provider, subject: str) -> list[Finding]:
+async def _check_length(case: Case) -> list[Finding]:
     """Check that a logout URL with a typical ID Token is short enough."""
-    offered = {
-        "id_token_hint": "x" * TYPICAL_TOKEN,
-        "client_id": getattr(provider, "client_id", None),
-        "post_logout_redirect_uri": setup.return_address,
-        "state": "x" * 43 if setup.options.callback_path else None,
-    }
+    options, provider = case.setup.options, case.provider
+    state = "x" * 43 if options.callback_path else None
     try:
-        length, limit = len(await ask(provider, offered) or ""), setup.options.max_url_length
+        offered = case.offered(case.setup.return_address, id_token_hint="x" * TYPICAL_TOKEN, state=state)
+        length = len(await ask(provider, offered) or "")
     except Exception:  # a provider may want a real token
         return []
-    if length <= limit or getattr(provider, "post", False):
+    if length <= options.max_url_length or getattr(provider, "post", False):
         return []
-    return [found("hint.too_long", subject, token=TYPICAL_TOKEN, length=length, limit=limit)]
+    facts = {"token": TYPICAL_TOKEN, "length": length, "limit": options.max_url_length}
+    return [found("hint.too_long", case.subject, **facts)]
 
 
-async def _asked(
-    setup: Setup, provider: Provider, request: tuple[str, str, Any], about: tuple[Vendor, str]
-) -> list[Finding]:
-    """Ask with the ``request``'s URL, return address and client, and compare with what others are answered."""
-    url, uri, client = request
-    vendor, subject = about
+async def _ask_provider(case: Case, url: str, uri: str) -> list[Finding]:
+    """Open a logout URL that comes back to ``uri``, and compare with what others are answered."""
     if uri not in dict(parse_qsl(urlsplit(url).query)).values():
-        why = "without an ID Token this provider is sent no return address"
-        return [found("registration.unknown", subject, uri=uri, why=why)]
+        return case.unknown("without an ID Token this provider is sent no return address")
     try:
-        answer = await _follow(url, uri, setup)
+        answer = await _follow(url, uri, case.setup)
         if answer is not None and _is_refusal(answer):
-            if vendor.needs_hint or _WANTS_HINT.search(answer.body):
-                why = "the provider takes no return address without an ID Token"
-                return [found("registration.unknown", subject, uri=uri, why=why)]
-            bare = await ask(provider, {"client_id": client})
-            alone = await _follow(bare, uri, setup) if bare else None
-            if alone is not None and _is_refusal(alone):
-                return [found("registration.client", subject, client=client, status=alone.status)]
-            return [found("registration.post_logout_uri", subject, uri=uri, client=client, status=answer.status)]
-        invented = await ask(provider, {"client_id": client, "post_logout_redirect_uri": INVENTED})
-        other = await _follow(invented or url, INVENTED, setup)
+            return await _explain_refusal(case, answer, uri)
+        invented = await ask(case.provider, case.offered(INVENTED))
+        other = await _follow(invented or url, INVENTED, case.setup)
     except ProviderError as error:
-        return [found("endpoint.unreachable", subject, error=error)]
+        return [found("endpoint.unreachable", case.subject, error=error)]
     if other is None:
-        return [found("registration.anywhere", subject)]
+        return [found("registration.anywhere", case.subject)]
     if answer is None or (answer.status < 400 and _is_refusal(other)):
         return []
-    why = f"the provider answers any logout of nobody with a page of its own (status {answer.status})"
-    return [found("registration.unknown", subject, uri=uri, why=why)]
+    return case.unknown(f"the provider answers any logout of nobody with a page of its own (status {answer.status})")
+
+
+async def _explain_refusal(case: Case, answer: Answer, uri: str) -> list[Finding]:
+    """Tell what a provider has refused: any logout without an ID Token, the client, or the return address."""
+    if case.vendor.needs_hint or _WANTS_HINT.search(answer.body):
+        return case.unknown("the provider takes no return address without an ID Token")
+    bare = await ask(case.provider, case.offered(None))
+    alone = await _follow(bare, uri, case.setup) if bare else None
+    if alone is not None and _is_refusal(alone):
+        return [found("registration.client", case.subject, client=case.client, status=alone.status)]
+    facts = {"uri": uri, "client": case.client, "status": answer.status}
+    return [found("registration.post_logout_uri", case.subject, **facts)]
 
 
 def _is_refusal(answer: Answer) -> bool:
