@@ -1,0 +1,29 @@
+"""The documentation site: `scripts/docs` builds it with Sphinx, MyST for Markdown, and the theme Furo."""
+
+from __future__ import annotations
+
+import asgi_rp_logout
+
+project = "asgi-rp-logout"
+author = "the asgi-rp-logout contributors"
+version = release = asgi_rp_logout.__version__
+
+# The source is the checkout, so that a link from docs/ to SECURITY.md leads somewhere on a code host and in the site.
+include_patterns = ["docs/**", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md"]
+exclude_patterns = ["docs/_site"]
+root_doc = "docs/index"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+
+html_theme = "furo"
+html_title = "asgi-rp-logout"
+html_extra_path = ["_site"]  # sends the browser from the root of the site to its first page
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {"top_of_page_buttons": []}
