@@ -10,19 +10,27 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
 
 import asgi_rp_logout
-from asgi_rp_logout import Login, OIDCProvider
+from asgi_rp_logout import Login, OIDCProvider, RPLogoutMiddleware, remember_login
 from asgi_rp_logout.testing import FakeProvider
 from tests.apps import guarded, log_out, signs_out
 from tests.asgi import call, http_scope
 from tests.conftest import Serve, UnusedPort
+from tests.places import Browser
 
 ROOT = Path(__file__).parent.parent
 LIBRARIES = [name for name in ("httpx", "httpx2") if importlib.util.find_spec(name) is not None]
@@ -178,6 +186,29 @@ async def test_the_url_of_the_middleware_passes_the_check() -> None:
     guard = guarded(signs_out(), providers=[provider.oidc_provider()], **options)
     answer = await log_out(guard)
     assert provider.assert_logged_out(answer.header("location") or "", sub="alice").sid == "session-1"
+
+
+async def test_the_token_of_the_fake_provider_is_one_to_remember() -> None:
+    """By an application that signs in without a real login, as tests do."""
+    provider = FakeProvider()
+
+    async def login(request: Request) -> Response:
+        request.session["user"] = "bob"
+        remember_login(request, provider.token(sub="bob", sid="s9"))
+        return PlainTextResponse()
+
+    async def logout(request: Request) -> Response:
+        request.session.clear()
+        return RedirectResponse("/", 303)
+
+    options: dict[str, Any] = {"providers": [provider.oidc_provider()], "http_client": provider.http_client}
+    sessions = Middleware(SessionMiddleware, secret_key="secret")
+    routes = [Route("/login", login), Route("/logout", logout, methods=["POST"])]
+    app = Starlette(routes=routes, middleware=[sessions, Middleware(RPLogoutMiddleware, **options)])
+    browser = Browser(app)
+    await browser.get("/login")
+    answer = await browser.post("/logout")
+    assert provider.assert_logged_out(answer.header("location") or "", sub="bob").sid == "s9"
 
 
 def test_a_server_can_run_it_and_a_browser_passes_through(serve: Serve, unused_port: UnusedPort) -> None:
