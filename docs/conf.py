@@ -32,4 +32,6 @@ html_extra_path = ["_site"]  # sends the browser from the root of the site to it
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": []}
+html_show_copyright = False
 pygments_style = "default"
+pygments_dark_style = "github-dark"
