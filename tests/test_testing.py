@@ -72,7 +72,8 @@ def test_the_page_about_testing_is_an_app_and_tests_that_pass(tmp_path: Path) ->
         str(tmp_path),
         str(tmp_path),
     ]
-    environment = os.environ | {"PYTHONPATH": str(Path(asgi_rp_logout.__path__[0]).parent)}
+    path = [str(Path(asgi_rp_logout.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert f"{len(re.findall(r'^def test_', files['test_logout.py'], re.MULTILINE))} passed" in ran.stdout
