@@ -15,7 +15,7 @@ import pytest
 
 import asgi_rp_logout
 from asgi_rp_logout import presets
-from asgi_rp_logout.events import LogoutChannel, LogoutEvent
+from asgi_rp_logout.events import LogoutChannel, LogoutEvent, LogoutOutcome
 
 
 def is_preset(made: object) -> bool:
@@ -25,7 +25,7 @@ def is_preset(made: object) -> bool:
 PACKAGE = Path(asgi_rp_logout.__path__[0])
 DOCS = Path(__file__).parent.parent / "docs"
 TREES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
-LOGS = re.compile(r"logger\.(debug|info|warning)|.*\.(warn|once)")
+LOGS = re.compile(r"logger\.(debug|info|warning|error|critical|exception)|.*\.(warn|once)")
 LOGS_ITS_SECOND_ARGUMENT = re.compile(r"logger\.log|.*\.limited|.*limiter\.warning")
 
 
@@ -124,6 +124,8 @@ def test_every_part_of_an_event_is_described() -> None:
         assert f"`{field.name}`" in page, field.name
     for channel in get_args(LogoutChannel):
         assert f'`"{channel}"`' in page, channel
+    table = (DOCS / "operations.md").read_text().partition("| `outcome` |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(get_args(LogoutOutcome))
 
 
 def test_every_public_name_is_in_the_reference() -> None:
