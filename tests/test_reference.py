@@ -25,7 +25,7 @@ def is_preset(made: object) -> bool:
 PACKAGE = Path(asgi_rp_logout.__path__[0])
 DOCS = Path(__file__).parent.parent / "docs"
 TREES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
-LOGS = re.compile(r"logger\.(debug|info|warning|error|critical|exception)|.*\.(warn|once)")
+LOGS = re.compile(r"logger\.(debug|info|warning|error|critical|exception)|.*\.(warn|once|_warn_once)")
 LOGS_ITS_SECOND_ARGUMENT = re.compile(r"logger\.log|.*\.limited|.*limiter\.warning")
 
 
