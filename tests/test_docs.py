@@ -62,8 +62,8 @@ def block_of(page: str, containing: str) -> str:
         pytest.param(block, id=f"{page.stem}-{number}")
         for page in PAGES
         for number, block in enumerate(blocks(page))
-        # tests/test_testing.py runs tests with their application, tests/test_examples.py the examples, and tests/real_apps
-        # the lines for an app of others.
+        # tests/test_testing.py runs tests with their application, tests/test_examples.py the examples, and
+        # tests/real_apps the lines for apps of others.
         if not block.startswith("# test_") and block not in EXAMPLES and page.parent.name != "apps"
     ],
 )
