@@ -16,7 +16,6 @@ root_doc = "docs/index"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 4
-myst_enable_extensions = ["colon_fence"]
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -31,7 +30,7 @@ html_css_files = ["site.css"]
 html_extra_path = ["_site"]  # sends the browser from the root of the site to its first page
 html_copy_source = False
 html_show_sphinx = False
-html_theme_options = {"top_of_page_buttons": []}
 html_show_copyright = False
+html_theme_options = {"top_of_page_buttons": []}
 pygments_style = "default"
 pygments_dark_style = "github-dark"
