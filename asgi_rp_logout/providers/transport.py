@@ -194,6 +194,11 @@ FORWARD_TIMEOUT = 30.0
 """Seconds for a token request that is passed on, all in all; clients of applications wait for five to ten."""
 
 
+KEPT_ALIVE = 2.0
+"""Seconds. A server may close an idle connection just when the next code is sent, which cannot be sent twice. Servers
+wait for five seconds and longer."""
+
+
 class Forwarded(NamedTuple):
     """The answer to a token request that was passed on."""
 
@@ -203,12 +208,12 @@ class Forwarded(NamedTuple):
 
 
 def client_for_many_users() -> httpx.AsyncClient:
-    """Return a client that keeps nothing of one request for the next: no cookie and no connection.
+    """Return a client that keeps no cookie of one request for the next, and a connection for ``KEPT_ALIVE`` only.
 
-    A connection that is kept may be closed by the other side at any time, and a code cannot be sent twice. It uses no
-    proxy of the environment, but the certificates that the environment names.
+    It uses no proxy of the environment, but the certificates that the environment names.
     """
-    transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None, max_keepalive_connections=0))
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEPT_ALIVE)
+    transport = httpx.AsyncHTTPTransport(limits=limits)
     cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     return httpx.AsyncClient(transport=transport, cookies=cookies)
 
