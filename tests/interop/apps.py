@@ -41,7 +41,7 @@ def registered_client(issuer: str, client: Mapping[str, str] = CLIENT) -> OAuth:
         client_id=client["client_id"],
         client_secret=client["client_secret"],
         server_metadata_url=f"{issuer}/.well-known/openid-configuration",
-        client_kwargs={"scope": "openid email"},
+        client_kwargs={"scope": "openid email", "code_challenge_method": "S256"},
     )
     return oauth
 

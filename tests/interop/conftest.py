@@ -39,6 +39,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+CONFIRM = "button[name=logout], #kc-logout, button[name=answer][value=yes]"  # of each provider's question
 LOCAL = {"localhost", "127.0.0.1"}
 PATIENCE = 60.0  # seconds until a part that should answer counts as broken
 
@@ -274,10 +275,15 @@ def asks_for_password(page: Page) -> bool:
 
 
 def sign_in(page: Page, user: str = "alice", password: str = "wonderland") -> None:
-    """Fill in the provider's sign-in form, and confirm what it asks after that (node-oidc-provider's consent)."""
+    """Fill in the provider's sign-in form, and confirm what it asks after that."""
     page.locator("input[name=login], input[name=username]").fill(user)
     page.locator("input[type=password]").fill(password)
     page.locator("button[type=submit]").click()
+    give_consent(page)
+
+
+def give_consent(page: Page) -> None:
+    """Say yes where the provider asks whether the application may know the user (node-oidc-provider)."""
     consent = page.locator("form:has(input[name=prompt][value=consent]) button[type=submit]")
     if consent.count():
         consent.click()
@@ -285,4 +291,4 @@ def sign_in(page: Page, user: str = "alice", password: str = "wonderland") -> No
 
 def confirm_logout(page: Page) -> None:
     """Say yes where the provider asks whether to sign out."""
-    page.locator("button[name=logout], #kc-logout").click()
+    page.locator(CONFIRM).click()

@@ -18,7 +18,7 @@ from asgi_rp_logout import current_login
 from asgi_rp_logout.login import unverified_claims
 from tests.conftest import _served
 from tests.interop.apps import create_app
-from tests.interop.conftest import asks_for_password, sign_in
+from tests.interop.conftest import asks_for_password, give_consent, sign_in
 from tests.interop.scene import LIVE, Arrival, live, noting, page_at
 
 
@@ -32,10 +32,12 @@ class RelyingParty:
     arrivals: list[Arrival] = field(default_factory=list)
 
     def sign_in(self, page: Page, then: str = "/", user: str = "alice") -> None:
-        """Sign a user in, with the password where the provider asks for one, and open the page `then`."""
+        """Sign a user in, with the password if the provider asks for one, and open the page `then`."""
         page.goto(f"{self.url}/login")
         if asks_for_password(page):
             sign_in(page, user)
+        else:
+            give_consent(page)
         page.wait_for_url(f"{self.url}/")
         expect(page.locator("#user")).not_to_have_text("nobody")
         if then != "/":
