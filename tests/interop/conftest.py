@@ -39,7 +39,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-CONFIRM = "button[name=logout], #kc-logout, button[name=answer][value=yes]"  # of each provider's question
+CONFIRM = "button[name=logout], #kc-logout, button[name=answer][value=yes], input[name=allow][type=submit]"
+"""The button that says yes to a provider's question whether to log out."""
 LOCAL = {"localhost", "127.0.0.1"}
 PATIENCE = 60.0  # seconds until a part that should answer counts as broken
 

@@ -7,8 +7,10 @@ What was seen at each provider is in seen.toml, beside this file.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +26,7 @@ from tests.interop.conftest import PATIENCE, NodeProvider
 from tests.interop.keycloak import CACHE, Keycloak
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
 Clients = Sequence[Mapping[str, Any]]
 Start = Callable[[Clients], AbstractContextManager[str]]
 """Start a provider with these clients, and give its issuer."""
@@ -90,6 +93,14 @@ def spring(clients: Clients) -> Iterator[str]:
         yield issuer
 
 
+@contextmanager
+def django(clients: Clients) -> Iterator[str]:
+    configuration = json.dumps({"port": (port := _free_port()), "clients": clients})
+    issuer = f"http://127.0.0.1:{port}/o"
+    with _running([sys.executable, "-m", "tests.interop.django_provider", configuration], issuer):
+        yield issuer
+
+
 def _spring_jar() -> Path:
     """Return the program of spring/, which the first call builds."""
     sources = [HERE / "spring" / "pom.xml", *sorted((HERE / "spring").rglob("*.java"))]
@@ -107,8 +118,9 @@ def _spring_jar() -> Path:
 @contextmanager
 def _running(command: Sequence[str], issuer: str) -> Iterator[None]:
     """Run a server until the block ends; the block begins when its metadata can be read."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
             end = time.monotonic() + 2 * PATIENCE
             while not _answers(f"{issuer}/.well-known/openid-configuration"):
