@@ -54,11 +54,11 @@ async def callback(exchange: Exchange, receive: Receive) -> None:
 async def _go_on(exchange: Exchange, trip: Return) -> None:
     """Send a browser that has asked for an ID Token to the end-session endpoint; if there is none, to its page."""
     own = exchange.request.own
-    cookie = (b"set-cookie", own.deletion(own.silent_trip))
+    cookies: Headers = [(b"set-cookie", own.deletion(own.silent_trip))] if trip.bound else []
     exchange.is_repeat = True
     logout = Logout(exchange, trip.intent, trip.login, after_trip=True)
-    if not await try_to_send(logout, ResponseStart.of(303, [cookie])):
-        await _to_page(exchange, trip.intent.return_to, [cookie])
+    if not await try_to_send(logout, ResponseStart.of(303, cookies)):
+        await _to_page(exchange, trip.intent.return_to, cookies)
     await revoke_after_answer(trip)
 
 

@@ -49,10 +49,14 @@ class SilentTrip:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What is left to do when a browser has come back: the logout, its login, and a refresh token to revoke."""
+    """What is left to do when a browser has come back: the logout, its login, and a refresh token to revoke.
+
+    ``bound`` says that it was the browser's own trip, whose cookie is not needed any more.
+    """
 
     intent: LogoutIntent
     login: Login | None = None
+    bound: bool = True
     silent: SilentHint | None = None
     refresh_token: str | None = None
 
@@ -137,7 +141,7 @@ async def come_back(exchange: Exchange) -> Return | None:
     if record is None:
         return None
     if not bound:  # another browser, or one whose cookie is gone: it gets nothing that belongs to this logout
-        return Return(LogoutIntent(record.provider))
+        return Return(LogoutIntent(record.provider), bound=False)
     intent, login = LogoutIntent(record.provider, return_to=local_reference(record.target or "", own=())), record.login
     if record.used:
         return Return(intent, login)

@@ -108,13 +108,13 @@ class SilentHint:
         credentials: Credentials,
         metadata: Metadata,
         verifier: TokenVerifier,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.name = name
         self._credentials = credentials
         self._metadata = metadata
         self._verifier = verifier
-        self._clock = clock
+        self._clock = clock or (lambda: time.monotonic())  # noqa: PLW0108  # looked up at each call, not at import
         self._probed: dict[str, _Probed] = {}
         self._probing = False
         self._failures = 0
