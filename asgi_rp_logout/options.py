@@ -88,6 +88,11 @@ class Options:
         return callable(self.providers) or any(getattr(one, "revoke", None) is not None for one in self.providers)
 
     @property
+    def may_ask_silently(self) -> bool:
+        """Whether any provider may be asked for an ID Token at logout."""
+        return callable(self.providers) or any(getattr(one, "silent_hint", False) is True for one in self.providers)
+
+    @property
     def callback_url(self) -> str | None:
         """The address of the callback path, if it is known without a request."""
         known = self.callback_path is not None and self.public_url is not None

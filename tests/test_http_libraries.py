@@ -149,7 +149,8 @@ def test_only_an_asynchronous_client_is_taken(library: Any) -> None:
 REVOKING = """
 import sys, anyio, asgi_rp_logout, asgi_rp_logout.providers.transport as transport
 try:
-    anyio.run(transport.revoke_refresh_token, "http://127.0.0.1:1/", transport.Credentials("rp", "secret", "client_secret_basic"), "token")
+    rp = transport.Credentials("rp", "secret", "client_secret_basic")
+    anyio.run(transport.revoke_refresh_token, "http://127.0.0.1:1/", rp, "token")
 except asgi_rp_logout.ProviderError as error:
     print(error.code, "httpx2" in sys.modules, file=sys.stdout)
 """

@@ -20,6 +20,7 @@ from asgi_rp_logout import (
     Login,
     MemoryStore,
     OIDCProvider,
+    ProviderError,
     RPLogoutMiddleware,
     presets,
 )
@@ -247,11 +248,41 @@ async def test_a_provider_that_has_no_url_any_more_leads_to_the_page() -> None:
     rig = await Rig(store=ForeignStore()).probed()
     browser, answer = await rig.leaves()
     back = str(await rig.op.visit(str(answer.header("location"))))
-    other = OIDCProvider("https://b.example", "rp", name="b")
+    other = OIDCProvider("https://b.example", "rp", name="b", silent_hint=True)
     gone = Browser(guarded(signs_out(), **{**rig.options, "providers": [other]}), browser.cookies)
     answer = await gone.get(back, **ARRIVAL)
     assert (answer.status, answer.header("location")) == (303, "/bye")
     assert "rp_silent" in answer.expired()
+
+
+class Strict(OIDCProvider):
+    """A provider that takes no logout request without a hint, as Okta's."""
+
+    def adapted(self, values: Any, login: Login | None) -> Any:
+        if not values["id_token_hint"]:
+            raise ProviderError("this provider takes no logout request without id_token_hint", code="missing_parameter")
+        return values
+
+
+async def test_a_provider_that_takes_no_logout_without_a_hint_gets_one_now() -> None:
+    op = SilentProvider()
+    provider = Strict(op.issuer, "rp", name="idp", silent_hint=True)
+    rig = Rig(op, providers=[provider])
+    assert (await rig.browser().post("/logout")).header("location") == "/bye"
+    browser, answer = await rig.trip()
+    assert subject(hint_of(answer)) == "alice"
+    assert await lands(browser, answer) == "/bye"
+
+
+async def test_and_without_one_its_logout_stays_a_local_one(log: Log) -> None:
+    op = SilentProvider()
+    provider = Strict(op.issuer, "rp", name="idp", silent_hint=True)
+    rig = Rig(op, providers=[provider])
+    await rig.browser().post("/logout")
+    _, answer = await rig.trip(None)
+    assert (answer.status, answer.header("location")) == (303, "/bye")
+    assert len(log()) == 1  # once a second
+    assert log()[0].endswith("this provider takes no logout request without id_token_hint")
 
 
 # Who is signed in there
@@ -482,13 +513,14 @@ async def test_the_refresh_token_is_revoked_at_once_and_no_token_is_stored() -> 
 
 
 @pytest.mark.parametrize("there", ["alice", "bob"])
-async def test_a_refresh_token_is_revoked_whatever_the_id_token_is_good_for(there: str) -> None:
+async def test_the_refresh_token_of_somebody_who_is_not_logged_out_is_left_alone(there: str) -> None:
+    """Nobody keeps it. Some providers end the session with it, and this one may be somebody else's."""
     op = SilentProvider()
     op.more_metadata |= {"revocation_endpoint": f"{op.issuer}revoke"}
     rig = await Rig(op, login_source=knowing(sub="alice")).probed()
     op.claims = {"nonce": "another"} if there == "alice" else {}
     _, answer = await rig.trip(there)
-    assert (hint_of(answer), op.revoked) == (None, ["the-refresh-token"])
+    assert (hint_of(answer), op.revoked) == (None, [])
 
 
 async def test_a_refresh_token_that_is_not_revoked_is_a_warning_and_nobody_waits(log: Log) -> None:

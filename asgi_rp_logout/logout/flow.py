@@ -226,7 +226,9 @@ async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[Respon
         room -= bytes_to_come(exchange.request)
     in_header = room if kind is not RequestKind.NAVIGATION else None
     scope = exchange.request.as_it_came()
-    wanted = LogoutRequest(logout.intent.provider, login, plan, scope, logout.location, in_header)
+    wanted = LogoutRequest(
+        logout.intent.provider, login, plan, scope, logout.location, in_header, may_ask_silently=not logout.after_trip
+    )
     destination = await resolve(exchange.options, wanted)
     exchange.asked, exchange.sent_to = destination.provider, destination.url
     log.sent_to_provider(name_of(destination.provider), kind.value, hint=bool(login and login.id_token))
@@ -234,6 +236,8 @@ async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[Respon
         return _with_new_session(exchange, start), None  # the application goes there by itself
     if (trip := await _begin_trip(logout, login, start, room)) is not None:
         start, destination = trip
+    elif destination.refused is not None:
+        raise destination.refused
     elif plan.state is not None:
         start = await _keep_return_trip(logout, start, plan)
     if logout.may_be_clicked_twice and not _is_on_our_origin(exchange, destination.url):

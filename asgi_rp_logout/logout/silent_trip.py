@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from ..errors import ProviderError, StoreError
+from ..errors import RPLogoutError, StoreError
 from ..exchange import Exchange
 from ..log import logger
 from ..login import Login, LogoutIntent
@@ -51,7 +51,8 @@ class SilentTrip:
 class Return:
     """What is left to do when a browser has come back: the logout, its login, and a refresh token to revoke.
 
-    ``bound`` says that it was the browser's own trip, whose cookie is not needed any more.
+    The refresh token of somebody who is not logged out is left alone, because revoking it may end a session. ``bound``
+    says that it was the browser's own trip, whose cookie is not needed any more.
     """
 
     intent: LogoutIntent
@@ -129,13 +130,18 @@ async def come_back(exchange: Exchange) -> Return | None:
     """Return what is left to do for a browser with an authorization response; None if this is no such return."""
     request = exchange.request
     response = read_authorization_response(request.scope.get("query_string", b"").decode("latin-1"))
-    if response is None or exchange.kind is not RequestKind.NAVIGATION or request.method != "GET":
+    if (
+        response is None
+        or not exchange.options.may_ask_silently
+        or exchange.kind is not RequestKind.NAVIGATION
+        or request.method != "GET"
+    ):
         return None
     secret = request.cookie(request.own.silent_trip)
     question = SilentRequest(_redirect_uri(exchange) or "", secret or "")
     bound = bool(secret) and hmac.compare_digest(question.state.encode(), response.state.encode())
     try:
-        record = await _take(exchange, response.state, bound=bound)
+        record, is_first = await _take(exchange, response.state, bound=bound)
     except StoreError:  # its own browser at least goes to the provider, if there is only one
         return Return(LogoutIntent()) if bound else None
     if record is None:
@@ -143,24 +149,24 @@ async def come_back(exchange: Exchange) -> Return | None:
     if not bound:  # another browser, or one whose cookie is gone: it gets nothing that belongs to this logout
         return Return(LogoutIntent(record.provider), bound=False)
     intent, login = LogoutIntent(record.provider, return_to=local_reference(record.target or "", own=())), record.login
-    if record.used:
+    if not is_first:
         return Return(intent, login)
     return await _with_hint(exchange, Return(intent, login), question, response)
 
 
-async def _take(exchange: Exchange, state: str, *, bound: bool) -> SilentTripRecord | None:
-    """Read a trip; its own browser uses it up. Raises ``StoreError``.
+async def _take(exchange: Exchange, state: str, *, bound: bool) -> tuple[SilentTripRecord | None, bool]:
+    """Read a trip, and use it up for its own browser; return it, and whether this is its first use.
 
-    Whoever comes later finds it for ``REPLAYED_FOR`` more, as used: a browser may drop the first answer.
+    It can be read for ``REPLAYED_FOR`` more after that: a browser may drop the first answer. Raises ``StoreError``.
     """
     key, store, budget = silent_trip_key(state), exchange.registry.store, exchange.budget
-    record = read(SilentTripRecord.from_json, (await store.read([key], budget, vital=True))[key])
-    if record is None or not bound or record.used:
-        return record
-    used = replace(record, used=True)
-    is_first = await store.delete(key, budget)  # only one of several visits at the same time gets True
-    await store.put(key, used.to_json(), REPLAYED_FOR, budget)
-    return record if is_first else used
+    used_key = f"{key}.used"
+    records = await store.read([key, used_key], budget, vital=True)
+    record = read(SilentTripRecord.from_json, records[key] or records[used_key])
+    if record is None or not bound or records[key] is None:
+        return record, False
+    await store.put(used_key, record.to_json(), REPLAYED_FOR, budget)
+    return record, await store.delete(key, budget)  # only one of several visits at the same time gets True
 
 
 async def _with_hint(
@@ -172,7 +178,6 @@ async def _with_hint(
     if silent is None:
         return trip
     answer = await silent.answer(question, response, max(until - time.monotonic(), 0))
-    trip = replace(trip, silent=silent, refresh_token=answer.refresh_token)
     if answer.id_token is None:
         return trip
     if login is not None and login.sub is not None and login.sub != answer.sub:
@@ -180,14 +185,14 @@ async def _with_hint(
         return trip
     logout_hint = login.logout_hint if login is not None else None
     login = Login(intent.provider, answer.id_token, logout_hint=logout_hint, known_by="silent_hint")
-    return replace(trip, login=login)
+    return replace(trip, login=login, silent=silent, refresh_token=answer.refresh_token)
 
 
 async def _find(options: Options, name: str | None) -> SilentHint | None:
     try:
         with anyio.fail_after(options.provider_timeout):
             providers = await list_providers(options.providers, options.http_client)
-    except (ProviderError, TimeoutError):
+    except (RPLogoutError, TimeoutError):
         return None
     return next((silent_of(provider) for provider in providers if name_of(provider) == name), None)
 
