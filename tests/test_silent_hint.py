@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import warnings
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -11,7 +12,12 @@ from urllib.parse import parse_qsl, urlsplit
 import anyio
 import httpx
 import pytest
+from authlib.deprecate import AuthlibDeprecationWarning
 from key_value.aio.stores.redis import RedisStore
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_rp_logout import (
@@ -28,10 +34,18 @@ from asgi_rp_logout.logout.silent_trip import TRIP_LIFETIME
 from asgi_rp_logout.providers.silent_hint import MOST_ADDRESSES, MOST_FAILURES, OFF_FOR, SilentHint
 from tests.apps import SECRET, guarded, parameters, signs_out
 from tests.asgi import Answer, call, http_scope
-from tests.conftest import Log, RedisServer
+from tests.conftest import Log, RedisServer, Serve, UnusedPort
 from tests.places import Browser, ForeignStore
 from tests.stub_provider import SilentProvider, generated
+from tests.test_demo import BACK, make_rig
+from tests.test_demo import Rig as DemoRig
 from tests.virtual_time import in_virtual_time, let_time_pass
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", AuthlibDeprecationWarning)
+    from authlib.integrations.starlette_client import OAuth
+
+__all__ = ["make_rig"]
 
 CLICK = {"sec_fetch_mode": "navigate", "sec_fetch_dest": "document", "sec_fetch_site": "same-origin"}
 ARRIVAL = {**CLICK, "sec_fetch_site": "cross-site"}
@@ -1066,6 +1080,87 @@ async def test_where_the_headers_leave_no_room_for_the_request_there_is_no_trip(
     assert "rp_silent" not in answer.cookies()
 
 
+# Over real connections, to a real provider, by each kind of client
+
+
+def oidc_client(rig: DemoRig) -> OIDCProvider:
+    return OIDCProvider(rig.issuer, "app", "s:cret/", silent_hint=True)
+
+
+def authlib_client(oauth: Any, rig: DemoRig, **client_kwargs: str) -> AuthlibProvider:
+    registered = oauth.register(
+        "acme",
+        client_id="app",
+        client_secret="s:cret/",
+        server_metadata_url=f"{rig.issuer}/.well-known/openid-configuration",
+        client_kwargs={"scope": "openid profile", **client_kwargs},
+    )
+    return AuthlibProvider(registered, silent_hint=True)
+
+
+def starlette_client(rig: DemoRig) -> AuthlibProvider:
+    return authlib_client(OAuth(), rig)
+
+
+def client_that_posts_its_secret(rig: DemoRig) -> AuthlibProvider:
+    return authlib_client(OAuth(), rig, token_endpoint_auth_method="client_secret_post")
+
+
+def flask_client(rig: DemoRig) -> AuthlibProvider:
+    from authlib.integrations.flask_client import OAuth as FlaskOAuth
+    from flask import Flask
+
+    return authlib_client(FlaskOAuth(Flask("app")), rig)
+
+
+def django_client(rig: DemoRig) -> AuthlibProvider:
+    from authlib.integrations.django_client import OAuth as DjangoOAuth
+    from django.conf import settings
+
+    if not settings.configured:
+        settings.configure(SECRET_KEY="secret", ALLOWED_HOSTS=["*"])
+    return authlib_client(DjangoOAuth(), rig)
+
+
+@pytest.mark.parametrize(
+    "client", [oidc_client, starlette_client, client_that_posts_its_secret, flask_client, django_client]
+)
+@pytest.mark.parametrize("user", ["alice", None])
+def test_with_a_real_provider(
+    client: Callable[[DemoRig], Any], user: str | None, make_rig: Any, serve: Serve, unused_port: UnusedPort
+) -> None:
+    """It is not asked whether to log out, the browser lands on the page, and the session there is over."""
+    address = f"http://localhost:{(port := unused_port())}"
+    back = f"{address}/back"
+    rig: DemoRig = make_rig(app={"redirect_uris": [BACK, back], "post_logout_redirect_uris": [back]})
+
+    async def enter(request: Request) -> Response:
+        answer = PlainTextResponse("entered")
+        answer.set_cookie("session", secrets.token_hex(16))
+        return answer
+
+    async def leave(request: Request) -> Response:
+        return RedirectResponse("/bye", 303)
+
+    async def bye(request: Request) -> Response:
+        return PlainTextResponse("bye")
+
+    routes = [Route("/", enter), Route("/logout", leave, methods=["POST"]), Route("/bye", bye)]
+    options: dict[str, Any] = {"providers": [client(rig)], "callback_path": "/back", "public_url": address}
+    serve(guarded(Starlette(routes=routes), **options), host="localhost", port=port)
+    if user:
+        rig.code()
+    rig.browser.get(address)
+    assert rig.browser.post(f"{address}/logout", {}).text == "bye"
+    asked, came_back, end_session, *_ = rig.browser.visited
+    assert asked.startswith(f"{rig.issuer}/authorize?")
+    assert came_back.startswith(f"{back}?")
+    assert end_session.startswith(f"{rig.issuer}/end_session?")
+    assert ("id_token_hint=" in end_session) is (user is not None)
+    assert rig.provider.sessions == {}
+    assert len(rig.provider.revoked) == (user is not None)
+
+
 # Configuration
 
 ADDRESSES = "as a redirect URI and as a post-logout redirect URI"
@@ -1117,6 +1212,15 @@ def test_a_provider_that_takes_no_hint_cannot_have_it() -> None:
         with pytest.raises(ConfigurationError, match="expected a provider that takes an id_token_hint"):
             make()
     assert presets.fusionauth("https://a.example", "rp", silent_hint=True).silent is not None
+
+
+@pytest.mark.parametrize("method", ["private_key_jwt", "tls_client_auth", object()])
+def test_a_client_that_authenticates_otherwise_cannot_have_it(method: Any) -> None:
+    oauth = OAuth()
+    client = oauth.register("acme", client_id="rp", client_kwargs={"token_endpoint_auth_method": method})
+    with pytest.raises(ConfigurationError, match="silent_hint=True with token_endpoint_auth_method="):
+        AuthlibProvider(client, silent_hint=True)
+    assert AuthlibProvider(client).silent is None
 
 
 def test_a_provider_without_a_logout_cannot_have_it() -> None:
