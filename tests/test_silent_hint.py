@@ -821,12 +821,21 @@ async def test_after_three_failures_in_a_row_it_is_off_for_an_hour_with_one_warn
     assert rig.op.fetched["auth"] == 1 + 2 * MOST_FAILURES + 1
 
 
-@pytest.mark.parametrize("between", ["login_required", "by the book"])
-async def test_a_good_answer_or_nobody_signed_in_breaks_the_row(between: str, log: Log) -> None:
+@pytest.mark.parametrize(("between", "goes_on"), [("login_required", False), ("by the book", True)])
+async def test_a_hint_interrupts_the_row_and_nobody_signed_in_does_not(between: str, goes_on: bool) -> None:
+    """Anybody could send that in between, and make the server ask the token endpoint again and again."""
     rig = await Rig().probed()
-    for answers in ("invalid_request", "invalid_request", between, "invalid_request", "invalid_request"):
+    for answers in ("invalid_request", "invalid_request", between, "invalid_request"):
         rig.op.answers = answers
         await rig.trip()
+    assert is_trip(await rig.browser().post("/logout")) is goes_on
+
+
+@pytest.mark.parametrize("there", ["bob", "alice"])
+async def test_somebody_else_signed_in_is_no_failure_of_the_provider(there: str, log: Log) -> None:
+    rig = await Rig(login_source=knowing(sub="alice")).probed()
+    for _ in range(MOST_FAILURES + 1):
+        await rig.trip(there)
     assert is_trip(await rig.browser().post("/logout"))
     assert log() == []
 
@@ -873,6 +882,14 @@ async def test_an_address_is_probed_after_strangers_have_named_others() -> None:
     let_time_pass(31)
     await rig.probed()
     assert is_trip(await rig.browser().post("/logout"))
+
+
+async def test_invented_codes_reach_the_token_endpoint_a_few_times_only() -> None:
+    rig = await Rig().probed()
+    for browser, answer in [await rig.leaves() for _ in range(10)]:
+        back = f"/back?code=invented&state={parameters(answer)['state']}&iss={rig.op.issuer}"
+        assert hint_of(await browser.get(back, **ARRIVAL)) is None
+    assert rig.op.fetched["token"] == MOST_FAILURES
 
 
 async def test_a_strangers_trip_leaves_little_and_pushes_out_nobody_elses() -> None:

@@ -5,8 +5,8 @@ logged out. So the provider is tried first:
 
 1. The same request is sent from here, without a browser and its cookies: the probe. Only a redirect to our own address,
    with our state and an error, shows that the provider knows this kind of request, and the address.
-2. After ``MOST_FAILURES`` logouts in a row that came back without a hint for no good reason, no browser is sent for
-   ``OFF_FOR``. ``login_required`` is a good reason.
+2. After ``MOST_FAILURES`` failures in a row, no browser is sent for ``OFF_FOR``. ``login_required`` is no failure, and
+   does not interrupt the row either: anybody can send it.
 
 Authlib writes the requests, and ``TokenVerifier`` verifies the ID Token.
 """
@@ -157,8 +157,8 @@ class SilentHint:
         request = SilentRequest(redirect_uri)
         try:
             status, location = await answer_of(await self.url(request), client=self._metadata.http_client)
-        except ProviderError as error:
-            logger.info("whether %r answers prompt=none is not known yet: %s", self.name, error)
+        except Exception as error:  # whatever it is, no logout fails by it
+            logger.info("whether %r answers prompt=none is not known yet: %s", self.name, _why(error))
             return _Probed(on=False, at=self._clock(), again_at=self._clock() + FAILURE_REMEMBERED_FOR)
         if 300 <= status < 400 and is_error_at(location or "", redirect_uri, request.state):
             return _Probed(on=True, at=self._clock())
@@ -215,6 +215,8 @@ class SilentHint:
     async def answer(self, request: SilentRequest, response: AuthorizationResponse, seconds: float) -> SilentAnswer:
         """Return what a response is good for, within ``seconds``. What is wrong with it is logged, and counted."""
         answer = SilentAnswer()
+        if self._clock() < self._off_until:  # trips that have begun before must not go on asking it
+            return answer
         failure: str | None = f"no answer within {seconds:g} s"
         with anyio.move_on_after(seconds):
             try:
@@ -226,10 +228,13 @@ class SilentHint:
                 else:
                     failure = _error_code(response)
             except Exception as error:  # whatever it is, the logout goes on
-                failure = str(error) if isinstance(error, RPLogoutError) else type(error).__name__
+                failure = _why(error)
+        if failure == "login_required":
+            logger.debug("a logout goes to %r without an ID Token: nobody is signed in there, it says", self.name)
+            return answer
         if failure is not None:
             logger.info("a logout goes to %r without an ID Token: %s", self.name, failure)
-        self._note(failed=failure not in (None, "login_required"))
+        self._note(failed=failure is not None)
         return answer
 
     async def _redeem(self, request: SilentRequest, response: AuthorizationResponse) -> dict[str, Any]:
@@ -265,12 +270,11 @@ class SilentHint:
                 credentials = self._credentials.accepted_by(metadata)
                 await revoke_refresh_token(endpoint, credentials, refresh_token, client=self._metadata.http_client)
         except Exception as error:
-            reason = str(error) if isinstance(error, ProviderError) else type(error).__name__
             logger.warning(
                 "the refresh token that came with the ID Token of a logout was not revoked, and stays valid at %r "
                 "until it expires: %s",
                 self.name,
-                reason,
+                _why(error),
             )
 
     async def _endpoint(self, name: str) -> str:
@@ -278,6 +282,10 @@ class SilentHint:
         if endpoint is None:
             raise ProviderError(f"the metadata of {self.name} has no {name}", code="no_endpoint")
         return endpoint
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, RPLogoutError) else type(error).__name__
 
 
 def _text(tokens: dict[str, Any], name: str) -> str | None:
