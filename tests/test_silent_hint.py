@@ -28,6 +28,7 @@ from asgi_rp_logout import (
     OIDCProvider,
     ProviderError,
     RPLogoutMiddleware,
+    end_login,
     presets,
 )
 from asgi_rp_logout.logout.silent_trip import TRIP_LIFETIME
@@ -905,7 +906,9 @@ async def test_a_strangers_trip_leaves_little_and_pushes_out_nobody_elses() -> N
     assert len(key) + len(str(await store.record(key))) < 300
     assert (await store.record(key))["of"] == "unknown"
     assert len(set(store.names()) - before) <= 2
+    puts = store.calls["put"]
     await rig.comes_back(browser, answer)
+    assert (store.calls["put"] - puts, store.calls["delete"]) == (2, 1)
     reads, puts = store.reads, store.calls["put"]
     for query in ("?code=x&state=y", "?error=x&state=y"):
         assert (await Browser(rig.app, {"rp_silent": "invented"}).get(f"/back{query}")).header("location") == "/"
@@ -989,6 +992,21 @@ async def test_an_application_that_goes_to_the_provider_by_itself_is_left_alone(
         answer = await rig.browser().post("/logout")
         assert answer.header("location") == "https://op.example/end_session?id_token_hint=a.b.c"
     assert rig.op.fetched["auth"] == 0
+
+
+async def test_the_url_that_end_login_returns_begins_no_trip() -> None:
+    """No cookie goes with it that could bind the way back."""
+    urls: list[str | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/end":
+            urls.append(await end_login(Request(scope)))
+        await signs_out("/bye")(scope, receive, send)
+
+    rig = await Rig(app=app).probed()
+    answer = await rig.browser().get("/end")
+    assert str(urls[0]).startswith("https://op.example/end_session?")
+    assert "rp_silent" not in answer.cookies()
 
 
 # Clicks, tabs, workers, stores
