@@ -153,6 +153,13 @@ class SilentHint:
             self._probed.pop(self._to_forget(outcome.at) or "", None)
         self._probed[redirect_uri] = outcome
 
+    async def prefetch(self, redirect_uri: str) -> None:
+        """Probe ahead of need; a provider that has not answered by then is asked again after the first logout."""
+        await self.probe(redirect_uri)
+        probed = self._probed.get(redirect_uri)
+        if probed is not None and math.isfinite(probed.again_at):
+            del self._probed[redirect_uri]
+
     async def _probe(self, redirect_uri: str) -> _Probed:
         request = SilentRequest(redirect_uri)
         try:
