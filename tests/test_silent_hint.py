@@ -32,6 +32,7 @@ from asgi_rp_logout import (
     presets,
 )
 from asgi_rp_logout.logout.silent_trip import TRIP_LIFETIME
+from asgi_rp_logout.protocol.authorization import ExpectedToken, check_id_token
 from asgi_rp_logout.providers.silent_hint import MOST_ADDRESSES, MOST_FAILURES, OFF_FOR, SilentHint
 from tests.apps import SECRET, guarded, parameters, signs_out
 from tests.asgi import Answer, call, http_scope
@@ -215,6 +216,39 @@ async def test_what_cannot_be_verified_is_no_hint(fault: dict[str, Any]) -> None
     browser, answer = await rig.trip()
     assert hint_of(answer) is None
     assert await lands(browser, answer) == "/bye"
+
+
+GOOD: dict[str, Any] = {"iss": "i", "aud": "rp", "sub": "alice", "exp": 1000, "nonce": "n"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({}, None),
+        ({"aud": ["rp"], "azp": "rp"}, None),
+        ({"aud": ["rp", "x"], "azp": "rp"}, None),
+        ({"exp": 941}, None),
+        ({"iss": "j"}, "iss"),
+        ({"iss": None}, "iss"),
+        ({"aud": ["x"]}, "aud"),
+        ({"aud": None}, "aud"),
+        ({"aud": ["rp", "x"]}, "azp"),
+        ({"azp": "x"}, "azp"),
+        ({"exp": 940}, "exp"),
+        ({"exp": True}, "exp"),
+        ({"exp": "soon"}, "exp"),
+        ({"nonce": "m"}, "nonce"),
+        ({"sub": 7}, "sub"),
+        ({"sub": ""}, "sub"),
+    ],
+)
+def test_each_claim_of_an_id_token_counts(changes: dict[str, Any], wrong: str | None) -> None:
+    if wrong is None:
+        check_id_token(GOOD | changes, ExpectedToken("i", "rp", "n"), now=1000)
+        return
+    with pytest.raises(ProviderError, match=f"the {wrong} of the ID Token is not the expected one") as raised:
+        check_id_token(GOOD | changes, ExpectedToken("i", "rp", "n"), now=1000)
+    assert raised.value.code == "id_token"
 
 
 @pytest.mark.parametrize("aud", ["rp", ["rp"], ["rp", "another"]])
@@ -512,6 +546,23 @@ async def test_a_record_that_cannot_be_read_is_none(record: dict[str, Any]) -> N
 # What it leaves behind
 
 
+@in_virtual_time
+async def test_the_refresh_token_is_revoked_after_the_logout_had_its_second() -> None:
+    """Keycloak ends the session with it: the logout itself, which tells the other applications, is to come first."""
+    op = SilentProvider()
+    op.more_metadata |= {"revocation_endpoint": f"{op.issuer}revoke"}
+    rig = await Rig(op).probed()
+    browser, answer = await rig.leaves()
+    back = str(await op.visit(str(answer.header("location"))))
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: browser.get(back, **ARRIVAL))
+        await anyio.sleep(0.9)
+        assert (len(op.redeemed), op.revoked) == (1, [])
+    assert op.revoked == ["the-refresh-token"]
+    assert anyio.current_time() - began == pytest.approx(1.0)
+
+
 async def test_the_refresh_token_is_revoked_at_once_and_no_token_is_stored() -> None:
     op, store = SilentProvider(), ForeignStore()
     op.more_metadata |= {"revocation_endpoint": f"{op.issuer}revoke"}
@@ -668,6 +719,7 @@ async def test_a_provider_that_answers_otherwise_is_not_asked(breaks: Callable[[
     assert op.fetched["auth"] <= 1
 
 
+BY_THE_BOOK = "http://127.0.0.1/back?error=x&state={state}"
 LOCATIONS = {
     "a code": "http://127.0.0.1/back?code=x&state={state}",
     "another state": "http://127.0.0.1/back?error=x&state=y",
@@ -681,8 +733,18 @@ LOCATIONS = {
 }
 
 
-@pytest.mark.parametrize("location", LOCATIONS.values(), ids=LOCATIONS.keys())
-async def test_only_an_error_at_our_own_address_with_our_state_turns_it_on(location: str, log: Log) -> None:
+@pytest.mark.parametrize(
+    ("location", "status", "on"),
+    [
+        *((location, 302, False) for location in LOCATIONS.values()),
+        (BY_THE_BOOK, 200, False),
+        (BY_THE_BOOK, 302, True),
+        (BY_THE_BOOK, 303, True),
+    ],
+)
+async def test_only_an_error_at_our_own_address_with_our_state_turns_it_on(
+    location: str, status: int, on: bool, log: Log
+) -> None:
     op = SilentProvider()
 
     async def redirects(scope: Scope, receive: Receive, send: Send) -> None:
@@ -692,15 +754,16 @@ async def test_only_an_error_at_our_own_address_with_our_state_turns_it_on(locat
         op.fetched["auth"] += 1
         state = dict(parse_qsl(scope["query_string"].decode()))["state"]
         headers = [(b"location", location.format(state=state).encode())]
-        await send({"type": "http.response.start", "status": 302, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body"})
 
     rig = Rig(op, http_client=httpx.AsyncClient(transport=httpx.ASGITransport(redirects)))
-    for _ in range(3):
-        assert hint_of(await rig.browser().post("/logout")) is None
+    await rig.probed()
+    for _ in range(2):
+        assert is_trip(await rig.browser().post("/logout")) is on
     assert op.fetched["auth"] == 1
-    (line,) = log()
-    assert line.startswith("silent_hint of provider 'idp' is off")
+    expected = [] if on else ["silent_hint of provider 'idp' is off"]
+    assert [line.partition(", so")[0] for line in log()] == expected
 
 
 @in_virtual_time

@@ -37,6 +37,13 @@ TRIP_LIFETIME = 60.0
 """Seconds in which the browser may come back. A provider that shows no page answers at once."""
 
 
+REVOKED_AFTER = 1.0
+"""Seconds after the answer in which the browser is to reach the end-session endpoint first.
+
+Keycloak ends the session with the refresh token. Then there is nothing left to log out of, and no logout in its events.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class SilentTrip:
     """A trip to begin: where the browser goes, the cookie that binds it, and the record that waits for it."""
@@ -202,4 +209,5 @@ async def revoke_after_answer(trip: Return) -> None:
     if trip.silent is None or trip.refresh_token is None:
         return
     with anyio.move_on_after(AFTER_DEADLINE, shield=True):
+        await anyio.sleep(REVOKED_AFTER)
         await trip.silent.revoke(trip.refresh_token)
