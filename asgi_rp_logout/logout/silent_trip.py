@@ -44,7 +44,7 @@ Keycloak ends the session with the refresh token. Then there is nothing left to 
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SilentTrip:
     """A trip to begin: where the browser goes, the cookie that binds it, and the record that waits for it."""
 
@@ -54,7 +54,7 @@ class SilentTrip:
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Return:
     """What is left to do when a browser has come back: the logout, its login, and a refresh token to revoke.
 
@@ -88,7 +88,7 @@ async def plan_trip(
     """
     silent, request, options = silent_of(provider), exchange.request, exchange.options
     name, redirect_uri = name_of(provider), _redirect_uri(exchange)
-    if silent is None or name is None or exchange.kind is RequestKind.FETCH or not _needs_hint(login, provider):
+    if silent is None or name is None or not _needs_hint(login, provider):
         return None
     if options.why_not_silent is not None:
         options.notices.once(f"silent_hint of provider {name!r} is ignored: {options.why_not_silent}")
