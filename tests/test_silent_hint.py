@@ -90,7 +90,8 @@ class Rig:
 
     async def comes_back(self, browser: Browser, answer: Answer, user: str | None = "alice") -> Answer:
         """Let the provider answer, and give our answer to that."""
-        return await browser.get(str(await self.op.visit(str(answer.header("location")), user)), **ARRIVAL)
+        back = await self.op.visit(str(answer.header("location")), user)
+        return await browser.get(str(back), **ARRIVAL, sec_fetch_user="?1")
 
     async def trip(self, user: str | None = "alice") -> tuple[Browser, Answer]:
         """Log out by way of the trip; give the browser and our answer to what it came back with."""
@@ -169,6 +170,34 @@ async def test_the_logout_here_is_complete_before_the_trip_begins() -> None:
     browser, answer = await rig.leaves()
     assert "session" in answer.expired()
     assert browser.cookies.keys() == {"rp_silent"}
+
+
+@pytest.mark.parametrize("user", ["?1", "?0"])
+async def test_a_browser_that_comes_back_without_a_hint_is_not_sent_on_another_trip(user: str) -> None:
+    """Else it would go round and round."""
+    rig = await Rig().probed()
+    browser, answer = await rig.leaves()
+    back = str(await rig.op.visit(str(answer.header("location")), None))
+    assert hint_of(await browser.get(back, **ARRIVAL, sec_fetch_user=user)) is None
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), ProviderError("no")])
+async def test_a_list_that_fails_meanwhile_leads_to_the_page(error: Exception, log: Log) -> None:
+    listed: list[Any] = []
+
+    def listing() -> list[Any]:
+        if not listed:
+            raise error
+        return listed
+
+    rig = Rig(providers=listing)
+    listed.append(rig.provider)
+    await rig.probed()
+    browser, answer = await rig.leaves()
+    listed.clear()
+    answer = await rig.comes_back(browser, answer)
+    assert (answer.status, answer.header("location")) == (303, "/bye")
+    assert len(log()) == 1
 
 
 @pytest.mark.parametrize("error", ["login_required", "interaction_required", "consent_required", "server_error", "x"])
