@@ -44,6 +44,9 @@ LAYERS = {
     "dispatch": "requests that the hot path cannot pass on",
     "middleware": "RPLogoutMiddleware: the constructor and the entry point",
     "testing": "FakeProvider, for the tests of applications",
+    "doctor": "what is wrong with a set-up, and why",
+    "cli": "the commands for operators",
+    "__main__": "python -m asgi_rp_logout",
     "__init__": "the public names",
 }
 """Every file and folder at the top of the package, from the ground up: each may import what stands above it here."""

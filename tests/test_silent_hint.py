@@ -32,7 +32,7 @@ from asgi_rp_logout import (
     presets,
 )
 from asgi_rp_logout.logout.silent_trip import TRIP_LIFETIME
-from asgi_rp_logout.protocol.authorization import ExpectedToken, check_id_token
+from asgi_rp_logout.protocol.id_token import ExpectedToken, check_id_token
 from asgi_rp_logout.providers.silent_hint import MOST_ADDRESSES, MOST_FAILURES, OFF_FOR, SilentHint
 from tests.apps import SECRET, guarded, parameters, signs_out
 from tests.asgi import Answer, call, http_scope
