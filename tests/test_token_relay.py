@@ -824,7 +824,7 @@ def test_two_relays_of_different_providers_that_start_at_once_do_not_share_a_por
 ) -> None:
     """The first look of each found nobody: after it listens, each looks again, more often here than by default."""
     here = rig()
-    monkeypatch.setattr(listener, "LOOKS", 64)
+    monkeypatch.setattr(listener, "LOOKS", 40)
     late = listener.Listener(here.relay.port, "another", lambda client: (answers_as("another"), nothing), None)
     late._nobody_listens = yes  # type: ignore[method-assign]
     late.start()
@@ -843,7 +843,7 @@ async def nothing() -> None:
 
 def answers_as(identity: str) -> ASGIApp:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await JSONResponse({"relay": identity})(scope, receive, send)
+        await JSONResponse({"relay": identity}, headers={"connection": "close"})(scope, receive, send)
 
     return app
 
