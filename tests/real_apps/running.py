@@ -36,6 +36,10 @@ class RealApp:
 
     name = ""
     """Of the page in docs/apps, and of the environment that scripts/apps has made."""
+    host = "localhost"
+    """Where the page puts it."""
+    claims: Mapping[str, Any] = {}
+    """What the app wants to read in the ID Token beyond the name and the email."""
     environment: Mapping[str, str] = {}
     """Settings that are no part of the recipe, such as those that keep an app from calling home."""
 
@@ -114,9 +118,9 @@ def running(
     `certificate` puts the provider on https. `provider_app` wraps the provider, for an app that wants other paths.
     """
     app_port, provider_port, wiki_port, relay_port = (_free_port() for _ in range(4))
-    url, wiki = f"http://localhost:{app_port}", f"http://localhost:{wiki_port}"
+    url, wiki = f"http://{kind.host}:{app_port}", f"http://localhost:{wiki_port}"
     issuer = f"{'https' if certificate else 'http'}://127.0.0.1:{provider_port}"
-    recipe = read_recipe(kind.name, issuer, app_port, relay_port)
+    recipe = read_recipe(kind.name, issuer, kind.host, app_port, relay_port)
     clients = [
         Client(
             CLIENT_ID,
@@ -127,12 +131,12 @@ def running(
         ),
         Client(**WIKI, redirect_uris=[f"{wiki}/callback"], post_logout_redirect_uris=[f"{wiki}/"]),
     ]
-    provider = create_provider(issuer, clients, {USER: PASSWORD, "bob": "builder"})
+    provider = create_provider(issuer, clients, {USER: PASSWORD, "bob": "builder"}, claims=kind.claims)
     served = provider_app(provider) if provider_app else provider
     with (
         _served(served, port=provider_port, certificate=certificate),
         _served(_wiki(issuer, certificate), host="localhost", port=wiki_port),
-        _process(recipe, folder, app_port, kind.environment),
+        _process(recipe, folder, (kind.host, app_port), kind.environment),
     ):
         yield kind(url, issuer, wiki, provider.state.provider)
 
@@ -145,7 +149,7 @@ def _wiki(issuer: str, certificate: Certificate | None) -> ASGIApp:
 
 
 @contextmanager
-def _process(recipe: Recipe, folder: Path, port: int, environment: Mapping[str, str]) -> Iterator[None]:
+def _process(recipe: Recipe, folder: Path, address: tuple[str, int], environment: Mapping[str, str]) -> Iterator[None]:
     """Run the commands of the page in `folder`, until the app listens, and end all of them at last."""
     home = ENVIRONMENTS / recipe.app
     if not (home / "bin").exists():
@@ -164,18 +168,18 @@ def _process(recipe: Recipe, folder: Path, port: int, environment: Mapping[str, 
             start_new_session=True,
         )
         try:
-            _await_listening(process, port, folder / "output")
+            _await_listening(process, address, folder / "output")
             yield
         finally:
             _end(process)
             print((folder / "output").read_text())  # pytest shows it if a test failed
 
 
-def _await_listening(process: subprocess.Popen[bytes], port: int, output: Path) -> None:
+def _await_listening(process: subprocess.Popen[bytes], address: tuple[str, int], output: Path) -> None:
     end = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < end:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex(address) == 0:
                 return
         time.sleep(0.1)
     raise RuntimeError(f"the app does not listen:\n{output.read_text()}")
