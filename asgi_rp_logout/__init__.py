@@ -14,6 +14,7 @@ from .providers import presets
 from .providers.authlib import AuthlibProvider
 from .providers.oidc import OIDCProvider
 from .providers.standard import StaticProvider
+from .relay.token_relay import TokenRelay
 from .store import MemoryStore
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "RPLogoutMiddleware",
     "StaticProvider",
     "StoreError",
+    "TokenRelay",
     "current_login",
     "end_login",
     "end_logins",

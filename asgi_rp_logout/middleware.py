@@ -13,12 +13,14 @@ from .context import SCOPE_KEY, current
 from .dispatch import Dispatcher
 from .errors import ConfigurationError
 from .exchange import Exchange
+from .logins.handed_over import hand_over_for
 from .option_checks import refuse_unknown_options
 from .options import LoginSource, Options
 from .protocol.cookies import Cookie
 from .providers.prefetch import prefetched_at_startup
 from .providers.provider import Providers
 from .providers.transport import HTTPClient
+from .relay.token_relay import TokenRelay
 from .responses.inspect import fail, finish
 from .store import Store
 
@@ -42,6 +44,7 @@ class RPLogoutMiddleware:
     - ``backchannel_path``, ``frontchannel_path``: where the provider sends logout tokens, and what it shows in a frame.
     - ``frontchannel_session_required``: False lets a frame that names no session end the login of its browser.
     - ``login_source``: a function that takes the ``HTTPConnection`` and returns a ``Login`` or None.
+    - ``token_relay``: a ``TokenRelay``, or several, for applications whose token endpoint is a setting.
     - ``require_login``: go to the provider only with a known login; None: True with a ``login_source``, else False.
     - ``store``: where logins and their ends are kept; None for one ``MemoryStore`` in this process.
     - ``session_lifetime``: seconds that a session of the application lives at most.
@@ -72,6 +75,7 @@ class RPLogoutMiddleware:
         frontchannel_path: str | None = None,
         frontchannel_session_required: bool = True,
         login_source: LoginSource | None = None,
+        token_relay: TokenRelay | tuple[TokenRelay, ...] | list[TokenRelay] | None = None,
         require_login: bool | None = None,
         store: Store | None = None,
         session_lifetime: float = 14 * 24 * 3600,
@@ -86,7 +90,6 @@ class RPLogoutMiddleware:
     ) -> None:
         if not callable(app):
             raise ConfigurationError(f"app={app!r}: expected an ASGI application")
-        self.app = app
         self._options = Options.checked(
             providers=providers,
             logout_path=logout_path,
@@ -100,6 +103,7 @@ class RPLogoutMiddleware:
             frontchannel_path=frontchannel_path,
             frontchannel_session_required=frontchannel_session_required,
             login_source=login_source,
+            token_relay=token_relay,
             require_login=require_login,
             store=store,
             session_lifetime=session_lifetime,
@@ -112,6 +116,9 @@ class RPLogoutMiddleware:
             on_logout=on_logout,
             http_client=http_client,
         )
+        for relay in self._options.token_relay:
+            app = relay.watching(app, hand_over_for(self._options.store))
+        self.app = app
         self._dispatcher = Dispatcher(app, self._options)
         self._services = self._dispatcher.services
         self._hot_path = self._dispatcher.hot_path

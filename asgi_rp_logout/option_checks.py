@@ -21,6 +21,7 @@ from starlette.routing import PARAM_REGEX, compile_path
 from .errors import ConfigurationError
 from .protocol.cookies import Cookie, CookieSet
 from .providers.transport import HTTPClient, is_http_client
+from .relay.token_relay import TokenRelay
 from .store import Store, process_store
 
 P = ParamSpec("P")
@@ -215,6 +216,17 @@ def http_client(client: Any, option: str) -> HTTPClient | None:
     if client is None or is_http_client(client):
         return client  # type: ignore[no-any-return]
     raise ConfigurationError(f"{option}={client!r}: expected an AsyncClient of httpx or httpx2, or None")
+
+
+def token_relays(given: object, option: str) -> tuple[TokenRelay, ...]:
+    """Check one token relay, several, or None."""
+    relays = () if given is None else (given,) if isinstance(given, TokenRelay) else given
+    if not isinstance(relays, list | tuple) or not all(isinstance(relay, TokenRelay) for relay in relays):
+        raise ConfigurationError(f"{option}={given!r}: expected a TokenRelay, several, or None")
+    ports = [relay.port for relay in relays]
+    if len(set(ports)) < len(ports):
+        raise ConfigurationError(f"{option}: two relays with port {max(ports, key=ports.count)}: expected one for each")
+    return tuple(relays)
 
 
 def store_of(store: Any, option: str = "store") -> Store:

@@ -19,6 +19,7 @@ from .option_checks import Paths
 from .protocol.cookies import CookieSet
 from .providers.provider import Providers, checked_providers
 from .providers.transport import HTTPClient
+from .relay.token_relay import TokenRelay
 from .store import Store
 
 LoginSource = Callable[[Any], Login | Awaitable[Login | None] | None]
@@ -44,6 +45,7 @@ class Options:
     frontchannel_path: Annotated[str | None, check.path_or_none]
     frontchannel_session_required: Annotated[bool, check.flag]
     login_source: Annotated[LoginSource | None, check.function]
+    token_relay: Annotated[tuple[TokenRelay, ...], check.token_relays]
     require_login: Annotated[bool | None, check.flag_or_none]
     store: Annotated[Store, check.store_of]
     session_lifetime: Annotated[float, check.seconds(least=1)]
@@ -102,6 +104,11 @@ class Options:
             raise ConfigurationError("frontchannel_session_required=False: expected a frontchannel_path along with it")
         if callable(self.providers):
             return
+        for relay in self.token_relay:
+            if relay.provider not in self.providers:
+                raise ConfigurationError(
+                    f"token_relay: expected its provider, {relay.provider.name!r}, among the providers"
+                )
         if self.backchannel_path and not any(hasattr(one, "verify_logout_token") for one in self.providers):
             raise ConfigurationError(
                 f"backchannel_path={self.backchannel_path!r}: expected a provider that can check logout tokens, "

@@ -12,6 +12,7 @@ Values are small JSON objects. A key begins with the kind of thing it names, the
     last_end:     that some login has ended just now
     deferred:     a logout that the next page finishes
     return_trip:  where a browser goes after the provider
+    handed_over:  a login that the token relay of another worker has noticed
 
 What follows the colon is a digest. No key shows a token, a cookie value or a subject. ``logins.records`` has a class
 for each kind of value.

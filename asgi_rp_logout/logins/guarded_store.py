@@ -50,6 +50,7 @@ _NOT_WRITTEN = {
     "login": "a login could not be remembered, so its logout has no ID Token",
     **dict.fromkeys(("ended", "cookie", "ended_until"), _ENDED_HERE),
     "deferred": "a logout by fetch could not be kept for the next page, so the user stays signed in at the provider",
+    "handed_over": "a login could not be handed over to another worker, so its logout has no ID Token",
     "return_trip": "the page to return to could not be kept, so the browser will return to the default one",
 }
 """What it means that a record of one kind could not be written."""

@@ -69,6 +69,11 @@ def last_login_key(digest: str) -> str:
     return f"last_login:{digest}"
 
 
+def handed_over_key(digest: str) -> str:
+    """Return the key of a login that waits for another worker, by the digest of its code."""
+    return f"handed_over:{digest}"
+
+
 def read(kind: Callable[[Record], T], record: Record | None) -> T | None:
     """Read a record, such as ``read(LoginRecord.from_json, record)``; None for none, or for one of another version.
 
@@ -120,6 +125,23 @@ class LoginRecord:
     def to_json(self) -> Record:
         """Return the record."""
         return {"v": VERSION, **login_to_json(self.login), "at": self.at, "kept": self.kept}
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOverRecord:
+    """A login that waits for the worker that expects its code; ``at`` is when it was written."""
+
+    login: Login
+    at: float
+
+    @classmethod
+    def from_json(cls, record: Record) -> HandedOverRecord:
+        """Read a record."""
+        return cls(login_from_json(record), float(record["at"]))
+
+    def to_json(self) -> Record:
+        """Return the record."""
+        return {"v": VERSION, **login_to_json(self.login), "at": self.at}
 
 
 def _via(record: Record) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ Anybody can post to the back-channel endpoint, so every token may be hostile. Th
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -118,6 +119,12 @@ class TokenVerifier:
             code = "signature" if keys else "kid"
             raise LogoutTokenError("the signature matches none of the provider's keys", code=code)
         return parsed.headers(), _claims(parsed)
+
+    def for_another_loop(self, jwks_uri: Callable[[], Awaitable[str]]) -> TokenVerifier:
+        """Return a verifier of the same tokens with keys of its own: event loops cannot wait for each other's fetch."""
+        other = copy.copy(self)
+        other.keys = PublishedKeys(jwks_uri, self.algorithm, self.keys.clock)
+        return other
 
     def decrypted(self, id_token: str) -> str | None:
         """Return the signed ID Token inside an encrypted one; None without a key for it, or if it holds none."""

@@ -15,9 +15,10 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, NamedTuple, Protocol
 
 import anyio
 import httpx
@@ -40,7 +41,7 @@ class HTTPClient(Protocol):
         url: str,
         *,
         content: bytes | str | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]] | None = None,
         follow_redirects: bool = False,
         timeout: float | None = None,
     ) -> AbstractAsyncContextManager[Any]:
@@ -134,6 +135,54 @@ async def revoke_refresh_token(
             status = response.status_code
     if status != 200:
         raise ProviderError(f"{where} answered {status}, not 200", code="revocation")
+
+
+FORWARD_TIMEOUT = 30.0
+"""Seconds for a token request that is passed on, all in all; clients of applications wait for five to ten."""
+
+
+class Forwarded(NamedTuple):
+    """The answer to a token request that was passed on."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+def client_for_many_users() -> httpx.AsyncClient:
+    """Return a client that keeps nothing of one request for the next: no cookie and no connection.
+
+    A connection that is kept may be closed by the other side at any time, and a code cannot be sent twice. It uses no
+    proxy of the environment, but the certificates that the environment names.
+    """
+    transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None, max_keepalive_connections=0))
+    cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    return httpx.AsyncClient(transport=transport, cookies=cookies)
+
+
+async def forward_token_request(
+    endpoint: str, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, client: HTTPClient
+) -> Forwarded:
+    """Post a token request as it is, and return the answer as it is.
+
+    Raises ``ProviderError``: not reached, no answer within ``FORWARD_TIMEOUT``, or one over ``MAX_DOCUMENT`` bytes.
+    """
+    where = without_query(endpoint)
+    plain = [*headers, (b"accept-encoding", b"identity")]
+    try:
+        with anyio.fail_after(FORWARD_TIMEOUT), _named_errors(where):
+            stream = client.stream(
+                "POST", endpoint, content=body, headers=plain, follow_redirects=False, timeout=FORWARD_TIMEOUT
+            )
+            async with stream as response:
+                answer = bytearray()
+                async for chunk in response.aiter_raw():
+                    answer += chunk
+                    if len(answer) > MAX_DOCUMENT:
+                        raise ProviderError(f"{where} is over {MAX_DOCUMENT} bytes", code="fetch_too_large")
+                return Forwarded(response.status_code, list(response.headers.raw), bytes(answer))
+    except TimeoutError as error:
+        raise ProviderError(f"{where} did not answer within {FORWARD_TIMEOUT:.0f} s", code="fetch_timeout") from error
 
 
 @contextlib.asynccontextmanager

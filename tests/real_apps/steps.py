@@ -55,7 +55,6 @@ def close_the_websocket(app: RealApp, page: Page) -> None:
     other = page.context.new_page()
     assert app.is_signed_in(other)
     other.wait_for_function("window.openSockets > 0")
-    assert other.evaluate("window.closedWith") == []
-    app.log_out(page)
-    other.wait_for_function("window.closedWith.length > 0")
-    assert other.evaluate("window.closedWith[0]") == 4401
+    with other.expect_console_message(lambda message: message.text.startswith("WebSocket closed")) as closed:
+        app.log_out(page)
+    assert closed.value.text == "WebSocket closed with 4401"

@@ -45,3 +45,12 @@ def test_a_logout_in_another_app_ends_the_session(app: NiceGUI, page: Page) -> N
 
 def test_a_logout_closes_the_websocket_of_another_tab(app: NiceGUI, page: Page) -> None:
     steps.close_the_websocket(app, page)
+
+
+def test_a_page_that_is_still_open_leaves_when_its_login_ends(app: NiceGUI, page: Page) -> None:
+    """It would connect its WebSocket again, and its buttons would work."""
+    app.log_in(page)
+    other = page.context.new_page()
+    app.log_in_to_the_wiki(other)
+    app.log_out_of_the_wiki(other)
+    page.wait_for_url(f"{app.issuer}/authorize**")
