@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ START = "hermes dashboard"
 class Hermes(RealApp):
     name = "hermes"
     host = "127.0.0.2"
-    link = "Self-Hosted OIDC"
+    link = "Sign in with Self-Hosted OIDC"
 
     def start_login(self, page: Page) -> None:
         page.goto(f"{self.url}/login")
@@ -170,3 +171,98 @@ def check_logout(app: Hermes, page: Page, copy: Page) -> None:
     assert names <= {"__Host-hermes_session_pkce", "__Secure-hermes_session_pkce"}  # of a login that begins
     assert not app.is_signed_in(copy)
     assert app.next_login_asks(page)
+
+
+# Several providers
+
+
+def test_with_two_providers_the_browser_goes_to_the_one_that_signed_the_user_in(tmp_path: Path, page: Page) -> None:
+    issuer = f"http://127.0.0.1:{(provider_port := _free_port())}"
+    whole, line = (block.replace("https://id.partner.example", issuer) for block in blocks_about_partner())
+
+    class WithPartner(Hermes):
+        port = _free_port()
+
+        @classmethod
+        def amended(cls, recipe: Recipe) -> Recipe:
+            files = {
+                **recipe.files,
+                PLUGIN: recipe.files[PLUGIN].replace("\n\ndef remember", f"\n{line}\n\ndef remember"),
+                ".hermes/plugins/partner/__init__.py": whole,
+                ".hermes/plugins/partner/plugin.yaml": "name: partner\nversion: '1.0'\ndescription: A second provider\n",
+            }
+            enable = "hermes plugins enable partner --no-allow-tool-override\n"
+            return replace(recipe, files=files, commands=recipe.commands.replace(START, f"{enable}{START}"))
+
+    class AtPartner(WithPartner):
+        link = "Sign in with Partner"
+
+    address = f"http://{Hermes.host}:{WithPartner.port}"
+    client = Client(CLIENT_ID, CLIENT_SECRET, [f"{address}/auth/callback"], [f"{address}/login"])
+    partner = create_provider(issuer, [client], {USER: PASSWORD})
+    with running(WithPartner, tmp_path) as app, _served(partner, port=provider_port):
+        there = AtPartner(app.url, issuer, app.wiki, partner.state.provider)
+        for own, other in ((there, app), (app, there)):
+            own.log_in(page)
+            own.provider.requests.clear()
+            other.provider.requests.clear()
+            own.log_out_and_await_the_provider(page)
+            assert "id_token_hint" in own.provider.requests[0].params
+            assert other.provider.requests == []
+            assert own.next_login_asks(page)
+
+
+def test_a_login_through_nous_is_logged_out_of_hermes_only(
+    tmp_path: Path, page: Page, new_page: steps.NewPage
+) -> None:
+    portal_url = f"http://127.0.0.1:{(portal_port := _free_port())}"
+
+    class AtNous(Hermes):
+        link = "Sign in with Nous Research"
+        environment = {"HERMES_DASHBOARD_OAUTH_CLIENT_ID": "agent:1", "HERMES_DASHBOARD_PORTAL_URL": portal_url}
+
+    with running(AtNous, tmp_path) as app, _served(portal(portal_url), port=portal_port):
+        app.start_login(page)
+        expect(app.log_out_button(page)).to_be_visible()
+        copy = new_page()
+        copy_of(app, page.context, copy.context, companion=False)
+        assert app.is_signed_in(copy)
+        app.log_out(page)
+        page.wait_for_url(f"{app.url}/login")
+        assert not app.is_signed_in(page)
+        assert not app.is_signed_in(copy)
+        assert app.provider.requests == []
+
+
+def blocks_about_partner() -> tuple[str, str]:
+    """Return the page's plugin of a second provider, and its line for the first plugin."""
+    page = (PAGES / "hermes.md").read_text()
+    whole, line = (block for block in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.M) if "artner" in block)
+    return whole, line
+
+
+def portal(url: str) -> Starlette:
+    """Make what the Nous provider of Hermes talks to: a portal where alice is signed in, and whose tokens are no ID Tokens."""
+    key = RSAKey.generate_key(2048, {"kid": "portal"})
+
+    async def authorize(request: Request) -> Response:
+        answer = urlencode({"code": "code", "state": request.query_params["state"]})
+        return RedirectResponse(f"{request.query_params['redirect_uri']}?{answer}")
+
+    async def token(request: Request) -> Response:
+        form = dict(parse_qsl((await request.body()).decode()))
+        now = int(time.time())
+        claims = {"iss": url, "aud": form["client_id"], "sub": USER, "iat": now, "exp": now + 900}
+        access_token = jwt.encode({"alg": "RS256", "kid": "portal"}, claims, key)
+        return JSONResponse({"access_token": access_token, "token_type": "Bearer", "refresh_token": "r" * 40})
+
+    async def jwks(request: Request) -> Response:
+        return JSONResponse({"keys": [key.as_dict(private=False)]})
+
+    return Starlette(
+        routes=[
+            Route("/oauth/authorize", authorize),
+            Route("/api/oauth/token", token, methods=["POST"]),
+            Route("/.well-known/jwks.json", jwks),
+        ]
+    )
