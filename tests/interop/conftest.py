@@ -156,7 +156,9 @@ def run_nginx(folder: Path, port: int, server: str, host: str = "127.0.0.1") -> 
     binary = shutil.which("nginx") or "/usr/sbin/nginx"
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-    configuration = f"pid {folder}/pid; daemon off; events {{}} http {{ access_log off; {paths} server {{ {server} }} }}"
+    configuration = (
+        f"pid {folder}/pid; daemon off; events {{}} http {{ access_log off; {paths} server {{ {server} }} }}"
+    )
     (folder / "nginx.conf").write_text(configuration)
     files: list[Path | str] = ["-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
     process = subprocess.Popen([binary, *files])

@@ -180,27 +180,29 @@ def _process(
     path = f"{home}/bin:/usr/local/bin:/usr/bin:/bin"
     settings = {"PATH": path, "HOME": str(folder), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **environment}
 
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            ["/bin/sh", "-e", "-c", recipe.commands],
-            cwd=folder,
-            env=settings,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def restart() -> None:
-        nonlocal process
-        _end(process)
-        while _is_listening(*address):
-            time.sleep(0.1)
-        process = start()
-        _await_listening(process, address, folder / "output")
-
     with (folder / "output").open("w+") as output:
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                ["/bin/sh", "-e", "-c", recipe.commands],
+                cwd=folder,
+                env=settings,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
         process = start()
+
+        def restart() -> None:
+            nonlocal process
+            _end(process)
+            while _is_listening(*address):
+                time.sleep(0.1)
+            process = start()
+            _await_listening(process, address, folder / "output")
+
         try:
             _await_listening(process, address, folder / "output")
             yield restart

@@ -33,6 +33,7 @@ START = "hermes dashboard"
 class Hermes(RealApp):
     name = "hermes"
     host = "127.0.0.2"
+    public_port = 0
     link = "Sign in with Self-Hosted OIDC"
 
     def start_login(self, page: Page) -> None:
@@ -189,7 +190,7 @@ def test_with_two_providers_the_browser_goes_to_the_one_that_signed_the_user_in(
                 **recipe.files,
                 PLUGIN: recipe.files[PLUGIN].replace("\n\ndef remember", f"\n{line}\n\ndef remember"),
                 ".hermes/plugins/partner/__init__.py": whole,
-                ".hermes/plugins/partner/plugin.yaml": "name: partner\nversion: '1.0'\ndescription: A second provider\n",
+                ".hermes/plugins/partner/plugin.yaml": "name: partner\nversion: '1.0'\ndescription: A second one\n",
             }
             enable = "hermes plugins enable partner --no-allow-tool-override\n"
             return replace(recipe, files=files, commands=recipe.commands.replace(START, f"{enable}{START}"))
@@ -212,9 +213,7 @@ def test_with_two_providers_the_browser_goes_to_the_one_that_signed_the_user_in(
             assert own.next_login_asks(page)
 
 
-def test_a_login_through_nous_is_logged_out_of_hermes_only(
-    tmp_path: Path, page: Page, new_page: steps.NewPage
-) -> None:
+def test_a_login_through_nous_is_logged_out_of_hermes_only(tmp_path: Path, page: Page, new_page: steps.NewPage) -> None:
     portal_url = f"http://127.0.0.1:{(portal_port := _free_port())}"
 
     class AtNous(Hermes):
@@ -237,12 +236,13 @@ def test_a_login_through_nous_is_logged_out_of_hermes_only(
 def blocks_about_partner() -> tuple[str, str]:
     """Return the page's plugin of a second provider, and its line for the first plugin."""
     page = (PAGES / "hermes.md").read_text()
-    whole, line = (block for block in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.M) if "artner" in block)
+    blocks: list[str] = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    whole, line = (block for block in blocks if "artner" in block)
     return whole, line
 
 
 def portal(url: str) -> Starlette:
-    """Make what the Nous provider of Hermes talks to: a portal where alice is signed in, and whose tokens are no ID Tokens."""
+    """Make the portal that the Nous provider talks to: alice is signed in there, and its tokens are no ID Tokens."""
     key = RSAKey.generate_key(2048, {"kid": "portal"})
 
     async def authorize(request: Request) -> Response:
