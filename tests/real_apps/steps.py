@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import httpx
 from playwright.sync_api import Page
 
 from tests.real_apps.running import RealApp, copy_of
@@ -58,3 +59,10 @@ def close_the_websocket(app: RealApp, page: Page) -> None:
     with other.expect_console_message(lambda message: message.text.startswith("WebSocket closed")) as closed:
         app.log_out(page)
     assert closed.value.text == "WebSocket closed with 4401"
+
+
+def refuse_long_polling(app: RealApp, path: str) -> None:
+    """Ask Socket.IO for a connection that no logout could close, as a sequence of requests."""
+    polling = {"EIO": "4", "transport": "polling"}
+    answer = httpx.get(f"{app.url}{path}", params=polling, trust_env=False)
+    assert (answer.status_code, answer.json()) == (400, "Invalid transport")

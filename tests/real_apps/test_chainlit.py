@@ -48,3 +48,7 @@ def test_a_logout_in_another_app_ends_the_session(app: Chainlit, page: Page) -> 
 
 def test_a_logout_closes_the_websocket_of_another_tab(app: Chainlit, page: Page) -> None:
     steps.close_the_websocket(app, page)
+
+
+def test_there_is_no_connection_by_long_polling(app: Chainlit) -> None:
+    steps.refuse_long_polling(app, "/ws/socket.io/")
