@@ -39,6 +39,9 @@ class RealApp:
     environment: Mapping[str, str] = {}
     """Settings that are no part of the recipe, such as those that keep an app from calling home."""
 
+    claims: Mapping[str, Any] = {}
+    """More of what the provider says about the user, for an app that wants it."""
+
     def __init__(self, url: str, issuer: str, wiki: str, provider: Provider) -> None:
         self.url = url
         self.issuer = issuer
@@ -63,18 +66,16 @@ class RealApp:
 
     def log_in(self, page: Page) -> None:
         """Sign the user in, with the password."""
-        self.start_login(page)
-        page.wait_for_url(f"{self.issuer}/authorize**")
-        assert asks_for_password(page), "the provider has a session already"
+        self.await_the_password_form(page)
         sign_in(page, USER, PASSWORD)
         page.wait_for_url(f"{self.url}/**")
         assert self.is_signed_in(page)
 
-    def next_login_asks(self, page: Page) -> bool:
-        """Start another login, and return whether the provider asks for the password."""
+    def await_the_password_form(self, page: Page) -> None:
+        """Start another login, and wait until the provider asks for the password."""
         self.start_login(page)
-        page.wait_for_load_state()
-        return page.url.startswith(f"{self.issuer}/authorize") and asks_for_password(page)
+        page.wait_for_url(f"{self.issuer}/authorize**")
+        assert asks_for_password(page)
 
     def log_out_and_await_the_provider(self, page: Page) -> None:
         """Log out, and wait until the provider has ended this browser's session without a question."""
@@ -127,7 +128,7 @@ def running(
         ),
         Client(**WIKI, redirect_uris=[f"{wiki}/callback"], post_logout_redirect_uris=[f"{wiki}/"]),
     ]
-    provider = create_provider(issuer, clients, {USER: PASSWORD, "bob": "builder"})
+    provider = create_provider(issuer, clients, {USER: PASSWORD}, claims=kind.claims)
     served = provider_app(provider) if provider_app else provider
     with (
         _served(served, port=provider_port, certificate=certificate),
