@@ -66,16 +66,16 @@ class RealApp:
 
     def log_in(self, page: Page) -> None:
         """Sign the user in, with the password."""
-        self.await_the_password_form(page)
+        assert self.next_login_asks(page)
         sign_in(page, USER, PASSWORD)
         page.wait_for_url(f"{self.url}/**")
         assert self.is_signed_in(page)
 
-    def await_the_password_form(self, page: Page) -> None:
-        """Start another login, and wait until the provider asks for the password."""
+    def next_login_asks(self, page: Page) -> bool:
+        """Start another login, wait for a page of the provider, and return whether it asks for the password."""
         self.start_login(page)
         page.wait_for_url(f"{self.issuer}/authorize**")
-        assert asks_for_password(page)
+        return asks_for_password(page)
 
     def log_out_and_await_the_provider(self, page: Page) -> None:
         """Log out, and wait until the provider has ended this browser's session without a question."""

@@ -22,7 +22,7 @@ def log_out_at_the_provider(app: RealApp, page: Page) -> None:
     assert "id_token_hint" in request.params
     assert not app.is_in_at_provider(page)
     assert not app.is_signed_in(page)
-    app.await_the_password_form(page)
+    assert app.next_login_asks(page)
 
 
 def refuse_copied_cookies(app: RealApp, page: Page, new_page: NewPage) -> None:
@@ -47,7 +47,7 @@ def end_by_the_back_channel(app: RealApp, page: Page) -> None:
     app.log_out_of_the_wiki(page)
     assert [(one.client_id, one.status) for one in app.provider.deliveries] == [("dashboard", 200)]
     assert not app.is_signed_in(page)
-    app.await_the_password_form(page)
+    assert app.next_login_asks(page)
 
 
 def close_the_websocket(app: RealApp, page: Page) -> None:
