@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.real_apps import steps
-from tests.real_apps.running import EMAIL, RealApp, running
+from tests.real_apps.running import RealApp, running
 
 
 class Chainlit(RealApp):
