@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from . import log
 from .options import Options
 from .providers.calling import run
 
 LogoutChannel = Literal["logout", "back-channel", "front-channel"]
+LogoutOutcome = Literal["provider", "deferred", "local", "failed", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +20,10 @@ class LogoutEvent:
     ``how``: ``"logout"`` (the application's own), ``"back-channel"`` or ``"front-channel"``. ``provider``, ``iss``,
     ``sub`` and ``sid``: whose login ended, as far as it is known. ``ended_until``: seconds since 1970, by the
     provider's clock if it sent a logout token; of the logins that the event names, those that began up to this time
-    have ended. The event holds no token. ``on_logout`` can run twice for one logout, for the click here and for the
-    provider's logout token.
+    have ended. ``outcome``: ``"provider"`` (the browser was sent to the provider), ``"deferred"`` (its next page goes
+    there), ``"local"`` (logged out here only), ``"failed"`` (the same, because the provider's URL could not be had) or
+    ``"ended"`` (the provider has ended its own session). The event holds no token. ``on_logout`` can run twice for one
+    logout, for the click here and for the provider's logout token.
     """
 
     how: LogoutChannel
@@ -28,10 +32,12 @@ class LogoutEvent:
     sub: str | None = None
     sid: str | None = None
     ended_until: float | None = None
+    outcome: LogoutOutcome = "ended"
 
 
 async def notify(options: Options, event: LogoutEvent) -> None:
-    """Call the application's hook, async or in a thread; what it raises is logged."""
+    """Log the logout, and call the application's hook, async or in a thread; what it raises is logged."""
+    log.logout(event.how, event.outcome, event.provider)
     if options.on_logout is None:
         return
     try:

@@ -9,6 +9,7 @@ from .asgi.request import Request
 from .asgi.response import ResponseStart
 from .asgi.types import Message, Scope, Send
 from .context import Phase, RequestContext
+from .events import LogoutOutcome
 from .login import Login, LogoutIntent
 from .logins.credentials import Credentials
 from .logins.guarded_store import StoreBudget
@@ -77,6 +78,8 @@ class Exchange(RequestContext):
     """The provider that the browser was sent to."""
     sent_to: str | None = None
     """The URL that it was sent to."""
+    outcome: LogoutOutcome = "local"
+    """What became of its logout."""
     click: str | None = None
     """The cookie of a second click that was written together with the end."""
     is_repeat = False

@@ -94,6 +94,11 @@ def sent_to_provider(name: str | None, kind: str, *, hint: bool) -> None:
     logger.debug("logged out here, and the browser (%s) goes on to %r%s", kind, name, bare)
 
 
+def logout(channel: str, outcome: str, provider: str | None) -> None:
+    """Log a logout, for whoever counts them. The line names no user."""
+    logger.info("logout channel=%s outcome=%s provider=%r", channel, outcome, provider)
+
+
 def handled_as_anonymous(path: str, *, ended: str | None, excess: bool) -> None:
     """Log that something of a request is hidden from the application."""
     if excess:

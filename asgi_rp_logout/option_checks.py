@@ -225,7 +225,7 @@ def token_relays(given: object, option: str) -> tuple[TokenRelay, ...]:
         raise ConfigurationError(f"{option}={given!r}: expected a TokenRelay, several, or None")
     ports = [relay.port for relay in relays]
     if len(set(ports)) < len(ports):
-        raise ConfigurationError(f"{option}: two relays with port {max(ports, key=ports.count)}: expected one for each")
+        raise ConfigurationError(f"{option}={given!r}: expected a port of its own for each")
     return tuple(relays)
 
 

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 
-NAMES = ("hot", "logout", "server", "scale", "tokens", "backchannel", "sockets", "hostile", "stores")
+NAMES = ("hot", "logout", "server", "scale", "tokens", "backchannel", "sockets", "hostile", "stores", "relay")
 
 
 def main(names: list[str]) -> int:

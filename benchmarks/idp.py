@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 from joserfc import jwt
 from joserfc.jwk import RSAKey
+from starlette.responses import JSONResponse
 
 from asgi_rp_logout import OIDCProvider
 
-from .apps import PROVIDER
+from .apps import PROVIDER, App, Scope
 
 _EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
@@ -23,14 +24,16 @@ class IdP:
 
     end_session = f"{PROVIDER}/end-session"
 
-    def __init__(self, key: str | None = None) -> None:
+    def __init__(self, key: str | None = None, issuer: str = PROVIDER) -> None:
+        self.issuer = issuer
         self.key = RSAKey.import_key(json.loads(key)) if key else RSAKey.generate_key(2048, {"kid": "k1"})
         self._documents: dict[str, Any] = {
             "/.well-known/openid-configuration": {
-                "issuer": PROVIDER,
-                "authorization_endpoint": f"{PROVIDER}/authorize",
+                "issuer": issuer,
+                "authorization_endpoint": f"{issuer}/authorize",
+                "token_endpoint": f"{issuer}/token",
                 "end_session_endpoint": self.end_session,
-                "jwks_uri": f"{PROVIDER}/keys",
+                "jwks_uri": f"{issuer}/keys",
             },
             "/keys": {"keys": [{**self.key.as_dict(private=False), "alg": "RS256", "use": "sig"}]},
         }
@@ -46,12 +49,24 @@ class IdP:
 
     def provider(self) -> OIDCProvider:
         """Give the provider as an application configures it."""
-        return OIDCProvider(PROVIDER, client_id="app")
+        return OIDCProvider(self.issuer, client_id="app")
+
+    def app(self) -> App:
+        """Give the provider as a server: its documents, and a token endpoint that takes any code."""
+
+        async def served(scope: Scope, receive: Any, send: Any) -> None:
+            if scope["path"] == "/token":
+                tokens = {"access_token": "x", "token_type": "Bearer", "id_token": self.signed_id_token("alice", "s1")}
+                await JSONResponse(tokens)(scope, receive, send)
+            else:
+                await JSONResponse(self._documents[scope["path"]])(scope, receive, send)
+
+        return served
 
     def signed_id_token(self, sub: str, sid: str, padding: int = 0) -> str:
         """Sign an ID Token, longer by so many characters."""
         now = int(time.time())
-        claims = {"iss": PROVIDER, "sub": sub, "sid": sid, "aud": "app", "iat": now, "exp": now + 3600}
+        claims = {"iss": self.issuer, "sub": sub, "sid": sid, "aud": "app", "iat": now, "exp": now + 3600}
         return self._sign("JWT", {**claims, "more": "x" * padding} if padding else claims)
 
     def logout_token(self, sub: str, sid: str) -> str:

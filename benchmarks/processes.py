@@ -54,9 +54,9 @@ def running(command: list[str], port: int, env: Mapping[str, str] | None = None)
 
 
 @contextmanager
-def serving(app: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Serve ``benchmarks.served:<app>`` in a process of its own."""
-    port = free_port()
+def serving(app: str, env: Mapping[str, str] | None = None, port: int | None = None) -> Iterator[Server]:
+    """Serve ``benchmarks.served:<app>`` in a process of its own, on a free port if none is given."""
+    port = port or free_port()
     options = ["--port", str(port), "--no-access-log", "--log-level", "warning", "--lifespan", "off"]
     with running([sys.executable, "-m", "uvicorn", f"benchmarks.served:{app}", *options], port, env) as pid:
         yield Server(port, pid)

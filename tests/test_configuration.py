@@ -9,12 +9,21 @@ from typing import Any
 import httpx
 import pytest
 
-from asgi_rp_logout import ConfigurationError, Cookie, MemoryStore, OIDCProvider, RPLogoutMiddleware, StaticProvider
+from asgi_rp_logout import (
+    ConfigurationError,
+    Cookie,
+    MemoryStore,
+    OIDCProvider,
+    RPLogoutMiddleware,
+    StaticProvider,
+    TokenRelay,
+)
 from tests.apps import END, page
 
 APP = page()
 GOOD_PROVIDER = StaticProvider(END, name="idp")
 OIDC = OIDCProvider("https://op.example", "rp")
+RELAY = TokenRelay(OIDC)
 NO_PATH = ["logout", "", "//logout", "/logout?x=1", "/logout#x", "/log out", "/logout\n", "/log\\out", 7, b"/logout"]
 PATTERNS = ["/auth/{x}/logout", "/a/*"]  # compared as they are, these would never match
 NO_PATTERN = ["/a/*", "/{x", "/x}", "/{}/x", "/{x:nothing}/y", "/{x}/{x}", "{x}/y", "/{x}//y z", "/{x}?y", "/{x-y}"]
@@ -52,6 +61,7 @@ BAD: dict[str, list[Any]] = {
     "frontchannel_path": NO_PATH,
     "frontchannel_session_required": [False, None, 1, "yes"],  # False alone would open what is not there
     "login_source": ["me", 7, {}],
+    "token_relay": [8765, "http://127.0.0.1:8765", OIDC, [RELAY, 7], [RELAY, TokenRelay(OIDC)]],
     "require_login": ["yes", 1, 0],
     "store": ["redis://", 7, {}, NoStore(), MemoryStore],
     "session_lifetime": [0, -1, "1", None, True, float("nan"), float("inf")],
@@ -96,6 +106,7 @@ GOOD: dict[str, list[Any]] = {
     "frontchannel_path": [None, "/cb"],
     "frontchannel_session_required": [True],
     "login_source": [None, print],
+    "token_relay": [None, RELAY, (), [RELAY, TokenRelay(OIDC, 8766)]],
     "require_login": [None, True, False],
     "store": [None, MemoryStore()],
     "session_lifetime": [1, 60.5, 10**9],

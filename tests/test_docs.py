@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 from authlib.deprecate import AuthlibDeprecationWarning
+from prometheus_client import REGISTRY, Counter
 
 from asgi_rp_logout import AuthlibProvider, MemoryStore, OIDCProvider, RPLogoutMiddleware, StaticProvider
-from asgi_rp_logout.logins import guarded_store, live, status
+from asgi_rp_logout.logins import guarded_store, handed_over, live, status
 from asgi_rp_logout.logout import afterwards, deferred, evidence, return_plan
 from asgi_rp_logout.negotiation import json_body
 from asgi_rp_logout.option_checks import store_of
 from asgi_rp_logout.protocol import cookie_values, cookies, discovery, logout_token
-from asgi_rp_logout.providers import calling, token_verifier
+from asgi_rp_logout.providers import calling, token_verifier, transport
+from asgi_rp_logout.relay import endpoints, listener
 from demo.provider import Client, create_provider
 from demo.world import provider_for
 from tests.asgi import call, http_scope
@@ -54,7 +56,10 @@ def block_of(page: str, containing: str) -> str:
     [pytest.param(block, id=f"{page.stem}-{number}") for page in PAGES for number, block in enumerate(blocks(page))],
 )
 def test_every_block_of_python_runs(source: str) -> None:
-    assert run(source)
+    names = run(source)
+    assert names
+    for collector in (value for value in names.values() if isinstance(value, Counter)):
+        REGISTRY.unregister(collector)
 
 
 def registered_addresses() -> list[str]:
@@ -182,6 +187,11 @@ FIGURES = [
     ("docs/remembering.md", "Values under 16 characters are never blocked", cookie_values.SHORTEST_SECRET, 16),
     ("docs/remembering.md", "more than 16 session cookies", cookies.MOST_SECRETS, 16),
     ("docs/remembering.md", "All deletions of an answer take at most 2,048 bytes", cookies.ROOM, 2048),
+    ("docs/relay.md", "Bodies are limited to 64 KB", endpoints.MAX_BODY, 64 * KB),
+    ("docs/relay.md", "answers to 512 KB", transport.MAX_DOCUMENT, 512 * KB),
+    ("docs/relay.md", "connections to 256 at a time", listener.CONNECTIONS, 256),
+    ("docs/relay.md", "and 60 seconds each", listener.CONNECTION_AT_MOST, MINUTE),
+    ("docs/relay.md", "in the store for one minute at most", handed_over.KEPT_FOR, MINUTE),
     ("docs/clients.md", "waits for up to ten minutes", deferred.LATER_LIFETIME, 10 * MINUTE),
     ("docs/clients.md", "for ten seconds after the first answer", deferred.REPLAYED_FOR, 10),
     ("docs/clients.md", "up to five times in all", deferred.MOST_PLAYS, 5),

@@ -1,4 +1,4 @@
-"""What is logged at DEBUG: what became of each logout, and why something was not a logout."""
+"""What is logged of a logout: one line at INFO to count it, and why it went as it did at DEBUG."""
 
 from __future__ import annotations
 
@@ -20,61 +20,101 @@ from tests.tokens import id_token
 FORGED = {"cookie": COOKIE, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "cross-site"}
 GUESS = {"cookie": COOKIE, "sec-purpose": "prefetch"}
 HERE = "logged out here only, "
+COUNTED = "logout channel=logout outcome="
 HINT = id_token(pad="")
 
 
 @pytest.mark.parametrize(
-    ("answer", "options", "request_", "line"),
+    ("answer", "options", "request_", "line", "outcome"),
     [
         (
             signs_out(),
             {},
             {},
             "logged out here, and the browser (navigation) goes on to 'idp'; no ID Token is known",
+            "provider",
         ),
         (
             signs_out(),
             {"for_fetch": "json"},
             {"headers": FETCH},
             "logged out here, and the browser (fetch) goes on to 'idp'",
+            "provider",
         ),
         (
             signs_out(),
             {},
             {"headers": FETCH},
             "logged out here; the next page that this browser opens goes by way of the",
+            "deferred",
         ),
-        (signs_out(), {"for_fetch": "local"}, {"headers": FETCH}, f"{HERE}as the application said"),
-        (signs_out("/", ("x-rp-logout", "local")), {}, {}, f"{HERE}as the application said"),
-        (signs_out(), {}, {"headers": FORGED}, f"{HERE}another site made this request"),
-        (page(401), {}, {}, "POST '/logout', answered 401, was not a logout"),
-        (signs_out(), {}, {"method": "GET", "headers": GUESS}, "GET '/logout' is a prefetch, answered 503"),
+        (signs_out(), {"for_fetch": "local"}, {"headers": FETCH}, f"{HERE}as the application said", "local"),
+        (signs_out("/", ("x-rp-logout", "local")), {}, {}, f"{HERE}as the application said", "local"),
+        (signs_out(), {}, {"headers": FORGED}, f"{HERE}another site made this request", "local"),
+        (page(401), {}, {}, "POST '/logout', answered 401, was not a logout", None),
+        (signs_out(), {}, {"method": "GET", "headers": GUESS}, "GET '/logout' is a prefetch, answered 503", None),
         (
             signs_out(),
             {"session_cookie": ["sid", "sid2"]},
             {},
             "logged out here only: no live login is remembered, and the request has no",
+            None,
         ),
         (
             signs_out(),
             {"require_login": True},
             {},
             "logged out here only: no live login is remembered",
+            None,
         ),
         (
             page(),
             {"callback_path": "/cb"},
             {"path": "/cb", "method": "GET"},
             "a browser came back from the provider without",
+            None,
         ),
     ],
 )
 async def test_one_line_says_what_became_of_a_request(
-    log: Log, answer: Any, options: dict[str, Any], request_: dict[str, Any], line: str
+    log: Log, answer: Any, options: dict[str, Any], request_: dict[str, Any], line: str, outcome: str | None
 ) -> None:
     await log_out(guarded(answer, **options), **request_)
-    (said,) = log(logging.DEBUG)
+    counted = log(logging.INFO)
+    (said,) = (one for one in log(logging.DEBUG) if one not in counted)
     assert said.startswith(line)
+    name = "'idp'" if outcome == "provider" else None
+    assert counted == ([f"{COUNTED}{outcome} provider={name}"] if outcome else [])
+
+
+async def test_a_logout_whose_provider_gives_no_url_is_counted_as_failed(log: Log) -> None:
+    class Failing:
+        name = "a"
+
+        def get_end_session_url(self) -> str:
+            raise RuntimeError
+
+    site = Site(OUTSIDE, providers=[Failing()])
+    browser = await site.signed_in()
+    await browser.post("/logout")
+    assert log(logging.INFO)[-1] == f"{COUNTED}failed provider='a'"
+
+
+async def test_two_clicks_are_one_logout(log: Log) -> None:
+    browser = await Site(OUTSIDE, freshness=0).signed_in()
+    second = browser.copy()
+    for one in (browser, second):
+        assert destination(await one.post("/logout"))[0] == "a.example"
+    assert log(logging.INFO) == [f"{COUNTED}provider provider='a'"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_logout_by_the_provider_is_counted_if_it_ended_anything(log: Log, known: bool) -> None:
+    site = Site(OUTSIDE, freshness=0, frontchannel_path="/frontchannel")
+    await site.signed_in()
+    sid = "s1" if known else "s9"
+    await call(site.app, http_scope(f"/frontchannel?iss=https://a.example&sid={sid}"))
+    assert log(logging.INFO) == (["logout channel=front-channel outcome=ended provider='a'"] if known else [])
 
 
 async def test_the_cookies_that_were_looked_for_are_named(log: Log) -> None:
@@ -91,6 +131,7 @@ async def test_a_logout_with_a_hint_lacks_nothing_and_what_is_dead_is_said_to_be
     await copy.get("/")
     assert log(logging.DEBUG) == [
         "logged out here, and the browser (navigation) goes on to 'a'",
+        f"{COUNTED}provider provider='a'",
         "'/': login already ended (logout), handled as anonymous",
     ]
 
@@ -243,5 +284,5 @@ async def test_nothing_that_is_said_holds_a_secret(log: Log) -> None:
         copy = browser.copy()
         await copy.copy().post("/logout")
         await copy.get("/")
-    assert len(log(logging.DEBUG)) == 5
+    assert len(log(logging.DEBUG)) == 6
     assert not any(secret in line for line in log(logging.DEBUG) for secret in secrets)

@@ -288,7 +288,9 @@ async def test_a_login_ends_without_a_logout_response(place: str, freshness: flo
     query = parse_qs(urlsplit(url or "").query)
     assert (urlsplit(url or "").netloc, query["id_token_hint"][0].count(".")) == ("a.example", 2)
     assert [await site.who(one) for one in (here, thief, there)] == ["anonymous", "anonymous", "alice"]
-    assert [(event.how, event.provider, event.sub) for event in events] == [("logout", "a", "alice")]
+    assert [(event.how, event.provider, event.sub, event.outcome) for event in events] == [
+        ("logout", "a", "alice", "provider")
+    ]
 
 
 @in_both_places

@@ -464,6 +464,7 @@ def test_options_of_a_provider_are_checked_at_construction(options: dict[str, An
         ({"client_id": ""}, "client_id=''"),
         ({"client_id": None}, "client_id=None"),
         ({"revoke": "yes"}, "revoke='yes'"),
+        ({"revoke": "http://id.example.com/revoke"}, "revoke='http://id.example.com/revoke'"),
         ({"revoke": True}, "revoke=True"),
         ({"algorithm": "none"}, "none"),
         ({"algorithm": "XX256"}, "XX256"),

@@ -28,10 +28,13 @@ NOT_REVOKED = "a token was not revoked, and stays valid at the provider until it
 class RevocationServer:
     """Discovery and a revocation endpoint; `status` is what it answers, `hang` keeps it from answering."""
 
-    def __init__(self, *, endpoint: bool = True) -> None:
-        self.endpoint, self.status, self.hang = endpoint, 200, False
+    def __init__(self, *, endpoint: bool = True, oauth: dict[str, Any] | None = None) -> None:
+        self.endpoint, self.status, self.hang, self.oauth = endpoint, 200, False, oauth
         self.asked: list[tuple[dict[str, str], str | None]] = []
+        self.read = 0
         routes = [
+            Route("/realm/.well-known/openid-configuration", self.discovery_below_path),
+            Route("/.well-known/oauth-authorization-server{path:path}", self.oauth_metadata),
             Route("/.well-known/openid-configuration", self.discovery),
             Route("/revoke", self.revoke, methods=["POST"]),
         ]
@@ -41,6 +44,19 @@ class RevocationServer:
         base = str(request.base_url).rstrip("/")
         document = {"issuer": base, "end_session_endpoint": f"{base}/end", "jwks_uri": f"{base}/jwks"}
         return JSONResponse(document | ({"revocation_endpoint": f"{base}/revoke"} if self.endpoint else {}))
+
+    async def discovery_below_path(self, request: Request) -> Response:
+        base = str(request.base_url).rstrip("/")
+        return JSONResponse({"issuer": f"{base}/realm", "end_session_endpoint": f"{base}/end"})
+
+    async def oauth_metadata(self, request: Request) -> Response:
+        """RFC 8414, section 3.1: the path of the issuer comes after the well-known part."""
+        self.read += 1
+        if self.oauth is None:
+            return PlainTextResponse("not here", 404)
+        base = str(request.base_url).rstrip("/")
+        issuer = base + request.path_params["path"]
+        return JSONResponse({"issuer": issuer, "revocation_endpoint": f"{base}/revoke"} | self.oauth)
 
     async def revoke(self, request: Request) -> Response:
         form = parse_qs((await request.body()).decode())
@@ -177,11 +193,59 @@ async def test_without_a_refresh_token_nobody_is_asked(serve: Serve, log: Any) -
     assert (server.asked, log()) == ([], [])
 
 
+@pytest.mark.parametrize("path", ["", "/realm"])
+async def test_an_endpoint_that_discovery_lacks_is_read_from_the_oauth_metadata(
+    serve: Serve, log: Any, path: str
+) -> None:
+    """OpenID Connect Discovery does not know the member; RFC 8414 does. It is read once."""
+    server = RevocationServer(endpoint=False, oauth={})
+    app = make_app(OIDCProvider(serve(server.app) + path, "rp", name="idp", revoke="refresh_token"))
+    for _ in range(2):
+        await log_out(app)
+    assert [form["token"] for form, _ in server.asked] == [REFRESH] * 2
+    assert (server.read, log()) == (1, [])
+
+
+async def test_an_authlib_client_reads_the_oauth_metadata_too(serve: Serve, log: Any) -> None:
+    server = RevocationServer(endpoint=False, oauth={})
+    await log_out(make_app(AuthlibProvider(registered(serve(server.app)), revoke="refresh_token")))
+    assert ([form["token"] for form, _ in server.asked], log()) == ([REFRESH], [])
+
+
+@pytest.mark.parametrize(
+    "oauth",
+    [
+        {"issuer": "https://other.example.com"},
+        {"revocation_endpoint": None},
+        {"revocation_endpoint": "http://ten.example"},
+    ],
+    ids=["another issuer", "none there either", "not https"],
+)
+async def test_oauth_metadata_that_cannot_be_used_sends_no_token_anywhere(serve: Serve, log: Any, oauth: Any) -> None:
+    server = RevocationServer(endpoint=False, oauth=oauth)
+    await log_out(make_app(OIDCProvider(serve(server.app), "rp", name="idp", revoke="refresh_token")))
+    assert (server.read, server.asked) == (1, [])
+    assert log() == [
+        f"{NOT_REVOKED}: the metadata of idp names no revocation endpoint; if it has one, give its URL as revoke="
+    ]
+
+
+async def test_the_endpoint_that_is_given_is_used(serve: Serve, log: Any) -> None:
+    server = RevocationServer(endpoint=False)
+    issuer = serve(server.app)
+    await log_out(make_app(OIDCProvider(issuer, "rp", name="idp", revoke=f"{issuer}/revoke")))
+    await log_out(make_app(AuthlibProvider(registered(issuer), revoke=f"{issuer}/revoke")))
+    assert ([form["token"] for form, _ in server.asked], server.read, log()) == ([REFRESH] * 2, 0, [])
+
+
 FAILURES: dict[str, tuple[Callable[[RevocationServer], object], str]] = {
     "an error": (lambda server: setattr(server, "status", 400), "answered 400, not 200"),
     "an outage": (lambda server: setattr(server, "status", 503), "answered 503, not 200"),
     "a redirect": (lambda server: setattr(server, "status", 307), "answered 307, not 200"),
-    "no endpoint": (lambda server: setattr(server, "endpoint", False), "idp has no revocation endpoint"),
+    "no endpoint": (
+        lambda server: setattr(server, "endpoint", False),
+        "the metadata of idp names no revocation endpoint; if it has one, give its URL as revoke=",
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""What the channels share: reading a body within limits, logging refusals within limits, and calling ``on_logout``."""
+"""What the channels share: reading a body within limits, logging refusals within limits, and reporting a logout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio
 from ..asgi.types import Receive
 from ..errors import LogoutTokenError
 from ..events import LogoutEvent, notify
-from ..log import WarningLimiter, logger
+from ..log import WarningLimiter
 from ..options import Options
 
 DEADLINE = 2.0
@@ -56,10 +56,9 @@ async def read_body(receive: Receive, limit: int = MAX_BODY) -> bytes | None:
 
 
 async def notify_after_answer(options: Options, event: LogoutEvent) -> None:
-    """Call ``on_logout`` for a login that a provider has ended; the provider has its answer by now.
+    """Log a logout of the provider's, and call ``on_logout``; the provider has its answer by now.
 
     The hook has ``NOTIFY_DEADLINE`` seconds, so a slow one cannot make the logout fail.
     """
-    logger.debug("%s logout: a login at %s has ended", event.how, event.iss or "a provider")
     with anyio.move_on_after(NOTIFY_DEADLINE, shield=True):
         await notify(options, event)

@@ -8,7 +8,7 @@ import time
 import anyio
 
 from ..errors import ProviderError
-from ..events import LogoutEvent, notify
+from ..events import LogoutEvent, LogoutOutcome, notify
 from ..log import logger
 from ..login import Login
 from ..options import Options
@@ -21,20 +21,22 @@ AFTER_DEADLINE = 5.0
 """Seconds for everything that is done after one response."""
 
 
-async def after_logout(options: Options, login: Login, asked: Provider | None) -> None:
-    """Call ``on_logout``, revoke tokens and refresh discovery, after the response of a logout has been sent.
+async def after_logout(options: Options, login: Login, asked: Provider | None, outcome: LogoutOutcome) -> None:
+    """Log a logout, call ``on_logout``, revoke tokens and refresh discovery, after the response has been sent.
 
-    Takes the login that ended (an empty one if nothing is known of it), and in ``asked`` the provider that the browser
-    was sent to, if any.
+    Takes the login that ended (an empty one if nothing is known of it), in ``asked`` the provider that the browser was
+    sent to, if any, and what became of the logout.
     """
+    its_own = asked is not None and (login.iss is None or issuer_of(asked) in (login.iss, None))
+    name = login.provider or (name_of(asked) if its_own else None)
+    event = LogoutEvent("logout", name, login.iss, login.sub, login.sid, time.time(), outcome)
     stale = asked is not None and getattr(asked, "stale", hasattr(asked, "refresh"))
     revokes = options.may_revoke and (login.id_token or login.refresh_token)
     if options.on_logout is None and not revokes and not stale:
+        await notify(options, event)
         return
     with anyio.move_on_after(AFTER_DEADLINE, shield=True) as scope:
-        its_own = asked is not None and (login.iss is None or issuer_of(asked) in (login.iss, None))
-        name = login.provider or (name_of(asked) if its_own else None)
-        await notify(options, LogoutEvent("logout", name, login.iss, login.sub, login.sid, time.time()))
+        await notify(options, event)
         if revokes:
             await _revoke(options, login, asked)
         refresh = getattr(asked, "refresh", None)
@@ -49,9 +51,9 @@ async def _revoke(options: Options, login: Login, asked: Provider | None) -> Non
     try:
         provider = await _provider_to_revoke_at(options, login, asked)
         how = getattr(provider, "revoke", None)
-        if how == "refresh_token" and login.refresh_token:
+        if isinstance(how, str) and login.refresh_token:
             await _revoke_token(options, provider, login.refresh_token)
-        elif how is not None and how != "refresh_token":
+        elif how is not None and not isinstance(how, str):
             offered = {"refresh_token": login.refresh_token, "id_token": login.id_token, "login": login}
             if login.refresh_token or "refresh_token" not in keywords_of(how.revoke_session):
                 await call(how.revoke_session, offered)
@@ -82,6 +84,9 @@ async def _revoke_token(options: Options, provider: object, token: str) -> None:
     find, client_id = getattr(provider, "revocation_endpoint", None), getattr(provider, "client_id", None)
     endpoint = await find() if find is not None else None
     if endpoint is None or not isinstance(client_id, str):
-        raise ProviderError(f"{name_of(provider)} has no revocation endpoint", code="no_revocation")
+        raise ProviderError(
+            f"the metadata of {name_of(provider)} names no revocation endpoint; if it has one, give its URL as revoke=",
+            code="no_revocation",
+        )
     secret = getattr(provider, "client_secret", None)
     await revoke_refresh_token(endpoint, client_id, secret, token, client=options.http_client)

@@ -164,11 +164,13 @@ async def _take_to_provider(logout: Logout, start: ResponseStart) -> tuple[Respo
 
 async def _defer(logout: Logout, start: ResponseStart) -> tuple[ResponseStart, bool]:
     """Keep the logout for the next page; return the response with its cookie, and whether it is kept."""
-    lines = await save(logout.exchange, logout.intent, logout.login, logout.tombstone)
+    exchange = logout.exchange
+    lines = await save(exchange, logout.intent, logout.login, logout.tombstone)
     start = start.with_cookies(lines)
     if lines and lines[-1] not in start.set_cookies:
         raise _no_room()
     if lines:
+        exchange.outcome = "deferred"
         log.deferred()
     return start, bool(lines)
 
@@ -200,7 +202,7 @@ async def _leads_to_provider(logout: Logout, urls: list[str]) -> bool:
             with contextlib.suppress(RPLogoutError):
                 found = await resolve(exchange.options, wanted)
                 if same_endpoint(url, found.url):
-                    exchange.asked = found.provider
+                    exchange.asked, exchange.outcome = found.provider, "provider"
                     return True
     return False
 
@@ -223,7 +225,7 @@ async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[Respon
     scope = exchange.request.as_it_came()
     wanted = LogoutRequest(logout.intent.provider, login, plan, scope, logout.location, in_header)
     destination = await resolve(exchange.options, wanted)
-    exchange.asked, exchange.sent_to = destination.provider, destination.url
+    exchange.asked, exchange.sent_to, exchange.outcome = destination.provider, destination.url, "provider"
     log.sent_to_provider(name_of(destination.provider), kind.value, hint=bool(login and login.id_token))
     if logout.location is not None and same_endpoint(logout.location, destination.url):
         return _with_new_session(exchange, start), None  # the application goes there by itself
@@ -280,7 +282,9 @@ def report(exchange: Exchange, error: RPLogoutError, login: Login | None) -> Non
     """Log why a logout stays a local one."""
     sentence = f"logged out here, but not at the provider: {error}"
     # For a provider without an endpoint, ``provider`` has logged one warning already.
-    if error.code in ("local_only", "no_endpoint"):
+    none_there = error.code in ("local_only", "no_endpoint")
+    exchange.outcome = "local" if none_there else "failed"
+    if none_there:
         logger.info("%s", sentence)
     elif login is not None and exchange.status.live:
         logger.warning("%s", sentence)

@@ -59,7 +59,7 @@ async def end_logins(
             "nobody is named: expected iss= with sub= or sid=, or the request of a user whose iss and sub are known",
             code="nobody",
         )
-    registry = _registry_of(context) if store is None else _registry_for(store)
+    registry = _registry_for(store) if store is not None else _in_exchange(context, ", or store=").registry
     now = time.time()
     await registry.end_sessions(EndedSessions(iss, sid or None, sub or None, None, now, "logout"), StoreBudget())
 
@@ -90,7 +90,8 @@ async def end_login(request_or_scope: Any = None) -> str | None:
     finally:
         if evidence and not again and not exchange.told:
             exchange.told = True
-            await after_logout(exchange.options, login if login is not None else Login(), exchange.asked)
+            ended = login if login is not None else Login()
+            await after_logout(exchange.options, ended, exchange.asked, exchange.outcome)
 
 
 async def _ask_store(exchange: Exchange) -> None:
@@ -109,9 +110,16 @@ async def _living_login(exchange: Exchange) -> Login | None:
     return begun or (exchange.status.login if exchange.status.live else None)
 
 
-def _exchange_of(context: object, request_or_scope: object) -> Exchange:
+def _in_exchange(context: object, or_else: str = "") -> Exchange:
+    """Return the exchange that a call belongs to; ``or_else`` says what could be passed in place of the request."""
     if not isinstance(context, Exchange):
-        raise RPLogoutError("there is no RPLogoutMiddleware around this call: pass the request", code="no_middleware")
+        sentence = f"there is no RPLogoutMiddleware around this call: pass the request{or_else}"
+        raise RPLogoutError(sentence, code="no_middleware")
+    return context
+
+
+def _exchange_of(found: object, request_or_scope: object) -> Exchange:
+    context = _in_exchange(found)
     scope = getattr(request_or_scope, "scope", request_or_scope)
     if not context.has_begun:
         if not isinstance(scope, MutableMapping):
@@ -129,18 +137,8 @@ async def _url_of(exchange: Exchange, login: Login | None) -> str | None:
     except RPLogoutError as error:
         report(exchange, error, login)
         return None
-    exchange.asked = destination.provider
+    exchange.asked, exchange.outcome = destination.provider, "provider"
     return destination.url
-
-
-def _registry_of(context: object) -> LoginRegistry:
-    if not isinstance(context, Exchange):
-        raise RPLogoutError(
-            "there is no RPLogoutMiddleware around this call: pass the request, or the store of the middleware as "
-            "store=",
-            code="no_middleware",
-        )
-    return context.registry
 
 
 def _registry_for(store: Any) -> LoginRegistry:

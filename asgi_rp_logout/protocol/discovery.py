@@ -1,4 +1,4 @@
-"""A provider's discovery document (OpenID Connect Discovery 1.0, sections 3 and 4)."""
+"""A provider's metadata (OpenID Connect Discovery 1.0, sections 3 and 4; OAuth 2.0 Authorization Server Metadata)."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ def checked_issuer(issuer: str) -> str:
 def well_known_url(issuer: str) -> str:
     """Return the address of the discovery document: one terminating slash of the issuer is left out (section 4.1)."""
     return issuer.removesuffix("/") + "/.well-known/openid-configuration"
+
+
+def oauth_metadata_url(issuer: str) -> str:
+    """Return the address of the OAuth metadata: it goes between the host and the path (RFC 8414, section 3.1)."""
+    parts = urlsplit(issuer)
+    path = "/.well-known/oauth-authorization-server" + parts.path.removesuffix("/")
+    return parts._replace(path=path).geturl()
 
 
 def checked_document(document: Mapping[str, Any], issuer: str) -> dict[str, Any]:

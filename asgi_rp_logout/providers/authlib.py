@@ -140,10 +140,10 @@ def _secret_of(client: Any, revoke: object) -> str | None:
     method = (getattr(client, "client_kwargs", None) or {}).get("token_endpoint_auth_method")
     if method is None or str(method).startswith("client_secret_"):
         return None if secret is None else str(secret)
-    if revoke == "refresh_token" and method != "none":
+    if isinstance(revoke, str) and method != "none":
         shown = repr(method) if isinstance(method, str) else type(method).__name__
         raise ConfigurationError(
-            f"revoke='refresh_token' with token_endpoint_auth_method={shown}: expected a client that authenticates "
+            f"revoke={revoke!r} with token_endpoint_auth_method={shown}: expected a client that authenticates "
             "with its client_secret, or an object with revoke_session()"
         )
     return None

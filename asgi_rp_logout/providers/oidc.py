@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import ConfigurationError, ProviderError
 from ..login import Login
-from ..protocol.discovery import checked_document, checked_issuer, endpoint_of, well_known_url
+from ..protocol.discovery import checked_document, checked_issuer, endpoint_of, oauth_metadata_url, well_known_url
+from ..protocol.end_session import checked_url
 from ..protocol.logout_token import Expected, LogoutToken, read_logout_token
 from .cached_document import Metadata
 from .provider import issuer_of
@@ -35,10 +36,8 @@ class MetadataProvider(StandardProvider):
 
     def __post_init__(self, decryption_key: Any) -> None:
         super().__post_init__()
-        if not (self.revoke is None or self.revoke == "refresh_token" or hasattr(self.revoke, "revoke_session")):
-            raise ConfigurationError(
-                f"revoke={self.revoke!r}: expected 'refresh_token', an object with revoke_session(), or None"
-            )
+        self._oauth_metadata: Metadata | None = None
+        self._check_revoke()
         for option, kind in (("client_secret", str | None), ("require_exp", bool)):
             given = getattr(self, option)
             if not isinstance(given, kind):
@@ -49,6 +48,18 @@ class MetadataProvider(StandardProvider):
             client_secret=self.client_secret,
             decryption_key=decryption_key,
         )
+
+    def _check_revoke(self) -> None:
+        revoke = self.revoke
+        if revoke is None or revoke == "refresh_token" or hasattr(revoke, "revoke_session"):
+            return
+        try:
+            checked_url(revoke if isinstance(revoke, str) else "")
+        except ProviderError as error:
+            raise ConfigurationError(
+                f"revoke={revoke!r}: expected 'refresh_token', the https URL of the revocation endpoint, an object "
+                "with revoke_session(), or None"
+            ) from error
 
     def use_http_client(self, client: HTTPClient) -> None:
         """Fetch the metadata and the keys with ``client`` from now on."""
@@ -73,8 +84,23 @@ class MetadataProvider(StandardProvider):
         return endpoint_of(await self.metadata.get(), "end_session_endpoint")
 
     async def revocation_endpoint(self) -> str | None:
-        """Return the provider's revocation endpoint, or None if it has none. Raises ``ProviderError``."""
-        return endpoint_of(await self.metadata.get(), "revocation_endpoint")
+        """Return the provider's revocation endpoint, or None if it has none. Raises ``ProviderError``.
+
+        It is the one given as ``revoke``. Or else the metadata names it, or the OAuth metadata (RFC 8414, section 2):
+        OpenID Connect Discovery does not know it, so some providers name it only there.
+        """
+        if isinstance(self.revoke, str) and self.revoke != "refresh_token":
+            return self.revoke
+        endpoint, issuer = endpoint_of(await self.metadata.get(), "revocation_endpoint"), issuer_of(self)
+        if endpoint is not None or issuer is None:
+            return endpoint
+        if self._oauth_metadata is None:
+            self._oauth_metadata = Discovery(issuer, url=oauth_metadata_url(issuer))
+        self._oauth_metadata.http_client = self.metadata.http_client
+        try:
+            return endpoint_of(await self._oauth_metadata.get(), "revocation_endpoint")
+        except ProviderError:  # few providers have such a document
+            return None
 
     async def jwks_uri(self) -> str:
         """Return the address of the provider's keys. Raises ``ProviderError`` if there is none."""
@@ -115,15 +141,16 @@ class MetadataProvider(StandardProvider):
 
 
 class Discovery(Metadata):
-    """Keep the discovery document of one issuer (OpenID Connect Discovery 1.0, section 4)."""
+    """Keep the discovery document of one issuer (OpenID Connect Discovery 1.0, section 4), or the one at ``url``."""
 
-    def __init__(self, issuer: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, issuer: str, clock: Callable[[], float] = time.monotonic, *, url: str | None = None) -> None:
         super().__init__(issuer, clock)
         self.issuer = issuer
+        self.url = well_known_url(issuer) if url is None else url
 
     async def load(self) -> dict[str, Any]:
         """Fetch the document from the provider. Raises ``ProviderError``."""
-        document = await fetch_json(well_known_url(self.issuer), client=self.http_client)
+        document = await fetch_json(self.url, client=self.http_client)
         return checked_document(document, self.issuer)
 
 
@@ -137,8 +164,9 @@ class OIDCProvider(MetadataProvider):
     - ``parameters``, ``extra``: rename, drop or add parameters of the logout request, as ``StaticProvider`` does.
     - ``algorithm``: the one algorithm with which its logout tokens are signed.
     - ``require_exp``: True refuses logout tokens without ``exp``.
-    - ``revoke``: ``"refresh_token"`` revokes the refresh token after a logout (RFC 7009). An object with a
-      ``revoke_session()`` does it in its own way.
+    - ``revoke``: ``"refresh_token"`` revokes the refresh token after a logout (RFC 7009). The URL of the revocation
+      endpoint does so too, if the metadata does not name it. An object with a ``revoke_session()`` does it in its own
+      way.
     - ``post``: True if the end-session endpoint takes a POST from another site, for requests too long for a URL.
     - ``decryption_key``: a JWK, for a provider that encrypts its tokens.
 

@@ -131,8 +131,8 @@ class Listener:
     async def _listen(self, config: uvicorn.Config, client: HTTPClient, prefetch: Prefetch) -> None:
         """Listen until stopped; return at once if somebody else has the port."""
         try:
-            self.shares_port = not await self._nobody_listens()
-            if self.shares_port and not await self._are_like_this(client, 1):
+            shares_port = not await self._nobody_listens()
+            if shares_port and not await self._are_like_this(client, 1):
                 return
             self._socket = _bind(self._port)
         except OSError as error:
@@ -143,6 +143,7 @@ class Listener:
         try:
             if not await self._are_like_this(client, LOOKS):
                 return
+            self.shares_port = shares_port
             if self._said:
                 logger.warning("the token relay listens on port %d now", self._port)
                 self._said = ""
@@ -151,6 +152,10 @@ class Listener:
             await self._stop.wait()
             fetching.cancel()
         finally:
+            # Accepting ends first: a connection that is accepted while a server closes is lost (Python 3.11).
+            with contextlib.suppress(NotImplementedError):  # Windows accepts in another way
+                self._loop.remove_reader(self._socket)
+            await _settle()
             server.close()
             await _finish(state)
             self._socket = None
@@ -212,3 +217,11 @@ async def _finish(state: ServerState) -> None:
         connection.shutdown()
     if state.tasks:
         await asyncio.wait(list(state.tasks), timeout=STOP_WITHIN)
+    for connection in list(state.connections):
+        connection.transport.abort()
+    await _settle()
+
+
+async def _settle() -> None:
+    for _ in range(5):  # a connection takes three turns of the event loop to be made, and two to be lost
+        await asyncio.sleep(0)

@@ -87,6 +87,9 @@ class TokenRelay:
         self._forget()
         _RELAYS.add(self)
 
+    def __repr__(self) -> str:
+        return f"TokenRelay({self.provider.name!r}, port={self.port})"
+
     @property
     def metadata_url(self) -> str:
         """The address of the provider's discovery document, in which the token endpoint is the relay's."""

@@ -94,6 +94,6 @@ async def finish(exchange: Exchange) -> None:
     if exchange.held is not None:  # the application has left without a body
         await let_go(exchange)
     if exchange.ended_login is not None and not exchange.told:
-        await after_logout(exchange.options, exchange.ended_login, exchange.asked)
+        await after_logout(exchange.options, exchange.ended_login, exchange.asked, exchange.outcome)
     if exchange.connection is not None:
         await exchange.connection.closed()

@@ -42,10 +42,11 @@ class RealApp:
     """Its port, or None for a free one."""
     public_url: str | None = None
     """Its address as browsers see it, if a proxy is in front: registered in place of the page's own."""
-    claims: Mapping[str, Any] = {}
-    """What the app wants to read in the ID Token beyond the name and the email."""
     environment: Mapping[str, str] = {}
     """Settings that are no part of the recipe, such as those that keep an app from calling home."""
+
+    claims: Mapping[str, Any] = {}
+    """More of what the provider says about the user, for an app that wants it."""
 
     def __init__(self, url: str, issuer: str, wiki: str, provider: Provider) -> None:
         self.url = url
@@ -80,18 +81,16 @@ class RealApp:
 
     def log_in(self, page: Page) -> None:
         """Sign the user in, with the password."""
-        self.start_login(page)
-        page.wait_for_url(f"{self.issuer}/authorize**")
-        assert asks_for_password(page), "the provider has a session already"
+        assert self.next_login_asks(page)
         sign_in(page, USER, PASSWORD)
         page.wait_for_url(f"{self.url}/**")
         assert self.is_signed_in(page)
 
     def next_login_asks(self, page: Page) -> bool:
-        """Start another login, and return whether the provider asks for the password."""
+        """Start another login, wait for a page of the provider, and return whether it asks for the password."""
         self.start_login(page)
-        page.wait_for_load_state()
-        return page.url.startswith(f"{self.issuer}/authorize") and asks_for_password(page)
+        page.wait_for_url(f"{self.issuer}/authorize**")
+        return asks_for_password(page)
 
     def log_out_and_await_the_provider(self, page: Page) -> None:
         """Log out, and wait until the provider has ended this browser's session without a question."""
@@ -146,7 +145,7 @@ def running(
         ),
         Client(**WIKI, redirect_uris=[f"{wiki}/callback"], post_logout_redirect_uris=[f"{wiki}/"]),
     ]
-    provider = create_provider(issuer, clients, {USER: PASSWORD, "bob": "builder"}, claims=kind.claims)
+    provider = create_provider(issuer, clients, {USER: PASSWORD}, claims=kind.claims)
     served = provider_app(provider) if provider_app else provider
     with (
         _served(served, port=provider_port, certificate=certificate),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import httpx
 from playwright.sync_api import Page
 
 from tests.real_apps.running import RealApp, copy_of
@@ -17,8 +18,8 @@ def log_out_at_the_provider(app: RealApp, page: Page) -> None:
     assert app.is_in_at_provider(page)
     app.provider.requests.clear()
     app.log_out_and_await_the_provider(page)
-    (request,) = app.provider.requests
-    assert "id_token_hint" in request.params
+    assert app.provider.requests  # more than one of a page that goes to its login twice
+    assert all("id_token_hint" in request.params for request in app.provider.requests)
     assert not app.is_in_at_provider(page)
     assert not app.is_signed_in(page)
     assert app.next_login_asks(page)
@@ -58,3 +59,10 @@ def close_the_websocket(app: RealApp, page: Page) -> None:
     with other.expect_console_message(lambda message: message.text.startswith("WebSocket closed")) as closed:
         app.log_out(page)
     assert closed.value.text == "WebSocket closed with 4401"
+
+
+def refuse_long_polling(app: RealApp, path: str) -> None:
+    """Ask Socket.IO for a connection that no logout could close, as a sequence of requests."""
+    polling = {"EIO": "4", "transport": "polling"}
+    answer = httpx.get(f"{app.url}{path}", params=polling, trust_env=False)
+    assert (answer.status_code, answer.json()) == (400, "Invalid transport")

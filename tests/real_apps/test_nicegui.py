@@ -54,3 +54,7 @@ def test_a_page_that_is_still_open_leaves_when_its_login_ends(app: NiceGUI, page
     app.log_in_to_the_wiki(other)
     app.log_out_of_the_wiki(other)
     page.wait_for_url(f"{app.issuer}/authorize**")
+
+
+def test_there_is_no_connection_by_long_polling(app: NiceGUI) -> None:
+    steps.refuse_long_polling(app, "/_nicegui_ws/socket.io/")
