@@ -12,7 +12,7 @@ from tests.real_apps.running import RealApp, running
 
 
 class MLflow(RealApp):
-    name = "mlflow-oidc-auth"
+    name = "mlflow_oidc_auth"
     claims = {"groups": ["mlflow"]}
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 

@@ -13,7 +13,7 @@ from tests.real_apps.running import EMAIL, RealApp, running
 
 
 class OpenWebUI(RealApp):
-    name = "open-webui"
+    name = "open_webui"
     environment = {  # nothing is downloaded, and no model is asked
         "OFFLINE_MODE": "true",
         "RAG_EMBEDDING_ENGINE": "openai",
