@@ -37,15 +37,15 @@ class Recipe:
                 file.write(lines)
 
 
-def read_recipe(app: str, issuer: str, host: str, app_port: int, relay_port: int) -> Recipe:
+def read_recipe(app: str, issuer: str, app_port: int, relay_port: int) -> Recipe:
     """Read docs/apps/<app>.md, with the addresses of this machine instead of its examples.
 
     A block whose first line is a comment with a file's name is that file. Every block of `sh` is run, in their order.
     Raises ValueError if the page names no command or no redirect URI, or has none of the example addresses.
     """
     page = (PAGES / f"{app}.md").read_text()
-    if ISSUER not in page or f"{host}:{APP_PORT}" not in page:
-        raise ValueError(f"{app}.md must use {ISSUER} and http://{host}:{APP_PORT}")
+    if ISSUER not in page or not re.search(rf"//(localhost|127\.0\.0\.2):{APP_PORT}\b", page):
+        raise ValueError(f"{app}.md must use {ISSUER} and http://localhost:{APP_PORT}")
     page = page.replace(ISSUER, issuer)
     page = re.sub(rf"\b{APP_PORT}\b", str(app_port), page)
     page = re.sub(rf"\b{RELAY_PORT}\b", str(relay_port), page)

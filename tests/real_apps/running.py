@@ -134,7 +134,7 @@ def running(
     address, wiki = f"http://{kind.host}:{app_port}", f"http://localhost:{wiki_port}"
     url = kind.public_url or address
     issuer = f"{'https' if certificate else 'http'}://127.0.0.1:{provider_port}"
-    recipe = kind.amended(read_recipe(kind.name, issuer, kind.host, app_port, relay_port))
+    recipe = kind.amended(read_recipe(kind.name, issuer, app_port, relay_port))
     clients = [
         Client(
             CLIENT_ID,

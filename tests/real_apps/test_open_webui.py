@@ -81,3 +81,7 @@ def test_a_logout_in_another_app_ends_the_session(app: OpenWebUI, page: Page) ->
 
 def test_a_logout_closes_the_websocket_of_another_tab(app: OpenWebUI, page: Page) -> None:
     steps.close_the_websocket(app, page)
+
+
+def test_nobody_connects_by_long_polling_which_would_outlive_the_logout(app: OpenWebUI) -> None:
+    steps.refuse_long_polling(app, "/ws/socket.io/")
