@@ -99,6 +99,11 @@ def logout(channel: str, outcome: str, provider: str | None) -> None:
     logger.info("logout channel=%s outcome=%s provider=%r", channel, outcome, provider)
 
 
+def asks_silently(name: str | None) -> None:
+    """Log that the browser fetches an ID Token first."""
+    logger.debug("on its way, the browser asks %r without a page who is signed in there (silent_hint)", name)
+
+
 def handled_as_anonymous(path: str, *, ended: str | None, excess: bool) -> None:
     """Log that something of a request is hidden from the application."""
     if excess:

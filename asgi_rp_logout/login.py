@@ -19,7 +19,8 @@ class Login:
     ``"back-channel"``, ``"front-channel"``, ``"replaced"`` by a newer login of this browser, or ``"buried"`` if only
     the value of the session cookie is known. A login that has ended is falsy, so ``if current_login(request):`` is true
     for a live login only. ``known_by``: where it is known from, one of ``"remember_login"``, ``"authlib"`` (noticed by
-    ``AuthlibProvider``), ``"relay"`` (noticed by ``TokenRelay``) and ``"login_source"``.
+    ``AuthlibProvider``), ``"relay"`` (noticed by ``TokenRelay``), ``"login_source"`` and ``"silent_hint"`` (fetched
+    from the provider at logout).
     """
 
     provider: str | None = None

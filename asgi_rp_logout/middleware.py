@@ -158,6 +158,7 @@ class RPLogoutMiddleware:
             await self._dispatcher.handle_websocket(scope, receive, send)
         elif scope["type"] == "lifespan":
             options = self._options
-            await self.app(scope, receive, prefetched_at_startup(options.providers, options.http_client, send))
+            send = prefetched_at_startup(options.providers, options.http_client, send, options.callback_url)
+            await self.app(scope, receive, send)
         else:
             await self.app(scope, receive, send)

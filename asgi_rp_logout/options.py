@@ -7,7 +7,7 @@ value given and the option's name. The signature and the docstring of ``RPLogout
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -17,7 +17,8 @@ from .log import Notices
 from .login import Login
 from .option_checks import Paths
 from .protocol.cookies import CookieSet
-from .providers.provider import Providers, checked_providers
+from .protocol.return_target import absolute_url
+from .providers.provider import Provider, Providers, checked_providers, name_of
 from .providers.transport import HTTPClient
 from .relay.token_relay import TokenRelay
 from .store import Store
@@ -88,6 +89,28 @@ class Options:
         """Whether any provider may want a token revoked."""
         return callable(self.providers) or any(getattr(one, "revoke", None) is not None for one in self.providers)
 
+    @property
+    def may_ask_silently(self) -> bool:
+        """Whether any provider may be asked for an ID Token at logout."""
+        return callable(self.providers) or any(getattr(one, "silent_hint", False) is True for one in self.providers)
+
+    @property
+    def callback_url(self) -> str | None:
+        """The address of the callback path, if it is known without a request."""
+        known = self.callback_path is not None and self.public_url is not None
+        return absolute_url(str(self.callback_path), str(self.public_url)) if known else None
+
+    @property
+    def why_not_silent(self) -> str | None:
+        """What keeps a provider's ``silent_hint`` from working; None if nothing does."""
+        address = self.callback_url or f"<the application's address>{self.callback_path or '/auth/callback'}"
+        register = f"register {address} at the provider twice, as a redirect URI and as a post-logout redirect URI"
+        if self.callback_path is None:
+            return f"expected a callback_path along with it, such as '/auth/callback'; {register}"
+        if self.for_fetch == "json":
+            return f"expected for_fetch='defer' or 'local', because a page that reads JSON gets no cookie; {register}"
+        return None
+
     def check_together(self) -> None:
         """Check the options that depend on each other. Raises ``ConfigurationError``."""
         endpoints = [self.callback_path, self.backchannel_path, self.frontchannel_path]
@@ -102,19 +125,24 @@ class Options:
             )
         if self.frontchannel_path is None and not self.frontchannel_session_required:
             raise ConfigurationError("frontchannel_session_required=False: expected a frontchannel_path along with it")
-        if callable(self.providers):
-            return
+        if not callable(self.providers):
+            self._check_with(self.providers)
+
+    def _check_with(self, providers: Sequence[Provider]) -> None:
         for relay in self.token_relay:
-            if relay.provider not in self.providers:
+            if relay.provider not in providers:
                 raise ConfigurationError(
                     f"token_relay: expected its provider, {relay.provider.name!r}, among the providers"
                 )
-        if self.backchannel_path and not any(hasattr(one, "verify_logout_token") for one in self.providers):
+        for one in providers:
+            if getattr(one, "silent_hint", False) is True and self.why_not_silent is not None:
+                raise ConfigurationError(f"silent_hint=True of provider {name_of(one)!r}: {self.why_not_silent}")
+        if self.backchannel_path and not any(hasattr(one, "verify_logout_token") for one in providers):
             raise ConfigurationError(
                 f"backchannel_path={self.backchannel_path!r}: expected a provider that can check logout tokens, "
                 "such as OIDCProvider"
             )
-        if self.frontchannel_path and not any(hasattr(one, "issuer") for one in self.providers):
+        if self.frontchannel_path and not any(hasattr(one, "issuer") for one in providers):
             raise ConfigurationError(
                 f"frontchannel_path={self.frontchannel_path!r}: expected a provider with an issuer"
             )

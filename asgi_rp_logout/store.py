@@ -13,6 +13,7 @@ Values are small JSON objects. A key begins with the kind of thing it names, the
     deferred:     a logout that the next page finishes
     return_trip:  where a browser goes after the provider
     handed_over:  a login that the token relay of another worker has noticed
+    silent_trip:  a logout whose browser fetches an ID Token at the provider first
 
 What follows the colon is a digest. No key shows a token, a cookie value or a subject. ``logins.records`` has a class
 for each kind of value.
@@ -210,5 +211,5 @@ GENERATION = 250_000
 
 _SHELVES = {
     kind: (kind, *(f"{kind}:{cause}" for cause in (LOGIN, ISSUED, UNKNOWN)))
-    for kind in ("cookie", "deferred", "return_trip")
+    for kind in ("cookie", "deferred", "return_trip", "silent_trip")
 }

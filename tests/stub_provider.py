@@ -1,11 +1,13 @@
-"""An OpenID provider without sessions: discovery, keys, and logout tokens with a knob for each thing that can be wrong.
+"""OpenID providers for faults that no real one commits: discovery, keys and tokens with a knob for each of them.
 
-Its issuer ends in a slash and its positive token has no typ and an unknown claim, as in the conformance suite.
+`StubProvider` has no sessions. Its issuer ends in a slash and its positive token has no typ and an unknown claim, as in
+the conformance suite. `SilentProvider` also answers authorization requests with prompt=none.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import time
 import uuid
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import urlencode
 
 import anyio
 import httpx
@@ -21,7 +24,7 @@ from joserfc import jwe, jws
 from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
@@ -189,6 +192,7 @@ class StubProvider:
         self.status = 200
         self.delay = 0.0
         self.fetched: Counter[str] = Counter()
+        self.more_metadata: dict[str, Any] = {}
         routes = [Route("/.well-known/openid-configuration", self._discovery), Route("/jwks", self._jwks)]
         self.app = Starlette(routes=routes)
 
@@ -207,7 +211,7 @@ class StubProvider:
     async def _discovery(self, request: Request) -> Response:
         self.fetched["discovery"] += 1
         paths = {"authorization_endpoint": "auth", "token_endpoint": "token", "end_session_endpoint": "end_session"}
-        document = {name: self.issuer + path for name, path in paths.items()}
+        document = {name: self.issuer + path for name, path in paths.items()} | self.more_metadata
         return JSONResponse(document | {"issuer": self.issuer_in_document, "jwks_uri": await self.jwks_uri()})
 
     async def _jwks(self, request: Request) -> Response:
@@ -229,6 +233,104 @@ class StubProvider:
         for knob in knobs:
             KNOBS[knob](draft)
         return sign(draft)
+
+
+class SilentProvider(StubProvider):
+    """Answer authorization requests for the user whom the cookie `op` names, and redeem their codes.
+
+    What it does wrong, or otherwise than others: `answers` (what the authorization endpoint does: "by the book", the
+    text of an error, a status with a page, or "nothing"), `iss` (what its answers name; None for nothing), `claims`
+    (which replace those of the ID Token), `tokens` (which replace the token endpoint's answer; a status for a failure),
+    `token_delay` (seconds), `checks_verifier`, `signs_with`.
+    """
+
+    def __init__(self, *, client_secret: str | None = "the-client-secret") -> None:
+        super().__init__()
+        self.client_secret = client_secret
+        self.redirect_uris = ["http://127.0.0.1/back"]
+        self.more_metadata = {"authorization_response_iss_parameter_supported": True}
+        self.answers: str | int = "by the book"
+        self.iss: str | None = self.issuer
+        self.iss_in_errors = True
+        self.claims: dict[str, Any] = {}
+        self.tokens: dict[str, Any] | int = {}
+        self.token_delay = 0.0
+        self.authorize_delay = 0.0
+        self.checks_verifier = True
+        self.requests: list[dict[str, str]] = []
+        self.cookies: list[str | None] = []
+        self.redeemed: list[dict[str, str]] = []
+        self.authenticated: list[str] = []
+        self.revoked: list[str] = []
+        self.revocation_status = 200
+        self.secrets: list[str] = []
+        self._codes: dict[str, tuple[dict[str, str], str]] = {}
+        for path, endpoint in (("auth", self._auth), ("token", self._token), ("revoke", self._revoke)):
+            self.app.add_route(f"/{path}", endpoint, methods=["GET"] if path == "auth" else ["POST"])
+
+    async def visit(self, url: str, user: str | None = "alice") -> str | None:
+        """Follow a redirect to the authorization endpoint as this user's browser; give where it leads, if anywhere."""
+        async with self.client() as browser:
+            answer = await browser.get(url, headers={"cookie": f"op={user}"} if user else {})
+        location = answer.headers.get("location")
+        return location.removeprefix("http://127.0.0.1") if location else None
+
+    async def _auth(self, request: Request) -> Response:
+        self.fetched["auth"] += 1
+        await anyio.sleep(self.authorize_delay)
+        asked, user = dict(request.query_params), request.cookies.get("op")
+        self.requests.append(asked)
+        self.cookies.append(request.headers.get("cookie"))
+        if isinstance(self.answers, int):
+            return PlainTextResponse("a page", self.answers)
+        if asked["redirect_uri"] not in self.redirect_uris:
+            return PlainTextResponse("this address is not registered", 400)
+        answer = {"state": asked["state"], **({"iss": self.iss} if self.iss is not None else {})}
+        if user is None or self.answers != "by the book":
+            if not self.iss_in_errors:
+                answer.pop("iss", None)
+            answer["error"] = "login_required" if self.answers == "by the book" else self.answers
+        else:
+            answer["code"] = str(uuid.uuid4())
+            self.secrets.append(answer["code"])
+            self._codes[answer["code"]] = asked, user
+        return RedirectResponse(f"{asked['redirect_uri']}?{urlencode(answer)}", 303)
+
+    async def _token(self, request: Request) -> Response:
+        self.fetched["token"] += 1
+        await anyio.sleep(self.token_delay)
+        form = {name: str(value) for name, value in (await request.form()).items()}
+        self.redeemed.append(form)
+        self.authenticated.append(self._authentication(request, form))
+        if isinstance(self.tokens, int):
+            return JSONResponse({"error": "server_error"}, self.tokens)
+        asked, user = self._codes.pop(form["code"], ({}, ""))
+        challenge = hashlib.sha256(form["code_verifier"].encode()).digest()
+        proven = base64.urlsafe_b64encode(challenge).rstrip(b"=").decode() == asked.get("code_challenge")
+        if not asked or asked["redirect_uri"] != form["redirect_uri"] or (self.checks_verifier and not proven):
+            return JSONResponse({"error": "invalid_grant"}, 400)
+        tokens = {"access_token": "the-access-token", "refresh_token": "the-refresh-token", "token_type": "Bearer"}
+        tokens |= {"id_token": self.make_id_token(user, nonce=asked["nonce"])} | self.tokens
+        self.secrets += [str(value) for name, value in tokens.items() if name.endswith("_token")]
+        return JSONResponse({name: value for name, value in tokens.items() if value is not None})
+
+    def _authentication(self, request: Request, form: dict[str, str]) -> str:
+        basic = base64.b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
+        if request.headers.get("authorization") == f"Basic {basic}":
+            return "basic"
+        return "post" if self.client_secret and form.get("client_secret") == self.client_secret else "none"
+
+    async def _revoke(self, request: Request) -> Response:
+        self.revoked.append(str((await request.form())["token"]))
+        return Response(status_code=self.revocation_status)
+
+    def make_id_token(self, user: str, **claims: Any) -> str:
+        """Make an ID Token for a user, with the `claims` of this provider in place of its own."""
+        iat = int(time.time())
+        body = {"iss": self.issuer, "aud": self.client_id, "sub": user, "sid": f"sid-of-{user}", "iat": iat}
+        body |= {"exp": iat + 600} | claims | self.claims
+        body = {name: value for name, value in body.items() if value is not None}
+        return sign(Draft({"alg": "RS256", "kid": self.signing_key.kid}, body, self.signing_key))
 
 
 def sign(draft: Draft) -> str:

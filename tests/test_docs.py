@@ -16,11 +16,11 @@ from prometheus_client import REGISTRY, Counter
 
 from asgi_rp_logout import AuthlibProvider, MemoryStore, OIDCProvider, RPLogoutMiddleware, StaticProvider
 from asgi_rp_logout.logins import guarded_store, handed_over, live, status
-from asgi_rp_logout.logout import afterwards, deferred, evidence, return_plan
+from asgi_rp_logout.logout import afterwards, deferred, evidence, return_plan, silent_trip
 from asgi_rp_logout.negotiation import json_body
 from asgi_rp_logout.option_checks import store_of
 from asgi_rp_logout.protocol import cookie_values, cookies, discovery, logout_token
-from asgi_rp_logout.providers import calling, token_verifier, transport
+from asgi_rp_logout.providers import calling, silent_hint, token_verifier, transport
 from asgi_rp_logout.relay import endpoints, listener
 from demo.provider import Client, create_provider
 from demo.world import provider_for
@@ -196,6 +196,11 @@ FIGURES = [
     ("docs/clients.md", "for ten seconds after the first answer", deferred.REPLAYED_FOR, 10),
     ("docs/clients.md", "up to five times in all", deferred.MOST_PLAYS, 5),
     ("docs/clients.md", "plain JSON of up to 16 KB", json_body.MOST, 16 * KB),
+    ("docs/silent-hint.md", "eight invented addresses tried in half a minute", silent_hint.MOST_ADDRESSES, 8),
+    ("docs/silent-hint.md", "After three of these in a row the option is off", silent_hint.MOST_FAILURES, 3),
+    ("docs/silent-hint.md", "off for an hour, then it is tried again", silent_hint.OFF_FOR, HOUR),
+    ("docs/silent-hint.md", "one minute; after its use, ten seconds", silent_trip.TRIP_LIFETIME, MINUTE),
+    ("docs/silent-hint.md", "is down is tried again after 30 seconds", discovery.FAILURE_REMEMBERED_FOR, 30),
 ]
 
 

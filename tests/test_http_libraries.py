@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from asgi_rp_logout import AuthlibProvider, ConfigurationError, Login, LogoutEvent, OIDCProvider, ProviderError
-from asgi_rp_logout.providers.transport import fetch_json, revoke_refresh_token
+from asgi_rp_logout.providers.transport import Credentials, fetch_json, revoke_refresh_token
 from tests.apps import guarded, log_out, signs_out
 from tests.asgi import call, http_scope
 from tests.conftest import Serve
@@ -86,7 +86,7 @@ async def test_the_errors_of_either_library_are_a_providers(library: Any, name: 
     async with answering(library, fail) as client:
         for asking in (
             fetch_json(f"{OP}/jwks?key=s3cr3t", client=client),
-            revoke_refresh_token(f"{OP}/jwks?key=s3cr3t", "rp", None, "s3cr3t", client=client),
+            revoke_refresh_token(f"{OP}/jwks?key=s3cr3t", Credentials("rp", method="none"), "s3cr3t", client=client),
         ):
             with pytest.raises(ProviderError) as caught:
                 await asking
@@ -118,7 +118,7 @@ async def test_a_client_of_either_library_meets_the_same_limits(library: Any) ->
         with pytest.raises(ProviderError, match="answered 302, not 200"):
             await fetch_json(f"{OP}/moved", client=client)
         with pytest.raises(ProviderError, match="answered 302, not 200"):
-            await revoke_refresh_token(f"{OP}/moved", "rp", None, "token", client=client)
+            await revoke_refresh_token(f"{OP}/moved", Credentials("rp", method="none"), "token", client=client)
     assert asked == ["/moved", "/moved"]
 
 
@@ -149,7 +149,8 @@ def test_only_an_asynchronous_client_is_taken(library: Any) -> None:
 REVOKING = """
 import sys, anyio, asgi_rp_logout, asgi_rp_logout.providers.transport as transport
 try:
-    anyio.run(transport.revoke_refresh_token, "http://127.0.0.1:1/", "rp", "secret", "token")
+    rp = transport.Credentials("rp", "secret", "client_secret_basic")
+    anyio.run(transport.revoke_refresh_token, "http://127.0.0.1:1/", rp, "token")
 except asgi_rp_logout.ProviderError as error:
     print(error.code, "httpx2" in sys.modules, file=sys.stdout)
 """

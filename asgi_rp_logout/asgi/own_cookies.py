@@ -12,13 +12,14 @@ from dataclasses import dataclass
 class OwnCookies:
     """The names of the middleware's own cookies, for one mount and one scheme.
 
-    ``login`` identifies a remembered login, ``deferred`` a logout that the next page finishes, and ``return_trip`` the
-    browser that is at the provider.
+    ``login`` identifies a remembered login, ``deferred`` a logout that the next page finishes, ``return_trip`` the
+    browser that is at the provider, and ``silent_trip`` the one that fetches an ID Token there.
     """
 
     login: str
     return_trip: str
     deferred: str
+    silent_trip: str
     secure: bool
 
     @classmethod
@@ -26,7 +27,8 @@ class OwnCookies:
         """Return the names; two mounts of one origin get different ones, since ``__Host-`` cookies have no path."""
         suffix = "_" + hashlib.sha256(root_path.encode("utf-8", "replace")).hexdigest()[:8] if root_path else ""
         prefix = "__Host-" if secure else ""
-        return cls(f"{prefix}rp_login{suffix}", f"{prefix}rp_return{suffix}", f"{prefix}rp_later{suffix}", secure)
+        login, back, later, silent = (f"{prefix}rp_{what}{suffix}" for what in ("login", "return", "later", "silent"))
+        return cls(login=login, return_trip=back, deferred=later, silent_trip=silent, secure=secure)
 
     def setting(self, name: str, value: str, max_age: float) -> bytes:
         """Return the Set-Cookie value that sets one of them for ``max_age`` seconds."""

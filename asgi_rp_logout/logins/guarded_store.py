@@ -51,6 +51,7 @@ _NOT_WRITTEN = {
     **dict.fromkeys(("ended", "cookie", "ended_until"), _ENDED_HERE),
     "deferred": "a logout by fetch could not be kept for the next page, so the user stays signed in at the provider",
     "handed_over": "a login could not be handed over to another worker, so its logout has no ID Token",
+    "silent_trip": "a logout goes to the provider without the ID Token that its browser was to fetch first",
     "return_trip": "the page to return to could not be kept, so the browser will return to the default one",
 }
 """What it means that a record of one kind could not be written."""

@@ -434,3 +434,32 @@ class ReturnTripRecord:
         """Return the record."""
         record: Record = {"v": VERSION, "to": self.target, "browser": self.browser}
         return record | ({"used": True} if self.used else {}) | ({"of": self.cause} if self.cause else {})
+
+
+@dataclass(frozen=True, slots=True)
+class SilentTripRecord:
+    """A logout whose browser asks the provider for an ID Token first, and what is known of its login.
+
+    ``target`` is the page to come back to in the end.
+    """
+
+    provider: str
+    target: str | None
+    login: Login | None = None
+    cause: str = ""
+
+    @classmethod
+    def from_json(cls, record: Record) -> SilentTripRecord:
+        """Read a record."""
+        target, login = record.get("to"), record.get("login")
+        if not isinstance(target, str | None):
+            raise TypeError("a page to return to is not text")
+        known = login_from_json(login) if login else None
+        return cls(str(record["provider"]), target, known, str(record.get("of", "")))
+
+    def to_json(self) -> Record:
+        """Return the record; it holds no token."""
+        record: Record = {"v": VERSION, "provider": self.provider, "to": self.target}
+        if self.login is not None:
+            record["login"] = login_to_json(replace(self.login, id_token=None, refresh_token=None))
+        return record | ({"of": self.cause} if self.cause else {})

@@ -14,7 +14,7 @@ from ..login import Login
 from ..options import Options
 from ..providers.calling import call, keywords_of
 from ..providers.provider import Provider, issuer_of, list_providers, name_of
-from ..providers.transport import revoke_refresh_token
+from ..providers.transport import Credentials, revoke_refresh_token
 from .choose_provider import choose
 
 AFTER_DEADLINE = 5.0
@@ -88,5 +88,5 @@ async def _revoke_token(options: Options, provider: object, token: str) -> None:
             f"the metadata of {name_of(provider)} names no revocation endpoint; if it has one, give its URL as revoke=",
             code="no_revocation",
         )
-    secret = getattr(provider, "client_secret", None)
-    await revoke_refresh_token(endpoint, client_id, secret, token, client=options.http_client)
+    credentials = Credentials(client_id, getattr(provider, "client_secret", None)).accepted_by({})
+    await revoke_refresh_token(endpoint, credentials, token, client=options.http_client)

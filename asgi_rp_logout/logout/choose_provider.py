@@ -45,7 +45,7 @@ class LogoutRequest:
     ``named``: the provider that the application named, if any. ``login``: the login, if one is known. ``scope``: the
     ASGI scope of the request. ``location``: the application's own redirect target; if it leads to one of several
     candidates, that one is meant. ``room``: the bytes that the response's headers have for the URL, None where it goes
-    into the body.
+    into the body. ``may_ask_silently``: whether the browser may fetch an ID Token first.
     """
 
     named: str | None
@@ -54,15 +54,21 @@ class LogoutRequest:
     scope: Mapping[str, Any]
     location: str | None = None
     room: int | None = None
+    may_ask_silently: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where the browser goes: by a redirect to ``url``, or by posting ``form`` if the URL is too long."""
+    """Where the browser goes: by a redirect to ``url``, or by posting ``form`` if the URL is too long.
+
+    ``refused`` says that the provider takes no request without an ID Token, and that it can be asked for one first.
+    Then there is no URL yet.
+    """
 
     url: str
     provider: Provider
     form: FormPost | None = None
+    refused: ProviderError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +184,12 @@ async def _ask(candidate: Candidate, options: Options, wanted: LogoutRequest) ->
         "login": login,
         "scope": wanted.scope,
     }
-    url = await ask(provider, offered)
+    try:
+        url = await ask(provider, offered)
+    except ProviderError as error:
+        if error.code == "missing_parameter" and wanted.may_ask_silently and getattr(provider, "silent", None):
+            return Destination("", provider, refused=error)
+        raise
     longest = options.max_url_length if wanted.room is None else min(wanted.room, options.max_url_length)
     if url is None or len(url) <= longest:
         return Destination(url, provider) if url is not None else None

@@ -58,6 +58,7 @@ from .return_plan import (
     return_trip_key,
     same_origin_target,
 )
+from .silent_trip import TRIP_LIFETIME, plan_trip
 
 MOST_ENDPOINTS = 5
 """URLs in a JSON response that are compared with the provider's."""
@@ -68,12 +69,16 @@ LOCAL_KINDS = (RequestKind.CROSS_SITE, RequestKind.PREFETCH)
 
 @dataclass(frozen=True, slots=True)
 class Logout:
-    """One logout in progress: what it is to do, whose login it ended, and the application's own redirect target."""
+    """One logout in progress: what it is to do, whose login it ended, and the application's own redirect target.
+
+    ``after_trip`` says that the browser has been at the provider for an ID Token already: see ``silent_trip``.
+    """
 
     exchange: Exchange
     intent: LogoutIntent
     login: Login | None
     location: str | None = None
+    after_trip: bool = False
 
     @property
     def kind(self) -> RequestKind:
@@ -217,19 +222,25 @@ async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[Respon
     """
     exchange, kind = logout.exchange, logout.kind
     plan = plan_return(exchange.options, exchange.request, logout.intent.return_to)
-    login = login_for_hint(exchange, logout.login)
+    login = logout.login if logout.after_trip else login_for_hint(exchange, logout.login)
     room = room_for_url(kind, start.with_cookies(_cookies_to_come(logout, plan)))
     if room is not None:
         room -= bytes_to_come(exchange.request)
     in_header = room if kind is not RequestKind.NAVIGATION else None
     scope = exchange.request.as_it_came()
-    wanted = LogoutRequest(logout.intent.provider, login, plan, scope, logout.location, in_header)
+    wanted = LogoutRequest(
+        logout.intent.provider, login, plan, scope, logout.location, in_header, may_ask_silently=not logout.after_trip
+    )
     destination = await resolve(exchange.options, wanted)
     exchange.asked, exchange.sent_to, exchange.outcome = destination.provider, destination.url, "provider"
     log.sent_to_provider(name_of(destination.provider), kind.value, hint=bool(login and login.id_token))
     if logout.location is not None and same_endpoint(logout.location, destination.url):
         return _with_new_session(exchange, start), None  # the application goes there by itself
-    if plan.state is not None:
+    if (trip := await _begin_trip(logout, login, start, room)) is not None:
+        start, destination = trip
+    elif destination.refused is not None:
+        raise destination.refused
+    elif plan.state is not None:
         start = await _keep_return_trip(logout, start, plan)
     if logout.may_be_clicked_twice and not _is_on_our_origin(exchange, destination.url):
         start = start.with_cookies(await _cookie_of_click(logout))
@@ -237,6 +248,29 @@ async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[Respon
     if answer is not None and answer.start.is_too_long_for(start):
         raise _no_room()
     return start, answer
+
+
+async def _begin_trip(
+    logout: Logout, login: Login | None, start: ResponseStart, room: int | None
+) -> tuple[ResponseStart, Destination] | None:
+    """Let the browser fetch an ID Token first; return the response and where it goes, or None for the direct way."""
+    exchange, provider = logout.exchange, logout.exchange.asked
+    if logout.after_trip or provider is None:
+        return None
+    try:
+        trip = await plan_trip(exchange, logout.intent, login, provider)
+    except Exception as error:  # whatever it is, the logout goes the direct way
+        logger.info("a logout goes to %r without an ID Token: %s", name_of(provider), type(error).__name__)
+        return None
+    if trip is None or (room is not None and len(trip.url) > room):
+        return None
+    bound = start.with_cookies([trip.cookie])
+    if trip.cookie not in bound.set_cookies:
+        return None
+    if not await exchange.registry.store.put(trip.key, trip.record, TRIP_LIFETIME, exchange.budget):
+        return None
+    log.asks_silently(name_of(provider))
+    return bound, Destination(trip.url, provider)
 
 
 def login_for_hint(exchange: Exchange, login: Login | None) -> Login | None:

@@ -15,7 +15,11 @@ FRESH_FOR = 3600.0
 FAILURE_REMEMBERED_FOR = 30.0
 """Seconds after a failed fetch in which none is tried: otherwise each logout would wait for the same time-out."""
 
-_ENDPOINTS = ("end_session_endpoint", "revocation_endpoint", "jwks_uri")
+_USED = (
+    *("end_session_endpoint", "revocation_endpoint", "jwks_uri", "authorization_endpoint", "token_endpoint"),
+    *("token_endpoint_auth_methods_supported", "authorization_response_iss_parameter_supported"),
+)
+"""What is used of a discovery document, beside the issuer."""
 
 
 def checked_issuer(issuer: str) -> str:
@@ -46,7 +50,7 @@ def oauth_metadata_url(issuer: str) -> str:
 
 
 def checked_document(document: Mapping[str, Any], issuer: str) -> dict[str, Any]:
-    """Return the endpoints that a logout needs out of a discovery document.
+    """Return what a logout needs out of a discovery document, the endpoints above all.
 
     The document's issuer must be the issuer asked for, code point by code point (section 4.3): another one could send
     our users, and their ID Tokens, anywhere. Raises ``ProviderError`` for another one. The endpoints are returned as
@@ -56,7 +60,7 @@ def checked_document(document: Mapping[str, Any], issuer: str) -> dict[str, Any]
     if document.get("issuer") != issuer:
         named = repr(document.get("issuer"))[:200]
         raise ProviderError(f"the discovery document of {issuer} names another issuer, {named}", code="issuer_mismatch")
-    return {"issuer": issuer, **{name: document[name] for name in _ENDPOINTS if document.get(name)}}
+    return {"issuer": issuer, **{name: document[name] for name in _USED if document.get(name)}}
 
 
 def endpoint_of(metadata: Mapping[str, Any], name: str) -> str | None:

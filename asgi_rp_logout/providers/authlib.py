@@ -55,6 +55,7 @@ class AuthlibProvider(MetadataProvider):
     - ``algorithm``, ``require_exp``, ``revoke``: as ``OIDCProvider`` has them.
     - ``notices_logins``: remember the logins that this client completes, as if ``remember_login`` was called with the
       token that ``authorize_access_token()`` returns. ``remember_login`` and ``forget_login`` take precedence.
+    - ``silent_hint``: as ``OIDCProvider`` has it, with the client's own ``client_id`` and ``client_secret``.
 
     Authlib loads the metadata, which names the endpoints. Raises ``ConfigurationError``.
     """
@@ -71,10 +72,13 @@ class AuthlibProvider(MetadataProvider):
         revoke: object = None,
         post: bool = False,
         notices_logins: bool = True,
+        silent_hint: bool = False,
     ) -> None:
-        if not isinstance(notices_logins, bool):
-            raise ConfigurationError(f"notices_logins={notices_logins!r}: expected True or False")
+        for option, given in (("notices_logins", notices_logins), ("silent_hint", silent_hint)):
+            if not isinstance(given, bool):
+                raise ConfigurationError(f"{option}={given!r}: expected True or False")
         self.client = client
+        self.silent_hint = silent_hint
 
         def connect() -> None:
             if not callable(getattr(client, "load_server_metadata", None)):
@@ -86,7 +90,9 @@ class AuthlibProvider(MetadataProvider):
                 metadata=AuthlibMetadata(client),
                 name=str(client.name) if name is None else name,
                 client_id=client.client_id,
-                client_secret=_secret_of(client, revoke),
+                client_secret=_secret_of(client, revoke, silent_hint=silent_hint),
+                token_auth=_method_of(client),
+                silent_hint=silent_hint,
                 rename=parameters or {},
                 extra=extra or {},
                 post=post,
@@ -131,7 +137,13 @@ def _is_out_of_reach(client: Any) -> bool:
     return False
 
 
-def _secret_of(client: Any, revoke: object) -> str | None:
+def _method_of(client: Any) -> str | None:
+    """Return how the client is registered to authenticate at the token endpoint, None if it does not say."""
+    method = (getattr(client, "client_kwargs", None) or {}).get("token_endpoint_auth_method")
+    return method if method in ("client_secret_basic", "client_secret_post", "none") else None
+
+
+def _secret_of(client: Any, revoke: object, *, silent_hint: bool) -> str | None:
     """Return the secret that the client shares with its provider, or None if it has none.
 
     With ``private_key_jwt`` Authlib keeps a private key in ``client_secret``, which must not be sent to anybody.
@@ -140,10 +152,10 @@ def _secret_of(client: Any, revoke: object) -> str | None:
     method = (getattr(client, "client_kwargs", None) or {}).get("token_endpoint_auth_method")
     if method is None or str(method).startswith("client_secret_"):
         return None if secret is None else str(secret)
+    shown = repr(method) if isinstance(method, str) else type(method).__name__
+    expected = f"with token_endpoint_auth_method={shown}: expected a client that authenticates with its client_secret"
     if isinstance(revoke, str) and method != "none":
-        shown = repr(method) if isinstance(method, str) else type(method).__name__
-        raise ConfigurationError(
-            f"revoke={revoke!r} with token_endpoint_auth_method={shown}: expected a client that authenticates "
-            "with its client_secret, or an object with revoke_session()"
-        )
+        raise ConfigurationError(f"revoke={revoke!r} {expected}, or an object with revoke_session()")
+    if silent_hint and method != "none":
+        raise ConfigurationError(f"silent_hint=True {expected}")
     return None

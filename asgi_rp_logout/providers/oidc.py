@@ -14,9 +14,10 @@ from ..protocol.end_session import checked_url
 from ..protocol.logout_token import Expected, LogoutToken, read_logout_token
 from .cached_document import Metadata
 from .provider import issuer_of
+from .silent_hint import SilentHint
 from .standard import StandardProvider
 from .token_verifier import TokenVerifier
-from .transport import HTTPClient, fetch_json
+from .transport import Credentials, HTTPClient, fetch_json
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -32,13 +33,15 @@ class MetadataProvider(StandardProvider):
     algorithm: str = "RS256"
     require_exp: bool = False
     revoke: object = None
+    silent_hint: bool = False
+    token_auth: str | None = None
     decryption_key: InitVar[Any] = None
 
     def __post_init__(self, decryption_key: Any) -> None:
         super().__post_init__()
         self._oauth_metadata: Metadata | None = None
         self._check_revoke()
-        for option, kind in (("client_secret", str | None), ("require_exp", bool)):
+        for option, kind in (("client_secret", str | None), ("require_exp", bool), ("silent_hint", bool)):
             given = getattr(self, option)
             if not isinstance(given, kind):
                 raise ConfigurationError(f"{option} of type {type(given).__name__}: expected {kind}")
@@ -48,6 +51,13 @@ class MetadataProvider(StandardProvider):
             client_secret=self.client_secret,
             decryption_key=decryption_key,
         )
+        self.silent: SilentHint | None = self._silent() if self.silent_hint else None
+
+    def _silent(self) -> SilentHint:
+        if self.rename.get("id_token_hint", "") is None:
+            raise ConfigurationError("silent_hint=True: expected a provider that takes an id_token_hint")
+        credentials = Credentials(str(self.client_id), self.client_secret, self.token_auth)
+        return SilentHint(self.name, credentials, self.metadata, self.verifier, self.revocation_endpoint)
 
     def _check_revoke(self) -> None:
         revoke = self.revoke
@@ -169,6 +179,8 @@ class OIDCProvider(MetadataProvider):
       way.
     - ``post``: True if the end-session endpoint takes a POST from another site, for requests too long for a URL.
     - ``decryption_key``: a JWK, for a provider that encrypts its tokens.
+    - ``silent_hint``: True asks the provider at logout for an ID Token, where none is known, by a redirect with
+      ``prompt=none``. It needs a ``callback_path``, whose address is registered as a redirect URI as well.
 
     Raises ``ConfigurationError``.
     """
@@ -187,6 +199,7 @@ class OIDCProvider(MetadataProvider):
         revoke: object = None,
         post: bool = False,
         decryption_key: Any = None,
+        silent_hint: bool = False,
     ) -> None:
         self.issuer = checked_issuer(issuer)
         if not isinstance(client_id, str) or not client_id:
@@ -202,5 +215,6 @@ class OIDCProvider(MetadataProvider):
             algorithm=algorithm,
             require_exp=require_exp,
             revoke=revoke,
+            silent_hint=silent_hint,
             decryption_key=decryption_key,
         )

@@ -1,4 +1,4 @@
-"""The only module that opens a socket: small JSON documents from a provider, and the revocation of a token.
+"""The only module that opens a socket: small JSON documents from a provider, and requests for and about tokens.
 
 A provider's document decides where browsers are sent, so the fetch is strict: https (http on loopback, for tests and
 demos), the certificate is checked, redirects are not followed, the size and the time are limited.
@@ -17,6 +17,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, NamedTuple, Protocol
 
@@ -88,10 +89,14 @@ async def fetch_json(url: str, *, client: HTTPClient | None = None) -> dict[str,
     Takes an absolute URL and the HTTP client to use, if any. Returns the object. Raises ``ProviderError``: not reached,
     too slow, a status other than 200 (a redirect included), too large, or not a JSON object.
     """
+    return await _json_of("GET", url, client, headers={"accept": "application/json"})
+
+
+async def _json_of(method: str, url: str, client: HTTPClient | None, **request: Any) -> dict[str, Any]:
     where, seconds = without_query(url), time_left()
     try:
         with anyio.fail_after(seconds), _named_errors(where):
-            document = json.loads(await _read(url, client))
+            document = json.loads(await _read(method, url, client, **request))
     except TimeoutError as error:
         raise ProviderError(f"{where} did not answer within {seconds:.1f} s", code="fetch_timeout") from error
     except (ValueError, RecursionError) as error:
@@ -101,8 +106,8 @@ async def fetch_json(url: str, *, client: HTTPClient | None = None) -> dict[str,
     return document
 
 
-async def _read(url: str, client: HTTPClient | None) -> bytes:
-    async with _sent("GET", url, client, headers={"accept": "application/json"}) as response:
+async def _read(method: str, url: str, client: HTTPClient | None, **request: Any) -> bytes:
+    async with _sent(method, url, client, **request) as response:
         if response.status_code != 200:
             raise ProviderError(f"{without_query(url)} answered {response.status_code}, not 200", code="fetch_status")
         body = bytearray()
@@ -113,8 +118,56 @@ async def _read(url: str, client: HTTPClient | None) -> bytes:
         return bytes(body)
 
 
+async def answer_of(url: str, *, client: HTTPClient | None = None) -> tuple[int, str | None]:
+    """Send a GET, and return the status and the ``Location`` of its answer, which is not followed.
+
+    Raises ``ProviderError`` if the address cannot be reached in time.
+    """
+    where, seconds = without_query(url), time_left()
+    try:
+        with anyio.fail_after(seconds), _named_errors(where):
+            async with _sent("GET", url, client, headers={"accept": "text/html"}) as response:
+                return response.status_code, response.headers.get("location")
+    except TimeoutError as error:
+        raise ProviderError(f"{where} did not answer within {seconds:.1f} s", code="fetch_timeout") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How a client authenticates at the token endpoint; without a ``method``, as the provider's metadata admits it."""
+
+    client_id: str
+    client_secret: str | None = None
+    method: str | None = None
+
+    def accepted_by(self, metadata: Mapping[str, Any]) -> Credentials:
+        """Return the credentials with a method (OpenID Connect Discovery 1.0, section 3: basic is the default)."""
+        if self.method is not None:
+            return self
+        admitted = metadata.get("token_endpoint_auth_methods_supported")
+        methods = ("client_secret_basic", "client_secret_post")
+        usable = [method for method in methods if isinstance(admitted, list) and method in admitted]
+        return replace(self, method=[*usable, *methods][0] if self.client_secret else "none")
+
+
+async def request_token(
+    endpoint: str, credentials: Credentials, parameters: Mapping[str, str], *, client: HTTPClient | None = None
+) -> dict[str, Any]:
+    """Send a token request, with Authlib's client authentication, and return the answer (RFC 6749, section 5.1).
+
+    Raises ``ProviderError`` for another answer than 200 with a JSON object, or if the endpoint cannot be reached.
+    """
+    from authlib.oauth2.auth import ClientAuth  # noqa: PLC0415  # as below
+    from authlib.oauth2.rfc6749.parameters import prepare_token_request  # noqa: PLC0415
+
+    headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+    auth = ClientAuth(credentials.client_id, credentials.client_secret, credentials.method)
+    url, headers, body = auth.prepare("POST", endpoint, headers, prepare_token_request(**parameters))
+    return await _json_of("POST", url, client, headers=headers, content=body)
+
+
 async def revoke_refresh_token(
-    endpoint: str, client_id: str, client_secret: str | None, token: str, *, client: HTTPClient | None = None
+    endpoint: str, credentials: Credentials, token: str, *, client: HTTPClient | None = None
 ) -> None:
     """Revoke a refresh token, with Authlib's request and client authentication (RFC 7009, section 2.1).
 
@@ -127,7 +180,7 @@ async def revoke_refresh_token(
     from authlib.oauth2.rfc7009 import prepare_revoke_token_request  # noqa: PLC0415
 
     body, headers = prepare_revoke_token_request(token, "refresh_token")
-    auth = ClientAuth(client_id, client_secret, "client_secret_basic" if client_secret else "none")
+    auth = ClientAuth(credentials.client_id, credentials.client_secret, credentials.method)
     url, headers, body = auth.prepare("POST", endpoint, headers, body)
     where = without_query(endpoint)
     with _named_errors(where):

@@ -91,6 +91,7 @@ class Options(TypedDict, total=False):
     require_exp: bool
     revoke: object
     decryption_key: Any
+    silent_hint: bool
 
 
 class DiscoveredVendor(OIDCProvider):

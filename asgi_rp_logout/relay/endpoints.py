@@ -22,7 +22,7 @@ from ..errors import ProviderError, RPLogoutError
 from ..log import WarningLimiter
 from ..login import Login
 from ..protocol.discovery import endpoint_of, well_known_url
-from ..protocol.id_token import check_id_token
+from ..protocol.id_token import ExpectedToken, check_id_token
 from ..protocol.token_request import passed_on, redeemed_code, tokens_in
 from ..providers.cached_document import Metadata
 from ..providers.oidc import OIDCProvider
@@ -145,7 +145,7 @@ class Endpoints:
         """Return the login of a token response. Raises ``LogoutTokenError`` or ``ProviderError`` for a bad ID Token."""
         provider, id_token, refresh_token = self._provider, tokens["id_token"], tokens.get("refresh_token")
         _, claims = await self._verifier.verify(id_token)
-        check_id_token(claims, issuer=provider.issuer, client_id=str(provider.client_id), now=time.time())
+        check_id_token(claims, ExpectedToken(provider.issuer, str(provider.client_id)), now=time.time())
         sid = claims.get("sid")
         return Login(
             provider.name,

@@ -14,6 +14,7 @@ from ..logout.detect import detect, read_marker
 from ..logout.flow import let_go, log_out
 from ..logout.return_plan import is_canonical_redirect
 from ..logout.second_click import answer_repeated_request, answer_second_click, is_second_click
+from ..logout.silent_trip import probe_after_answer
 from ..negotiation.answers import http_status
 from .no_logout import apply_to_response, deletes_session
 
@@ -95,5 +96,7 @@ async def finish(exchange: Exchange) -> None:
         await let_go(exchange)
     if exchange.ended_login is not None and not exchange.told:
         await after_logout(exchange.options, exchange.ended_login, exchange.asked, exchange.outcome)
+    if exchange.probe_at is not None:
+        await probe_after_answer(exchange)
     if exchange.connection is not None:
         await exchange.connection.closed()

@@ -46,7 +46,7 @@ def read_recipe(app: str, issuer: str, app_port: int, relay_port: int) -> Recipe
     page = (PAGES / f"{app}.md").read_text()
     if ISSUER not in page or not re.search(rf"//(localhost|127\.0\.0\.2):{APP_PORT}\b", page):
         raise ValueError(f"{app}.md must use {ISSUER} and http://localhost:{APP_PORT}")
-    page = page.replace(ISSUER, issuer)
+    page = page.replace(ISSUER, issuer).replace(_host_and_path(ISSUER), _host_and_path(issuer))
     page = re.sub(rf"\b{APP_PORT}\b", str(app_port), page)
     page = re.sub(rf"\b{RELAY_PORT}\b", str(relay_port), page)
     files, commands = {}, []
@@ -67,6 +67,10 @@ def read_recipe(app: str, issuer: str, app_port: int, relay_port: int) -> Recipe
         _registered(page, "Post-logout redirect URI"),
         backchannel[0] if backchannel else None,
     )
+
+
+def _host_and_path(url: str) -> str:
+    return url.partition("://")[2]
 
 
 def _registered(page: str, label: str) -> list[str]:

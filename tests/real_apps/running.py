@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 from starlette.types import ASGIApp
 
@@ -146,18 +147,22 @@ def running(
         Client(**WIKI, redirect_uris=[f"{wiki}/callback"], post_logout_redirect_uris=[f"{wiki}/"]),
     ]
     provider = create_provider(issuer, clients, {USER: PASSWORD}, claims=kind.claims)
+    trusting = {"SSL_CERT_FILE": str(certificate.cert)} if certificate else {}
     served = provider_app(provider) if provider_app else provider
     with (
+        pytest.MonkeyPatch.context() as patch,
         _served(served, port=provider_port, certificate=certificate),
-        _served(_wiki(issuer, certificate), host="localhost", port=wiki_port),
-        _process(recipe, folder, (kind.host, app_port), kind.environment) as restart,
+        _served(_wiki(issuer), host="localhost", port=wiki_port),
+        _process(recipe, folder, (kind.host, app_port), {**kind.environment, **trusting}) as restart,
     ):
+        for name, value in trusting.items():
+            patch.setenv(name, value)  # for the wiki, which is in this process
         app = kind(url, issuer, wiki, provider.state.provider)
         app.restart = restart  # type: ignore[method-assign]
         yield app
 
 
-def _wiki(issuer: str, certificate: Certificate | None) -> ASGIApp:
+def _wiki(issuer: str) -> ASGIApp:
     """Make the second app at the same provider; its cookie has another name, since cookies do not tell ports apart."""
     providers = [OIDCProvider(issuer, WIKI["client_id"], WIKI["client_secret"])]
     rp_logout = {"providers": providers, "provider_timeout": PATIENCE}
