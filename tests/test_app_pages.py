@@ -41,7 +41,7 @@ def test_a_page_is_a_recipe_for_another_machine_too(app: str) -> None:
     text = "".join(recipe.files.values()) + recipe.commands
     assert CLIENT_ID in text
     assert not re.search(r"id\.example\.com|\b8000\b|\b8765\b", text)
-    assert "localhost:9998" in recipe.redirect_uris[0]
+    assert ":9998/" in recipe.redirect_uris[0]
 
 
 @pytest.mark.parametrize("page", [INDEX, *(PAGES / f"{app}.md" for app in APPS)], ids=lambda page: page.stem)

@@ -25,7 +25,7 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
             profile = stack.enter_context(browser.new_context(ignore_https_errors=True))
             profile.set_default_timeout(PATIENCE * 1000)
             profile.add_init_script(SOCKETS)
-            profile.route(lambda url: urlsplit(url).hostname not in LOCAL, _is_not_there)
+            profile.route(lambda url: urlsplit(url).hostname not in {*LOCAL, "127.0.0.2"}, _is_not_there)
             return profile.new_page()
 
         yield make

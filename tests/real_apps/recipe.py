@@ -44,7 +44,7 @@ def read_recipe(app: str, issuer: str, app_port: int, relay_port: int) -> Recipe
     Raises ValueError if the page names no command or no redirect URI, or has none of the example addresses.
     """
     page = (PAGES / f"{app}.md").read_text()
-    if ISSUER not in page or f"localhost:{APP_PORT}" not in page:
+    if ISSUER not in page or not re.search(rf"//(localhost|127\.0\.0\.2):{APP_PORT}\b", page):
         raise ValueError(f"{app}.md must use {ISSUER} and http://localhost:{APP_PORT}")
     page = page.replace(ISSUER, issuer).replace(_host_and_path(ISSUER), _host_and_path(issuer))
     page = re.sub(rf"\b{APP_PORT}\b", str(app_port), page)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,11 +20,12 @@ from asgi_rp_logout import OIDCProvider
 from demo.provider import Client, Provider, create_provider
 from tests.conftest import Certificate, _free_port, _served
 from tests.interop.apps import create_app
-from tests.interop.conftest import asks_for_password, sign_in
+from tests.interop.conftest import _is_listening, asks_for_password, sign_in
 from tests.real_apps.recipe import CLIENT_ID, CLIENT_SECRET, Recipe, read_recipe
 
 ENVIRONMENTS = Path(__file__).parent.parent.parent / "build" / "apps"
-PATIENCE = 60.0  # seconds until an app that should start or answer counts as broken
+PATIENCE = 60.0  # seconds until an app that should answer counts as broken
+START = 300.0  # seconds until an app that should start counts as broken: some compile a gigabyte of Python first
 WIKI: dict[str, Any] = {"client_id": "wiki", "client_secret": "wiki-secret"}
 USER, PASSWORD = "alice", "wonderland"
 EMAIL = f"{USER}@example.com"
@@ -37,6 +37,12 @@ class RealApp:
 
     name = ""
     """Of the page in docs/apps, and of the environment that scripts/apps has made."""
+    host = "localhost"
+    """Where the page puts it."""
+    port: int | None = None
+    """Its port, or None for a free one."""
+    public_url: str | None = None
+    """Its address as browsers see it, if a proxy is in front: registered in place of the page's own."""
     environment: Mapping[str, str] = {}
     """Settings that are no part of the recipe, such as those that keep an app from calling home."""
 
@@ -48,6 +54,11 @@ class RealApp:
         self.issuer = issuer
         self.wiki = wiki
         self.provider = provider
+
+    @classmethod
+    def amended(cls, recipe: Recipe) -> Recipe:
+        """Return the recipe with what a variant of the app needs beyond it."""
+        return recipe
 
     # What each app says of itself
 
@@ -64,6 +75,10 @@ class RealApp:
         raise NotImplementedError
 
     # What is the same for all
+
+    def restart(self) -> None:
+        """End the app's process, and start it again."""
+        raise NotImplementedError
 
     def log_in(self, page: Page) -> None:
         """Sign the user in, with the password."""
@@ -115,16 +130,18 @@ def running(
 
     `certificate` puts the provider on https. `provider_app` wraps the provider, for an app that wants other paths.
     """
-    app_port, provider_port, wiki_port, relay_port = (_free_port() for _ in range(4))
-    url, wiki = f"http://localhost:{app_port}", f"http://localhost:{wiki_port}"
+    provider_port, wiki_port, relay_port = (_free_port() for _ in range(3))
+    app_port = kind.port or _free_port()
+    address, wiki = f"http://{kind.host}:{app_port}", f"http://localhost:{wiki_port}"
+    url = kind.public_url or address
     issuer = f"{'https' if certificate else 'http'}://127.0.0.1:{provider_port}"
-    recipe = read_recipe(kind.name, issuer, app_port, relay_port)
+    recipe = kind.amended(read_recipe(kind.name, issuer, app_port, relay_port))
     clients = [
         Client(
             CLIENT_ID,
             CLIENT_SECRET,
-            recipe.redirect_uris,
-            recipe.post_logout_redirect_uris,
+            [uri.replace(address, url) for uri in recipe.redirect_uris],
+            [uri.replace(address, url) for uri in recipe.post_logout_redirect_uris],
             recipe.backchannel_logout_uri,
         ),
         Client(**WIKI, redirect_uris=[f"{wiki}/callback"], post_logout_redirect_uris=[f"{wiki}/"]),
@@ -136,11 +153,13 @@ def running(
         pytest.MonkeyPatch.context() as patch,
         _served(served, port=provider_port, certificate=certificate),
         _served(_wiki(issuer), host="localhost", port=wiki_port),
-        _process(recipe, folder, app_port, {**kind.environment, **trusting}),
+        _process(recipe, folder, (kind.host, app_port), {**kind.environment, **trusting}) as restart,
     ):
         for name, value in trusting.items():
             patch.setenv(name, value)  # for the wiki, which is in this process
-        yield kind(url, issuer, wiki, provider.state.provider)
+        app = kind(url, issuer, wiki, provider.state.provider)
+        app.restart = restart  # type: ignore[method-assign]
+        yield app
 
 
 def _wiki(issuer: str) -> ASGIApp:
@@ -151,38 +170,56 @@ def _wiki(issuer: str) -> ASGIApp:
 
 
 @contextmanager
-def _process(recipe: Recipe, folder: Path, port: int, environment: Mapping[str, str]) -> Iterator[None]:
-    """Run the commands of the page in `folder`, until the app listens, and end all of them at last."""
+def _process(
+    recipe: Recipe, folder: Path, address: tuple[str, int], environment: Mapping[str, str]
+) -> Iterator[Callable[[], None]]:
+    """Run the commands of the page in `folder`, until the app listens, and end all of them at last.
+
+    Gives a function that ends them and runs them again.
+    """
     home = ENVIRONMENTS / recipe.app
     if not (home / "bin").exists():
         raise RuntimeError(f"{home} is not there: run `scripts/apps {recipe.app}`")
     recipe.write_to(folder)
     path = f"{home}/bin:/usr/local/bin:/usr/bin:/bin"
     settings = {"PATH": path, "HOME": str(folder), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **environment}
+
     with (folder / "output").open("w+") as output:
-        process = subprocess.Popen(
-            ["/bin/sh", "-e", "-c", recipe.commands],
-            cwd=folder,
-            env=settings,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                ["/bin/sh", "-e", "-c", recipe.commands],
+                cwd=folder,
+                env=settings,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+        process = start()
+
+        def restart() -> None:
+            nonlocal process
+            _end(process)
+            while _is_listening(*address):
+                time.sleep(0.1)
+            process = start()
+            _await_listening(process, address, folder / "output")
+
         try:
-            _await_listening(process, port, folder / "output")
-            yield
+            _await_listening(process, address, folder / "output")
+            yield restart
         finally:
             _end(process)
             print((folder / "output").read_text())  # pytest shows it if a test failed
 
 
-def _await_listening(process: subprocess.Popen[bytes], port: int, output: Path) -> None:
-    end = time.monotonic() + PATIENCE
+def _await_listening(process: subprocess.Popen[bytes], address: tuple[str, int], output: Path) -> None:
+    end = time.monotonic() + START
     while process.poll() is None and time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if _is_listening(*address):
+            return
         time.sleep(0.1)
     raise RuntimeError(f"the app does not listen:\n{output.read_text()}")
 
