@@ -12,17 +12,14 @@ from tests.real_apps.running import RealApp, copy_of
 NewPage = Callable[[], Page]
 
 
-def log_out_at_the_provider(app: RealApp, page: Page, *, with_hint: bool = True) -> None:
-    """Log out in the app: the provider gets the ID Token and does not ask, and the next login asks for the password.
-
-    Without a hint the provider asks, and the app's `log_out` has to say yes.
-    """
+def log_out_at_the_provider(app: RealApp, page: Page) -> None:
+    """Log out in the app: the provider gets the ID Token and does not ask, and the next login asks for the password."""
     app.log_in(page)
     assert app.is_in_at_provider(page)
     app.provider.requests.clear()
     app.log_out_and_await_the_provider(page)
     assert app.provider.requests  # more than one of a page that goes to its login twice
-    assert all(("id_token_hint" in request.params) is with_hint for request in app.provider.requests)
+    assert all("id_token_hint" in request.params for request in app.provider.requests)
     assert not app.is_signed_in(page)
     assert app.next_login_asks(page)
 
