@@ -35,6 +35,7 @@ from asgi_rp_logout import (
     remember_login,
     rp_logout,
 )
+from asgi_rp_logout.testing import EndSessionRequest, FakeProvider
 
 
 class OwnProvider:
@@ -92,6 +93,18 @@ async def endpoints(request: Request, token: Mapping[str, Any]) -> None:
     assert_type(login, Login | None)
     if login is not None:
         assert_type(login.sub, str | None)
+
+
+async def tests(response: httpx.Response) -> None:
+    fake = FakeProvider(client_id="app", post_logout_redirect_uris=["https://app.example.com/"])
+    RPLogoutMiddleware(Starlette(), providers=[fake.oidc_provider(name="fake")], http_client=fake.http_client)
+    assert_type(fake.sign_in(response, sub="alice"), str)
+    request = fake.assert_logged_out(response, sub="alice")
+    assert_type(request, EndSessionRequest)
+    assert_type(request.return_url, str | None)
+    assert_type(fake.logout_token(sid="session-1"), str)
+    httpx.AsyncClient(transport=fake.transport)
+    httpx.AsyncClient(transport=httpx.ASGITransport(app=fake))
 
 
 def errors(error: RPLogoutError) -> None:

@@ -43,6 +43,10 @@ LAYERS = {
     "hot_path": "the path of nearly every request: it waits for nothing",
     "dispatch": "requests that the hot path cannot pass on",
     "middleware": "RPLogoutMiddleware: the constructor and the entry point",
+    "testing": "FakeProvider, for the tests of applications",
+    "doctor": "what is wrong with a set-up, and why",
+    "cli": "the commands for operators",
+    "__main__": "python -m asgi_rp_logout",
     "__init__": "the public names",
 }
 """Every file and folder at the top of the package, from the ground up: each may import what stands above it here."""
@@ -153,6 +157,10 @@ def test_nothing_inside_imports_the_package_root(module: str) -> None:
     assert "__init__" not in set(imports_of(module))
 
 
+def test_nothing_imports_the_fake_provider_but_test_suites() -> None:
+    assert [module for module in MODULES if "testing" in set(imports_of(module))] == []
+
+
 def test_there_is_no_cycle() -> None:
     graph = {module: set(imports_of(module)) - {module} for module in MODULES}
     while free := {module for module, others in graph.items() if not others & set(graph)}:
@@ -180,6 +188,8 @@ def test_protocol_and_what_says_so_does_no_io_and_asks_no_clock_and_no_dice(modu
 def test_only_transport_connects_only_the_relay_listens_and_only_the_token_verifier_verifies_a_signature() -> None:
     """And httpx2 is imported nowhere: it need not be installed."""
     for module, tree in TREES.items():
+        if module == "testing":
+            continue  # the fake provider signs, and serves without a socket
         outside = {name.partition(".")[0] for name in imports_of(module, inside=False)}
         assert "joserfc" not in outside or module == "providers.token_verifier"
         assert "httpx" not in outside or module == "providers.transport"

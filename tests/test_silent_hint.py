@@ -32,6 +32,7 @@ from asgi_rp_logout import (
     presets,
 )
 from asgi_rp_logout.logout.silent_trip import TRIP_LIFETIME
+from asgi_rp_logout.protocol.id_token import ExpectedToken, check_id_token
 from asgi_rp_logout.providers.silent_hint import MOST_ADDRESSES, MOST_FAILURES, OFF_FOR, SilentHint
 from tests.apps import SECRET, guarded, parameters, signs_out
 from tests.asgi import Answer, call, http_scope
@@ -40,6 +41,7 @@ from tests.places import Browser, ForeignStore
 from tests.stub_provider import SilentProvider, generated
 from tests.test_demo import BACK, make_rig
 from tests.test_demo import Rig as DemoRig
+from tests.test_workers import wait_until
 from tests.virtual_time import in_virtual_time, let_time_pass
 
 with warnings.catch_warnings():
@@ -89,7 +91,8 @@ class Rig:
 
     async def comes_back(self, browser: Browser, answer: Answer, user: str | None = "alice") -> Answer:
         """Let the provider answer, and give our answer to that."""
-        return await browser.get(str(await self.op.visit(str(answer.header("location")), user)), **ARRIVAL)
+        back = await self.op.visit(str(answer.header("location")), user)
+        return await browser.get(str(back), **ARRIVAL, sec_fetch_user="?1")
 
     async def trip(self, user: str | None = "alice") -> tuple[Browser, Answer]:
         """Log out by way of the trip; give the browser and our answer to what it came back with."""
@@ -170,6 +173,34 @@ async def test_the_logout_here_is_complete_before_the_trip_begins() -> None:
     assert browser.cookies.keys() == {"rp_silent"}
 
 
+@pytest.mark.parametrize("user", ["?1", "?0"])
+async def test_a_browser_that_comes_back_without_a_hint_is_not_sent_on_another_trip(user: str) -> None:
+    """Else it would go round and round."""
+    rig = await Rig().probed()
+    browser, answer = await rig.leaves()
+    back = str(await rig.op.visit(str(answer.header("location")), None))
+    assert hint_of(await browser.get(back, **ARRIVAL, sec_fetch_user=user)) is None
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), ProviderError("no")])
+async def test_a_list_that_fails_meanwhile_leads_to_the_page(error: Exception, log: Log) -> None:
+    listed: list[Any] = []
+
+    def listing() -> list[Any]:
+        if not listed:
+            raise error
+        return listed
+
+    rig = Rig(providers=listing)
+    listed.append(rig.provider)
+    await rig.probed()
+    browser, answer = await rig.leaves()
+    listed.clear()
+    answer = await rig.comes_back(browser, answer)
+    assert (answer.status, answer.header("location")) == (303, "/bye")
+    assert len(log()) == 1
+
+
 @pytest.mark.parametrize("error", ["login_required", "interaction_required", "consent_required", "server_error", "x"])
 @pytest.mark.parametrize("iss", ["https://op.example/", "https://other.example/", None])
 async def test_an_error_goes_on_to_the_end_session_endpoint_all_the_same(error: str, iss: str | None) -> None:
@@ -215,6 +246,39 @@ async def test_what_cannot_be_verified_is_no_hint(fault: dict[str, Any]) -> None
     browser, answer = await rig.trip()
     assert hint_of(answer) is None
     assert await lands(browser, answer) == "/bye"
+
+
+GOOD: dict[str, Any] = {"iss": "i", "aud": "rp", "sub": "alice", "exp": 1000, "nonce": "n"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({}, None),
+        ({"aud": ["rp"], "azp": "rp"}, None),
+        ({"aud": ["rp", "x"], "azp": "rp"}, None),
+        ({"exp": 941}, None),
+        ({"iss": "j"}, "iss"),
+        ({"iss": None}, "iss"),
+        ({"aud": ["x"]}, "aud"),
+        ({"aud": None}, "aud"),
+        ({"aud": ["rp", "x"]}, "azp"),
+        ({"azp": "x"}, "azp"),
+        ({"exp": 940}, "exp"),
+        ({"exp": True}, "exp"),
+        ({"exp": "soon"}, "exp"),
+        ({"nonce": "m"}, "nonce"),
+        ({"sub": 7}, "sub"),
+        ({"sub": ""}, "sub"),
+    ],
+)
+def test_each_claim_of_an_id_token_counts(changes: dict[str, Any], wrong: str | None) -> None:
+    if wrong is None:
+        check_id_token(GOOD | changes, ExpectedToken("i", "rp", "n"), now=1000)
+        return
+    with pytest.raises(ProviderError, match=f"the {wrong} of the ID Token is not the expected one") as raised:
+        check_id_token(GOOD | changes, ExpectedToken("i", "rp", "n"), now=1000)
+    assert raised.value.code == "id_token"
 
 
 @pytest.mark.parametrize("aud", ["rp", ["rp"], ["rp", "another"]])
@@ -512,6 +576,23 @@ async def test_a_record_that_cannot_be_read_is_none(record: dict[str, Any]) -> N
 # What it leaves behind
 
 
+@in_virtual_time
+async def test_the_refresh_token_is_revoked_after_the_logout_had_its_second() -> None:
+    """Keycloak ends the session with it: the logout itself, which tells the other applications, is to come first."""
+    op = SilentProvider()
+    op.more_metadata |= {"revocation_endpoint": f"{op.issuer}revoke"}
+    rig = await Rig(op).probed()
+    browser, answer = await rig.leaves()
+    back = str(await op.visit(str(answer.header("location"))))
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: browser.get(back, **ARRIVAL))
+        await anyio.sleep(0.9)
+        assert (len(op.redeemed), op.revoked) == (1, [])
+    assert op.revoked == ["the-refresh-token"]
+    assert anyio.current_time() - began == pytest.approx(1.0)
+
+
 async def test_the_refresh_token_is_revoked_at_once_and_no_token_is_stored() -> None:
     op, store = SilentProvider(), ForeignStore()
     op.more_metadata |= {"revocation_endpoint": f"{op.issuer}revoke"}
@@ -668,6 +749,7 @@ async def test_a_provider_that_answers_otherwise_is_not_asked(breaks: Callable[[
     assert op.fetched["auth"] <= 1
 
 
+BY_THE_BOOK = "http://127.0.0.1/back?error=x&state={state}"
 LOCATIONS = {
     "a code": "http://127.0.0.1/back?code=x&state={state}",
     "another state": "http://127.0.0.1/back?error=x&state=y",
@@ -681,8 +763,18 @@ LOCATIONS = {
 }
 
 
-@pytest.mark.parametrize("location", LOCATIONS.values(), ids=LOCATIONS.keys())
-async def test_only_an_error_at_our_own_address_with_our_state_turns_it_on(location: str, log: Log) -> None:
+@pytest.mark.parametrize(
+    ("location", "status", "on"),
+    [
+        *((location, 302, False) for location in LOCATIONS.values()),
+        (BY_THE_BOOK, 200, False),
+        (BY_THE_BOOK, 302, True),
+        (BY_THE_BOOK, 303, True),
+    ],
+)
+async def test_only_an_error_at_our_own_address_with_our_state_turns_it_on(
+    location: str, status: int, on: bool, log: Log
+) -> None:
     op = SilentProvider()
 
     async def redirects(scope: Scope, receive: Receive, send: Send) -> None:
@@ -692,15 +784,16 @@ async def test_only_an_error_at_our_own_address_with_our_state_turns_it_on(locat
         op.fetched["auth"] += 1
         state = dict(parse_qsl(scope["query_string"].decode()))["state"]
         headers = [(b"location", location.format(state=state).encode())]
-        await send({"type": "http.response.start", "status": 302, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body"})
 
     rig = Rig(op, http_client=httpx.AsyncClient(transport=httpx.ASGITransport(redirects)))
-    for _ in range(3):
-        assert hint_of(await rig.browser().post("/logout")) is None
+    await rig.probed()
+    for _ in range(2):
+        assert is_trip(await rig.browser().post("/logout")) is on
     assert op.fetched["auth"] == 1
-    (line,) = log()
-    assert line.startswith("silent_hint of provider 'idp' is off")
+    expected = [] if on else ["silent_hint of provider 'idp' is off"]
+    assert [line.partition(", so")[0] for line in log()] == expected
 
 
 @in_virtual_time
@@ -753,7 +846,6 @@ async def test_a_start_waits_a_second_for_the_probe_and_a_logout_makes_it_then()
     await start(rig.app)
     assert 0.5 < anyio.current_time() - began <= 1.0
     op.authorize_delay = 0.0
-    let_time_pass(31)
     await rig.probed()
     assert is_trip(await rig.browser().post("/logout"))
 
@@ -1183,6 +1275,13 @@ def test_with_a_real_provider(
     routes = [Route("/", enter), Route("/logout", leave, methods=["POST"]), Route("/bye", bye)]
     options: dict[str, Any] = {"providers": [client(rig)], "callback_path": "/back", "public_url": address}
     serve(guarded(Starlette(routes=routes), **options), host="localhost", port=port)
+
+    def is_asked() -> bool:
+        """Log out; on a busy machine the provider may not have answered while the application started."""
+        cookies = {"session": secrets.token_hex(16)}
+        return "prompt=none" in httpx.post(f"{address}/logout", cookies=cookies, trust_env=False).headers["location"]
+
+    wait_until(is_asked)
     if user:
         rig.code()
     rig.browser.get(address)
@@ -1193,7 +1292,8 @@ def test_with_a_real_provider(
     assert end_session.startswith(f"{rig.issuer}/end_session?")
     assert ("id_token_hint=" in end_session) is (user is not None)
     assert rig.provider.sessions == {}
-    assert len(rig.provider.revoked) == (user is not None)
+    if user:
+        wait_until(lambda: len(rig.provider.revoked) == 1)
 
 
 # Configuration

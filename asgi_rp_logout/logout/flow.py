@@ -229,7 +229,7 @@ async def send_to_provider(logout: Logout, start: ResponseStart) -> tuple[Respon
     in_header = room if kind is not RequestKind.NAVIGATION else None
     scope = exchange.request.as_it_came()
     wanted = LogoutRequest(
-        logout.intent.provider, login, plan, scope, logout.location, in_header, may_ask_silently=not logout.after_trip
+        logout.intent.provider, login, plan, scope, logout.location, in_header, may_ask_silently=True
     )
     destination = await resolve(exchange.options, wanted)
     exchange.asked, exchange.sent_to, exchange.outcome = destination.provider, destination.url, "provider"

@@ -59,7 +59,7 @@ async def end_logins(
             "nobody is named: expected iss= with sub= or sid=, or the request of a user whose iss and sub are known",
             code="nobody",
         )
-    registry = _registry_for(store) if store is not None else _in_exchange(context, ", or store=").registry
+    registry = registry_for(store) if store is not None else _in_exchange(context, ", or store=").registry
     now = time.time()
     await registry.end_sessions(EndedSessions(iss, sid or None, sub or None, None, now, "logout"), StoreBudget())
 
@@ -141,5 +141,6 @@ async def _url_of(exchange: Exchange, login: Login | None) -> str | None:
     return destination.url
 
 
-def _registry_for(store: Any) -> LoginRegistry:
+def registry_for(store: Any) -> LoginRegistry:
+    """Return a registry for ends outside of the web process. Raises ``ConfigurationError`` for what is no store."""
     return LoginRegistry(store_of(store), session_cookies=CookieSet(()), session_lifetime=LONGEST_LIFE)

@@ -37,7 +37,14 @@ TRIP_LIFETIME = 60.0
 """Seconds in which the browser may come back. A provider that shows no page answers at once."""
 
 
-@dataclass(frozen=True, slots=True)
+REVOKED_AFTER = 1.0
+"""Seconds after the answer in which the browser is to reach the end-session endpoint first.
+
+Keycloak ends the session with the refresh token. Then there is nothing left to log out of, and no logout in its events.
+"""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class SilentTrip:
     """A trip to begin: where the browser goes, the cookie that binds it, and the record that waits for it."""
 
@@ -47,7 +54,7 @@ class SilentTrip:
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Return:
     """What is left to do when a browser has come back: the logout, its login, and a refresh token to revoke.
 
@@ -81,7 +88,7 @@ async def plan_trip(
     """
     silent, request, options = silent_of(provider), exchange.request, exchange.options
     name, redirect_uri = name_of(provider), _redirect_uri(exchange)
-    if silent is None or name is None or exchange.kind is RequestKind.FETCH or not _needs_hint(login, provider):
+    if silent is None or name is None or not _needs_hint(login, provider):
         return None
     if options.why_not_silent is not None:
         options.notices.once(f"silent_hint of provider {name!r} is ignored: {options.why_not_silent}")
@@ -202,4 +209,5 @@ async def revoke_after_answer(trip: Return) -> None:
     if trip.silent is None or trip.refresh_token is None:
         return
     with anyio.move_on_after(AFTER_DEADLINE, shield=True):
+        await anyio.sleep(REVOKED_AFTER)
         await trip.silent.revoke(trip.refresh_token)

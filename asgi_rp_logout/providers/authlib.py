@@ -23,6 +23,12 @@ class AuthlibMetadata(Metadata):
         super().__init__(str(client.name), clock)
         self._client = client
 
+    @property
+    def address(self) -> str | None:
+        """The URL that the client was registered with, or None if it was registered with its endpoints."""
+        url = getattr(self._client, "_server_metadata_url", None)
+        return url if isinstance(url, str) else None
+
     async def load(self) -> dict[str, Any]:
         """Return the server metadata of Authlib's client, fetched if need be. Raises ``ProviderError``.
 
@@ -31,8 +37,8 @@ class AuthlibMetadata(Metadata):
         may not.
         """
         known: dict[str, Any] = self._client.server_metadata
-        url = getattr(self._client, "_server_metadata_url", None)
-        if self.http_client is not None and isinstance(url, str) and "_loaded_at" not in known:
+        url = self.address
+        if self.http_client is not None and url is not None and "_loaded_at" not in known:
             return {**known, **await fetch_json(url, client=self.http_client)}
         seconds = time_left()
         try:

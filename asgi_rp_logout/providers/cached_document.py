@@ -71,6 +71,11 @@ class Metadata(CachedDocument[dict[str, Any]]):
         super().__init__(clock)
         self.source = source
 
+    @property
+    def address(self) -> str | None:
+        """The URL of the document, or None if there is none."""
+        return None
+
     async def get(self) -> dict[str, Any]:
         """Return the metadata, stale or not; it is fetched first if there is none. Raises ``ProviderError``.
 

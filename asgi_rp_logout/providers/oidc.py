@@ -156,11 +156,16 @@ class Discovery(Metadata):
     def __init__(self, issuer: str, clock: Callable[[], float] = time.monotonic, *, url: str | None = None) -> None:
         super().__init__(issuer, clock)
         self.issuer = issuer
-        self.url = well_known_url(issuer) if url is None else url
+        self._url = well_known_url(issuer) if url is None else url
+
+    @property
+    def address(self) -> str:
+        """The URL of the document."""
+        return self._url
 
     async def load(self) -> dict[str, Any]:
         """Fetch the document from the provider. Raises ``ProviderError``."""
-        document = await fetch_json(self.url, client=self.http_client)
+        document = await fetch_json(self.address, client=self.http_client)
         return checked_document(document, self.issuer)
 
 

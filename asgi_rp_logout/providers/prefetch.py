@@ -43,7 +43,7 @@ async def prefetch(provider: object, callback_url: str | None = None) -> None:
     try:
         await fetch()
         if isinstance(silent, SilentHint) and callback_url is not None:
-            await silent.probe(callback_url)
+            await silent.prefetch(callback_url)
     except Exception as error:
         logger.info(
             "a provider could not be reached at startup, and is tried again at the first logout: %s", why(error)

@@ -215,17 +215,26 @@ def oracle(issuer: str, client_id: str, *, tenant: str, **options: Unpack[Option
 
 
 def hydra(issuer: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
-    """Log out of Ory Hydra (source): ``{issuer}/oauth2/sessions/logout``, bare without an ID Token."""
+    """Log out of Ory Hydra (source): ``{issuer}/oauth2/sessions/logout``, bare without an ID Token.
+
+    Without one it answers 400 to a return address, and to a state alone.
+    """
     return DiscoveredVendor(issuer, client_id, Deviation(bare_without_hint=True), **options)
 
 
 def dex(issuer: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
-    """Log out of Dex, with its sessions enabled (source): ``{issuer}/logout``, bare without an ID Token."""
+    """Log out of Dex, with its sessions enabled (source): ``{issuer}/logout``, bare without an ID Token.
+
+    At the end it shows a page with a link to the return address, and does not redirect.
+    """
     return DiscoveredVendor(issuer, client_id, Deviation(bare_without_hint=True), **options)
 
 
 def duende(issuer: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
-    """Log out of Duende IdentityServer (source): ``{issuer}/connect/endsession``, bare without an ID Token."""
+    """Log out of Duende IdentityServer (source): ``{issuer}/connect/endsession``, bare without an ID Token.
+
+    Without one it reads no other parameter.
+    """
     return DiscoveredVendor(issuer, client_id, Deviation(bare_without_hint=True), **options)
 
 

@@ -33,7 +33,7 @@ from ..protocol.discovery import FAILURE_REMEMBERED_FOR, endpoint_of
 from ..protocol.id_token import ExpectedToken, check_id_token
 from .cached_document import Metadata
 from .token_verifier import TokenVerifier
-from .transport import Credentials, answer_of, request_token, revoke_refresh_token
+from .transport import Credentials, get, request_token, revoke_refresh_token
 
 MOST_FAILURES = 3
 """Logouts in a row without a hint, after which no browser is sent for a while."""
@@ -149,14 +149,22 @@ class SilentHint:
             self._probed.pop(self._to_forget(outcome.at) or "", None)
         self._probed[redirect_uri] = outcome
 
+    async def prefetch(self, redirect_uri: str) -> None:
+        """Probe ahead of need; a provider that has not answered by then is asked again after the first logout."""
+        await self.probe(redirect_uri)
+        probed = self._probed.get(redirect_uri)
+        if probed is not None and math.isfinite(probed.again_at):
+            del self._probed[redirect_uri]
+
     async def _probe(self, redirect_uri: str) -> _Probed:
         request = SilentRequest(redirect_uri)
         try:
-            status, location = await answer_of(await self.url(request), client=self._metadata.http_client)
+            answer = await get(await self.url(request), client=self._metadata.http_client)
         except Exception as error:  # whatever it is, no logout fails by it
             logger.info("whether %r answers prompt=none is not known yet: %s", self.name, _why(error))
             return _Probed(on=False, at=self._clock(), again_at=self._clock() + FAILURE_REMEMBERED_FOR)
-        if 300 <= status < 400 and is_error_at(location or "", redirect_uri, request.state):
+        status, location = answer.status, answer.headers.get("location", "")
+        if 300 <= status < 400 and is_error_at(location, redirect_uri, request.state):
             return _Probed(on=True, at=self._clock())
         self._warn_once(
             f"silent_hint of provider {self.name!r} is off, so its logouts go without an ID Token: asked with "

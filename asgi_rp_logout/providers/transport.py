@@ -1,4 +1,4 @@
-"""The only module that opens a socket: small JSON documents from a provider, and requests for and about tokens.
+"""The only module that opens a socket: small documents from a provider, and requests for and about tokens.
 
 A provider's document decides where browsers are sent, so the fetch is strict: https (http on loopback, for tests and
 demos), the certificate is checked, redirects are not followed, the size and the time are limited.
@@ -83,22 +83,52 @@ def time_left() -> float:
     return min(FETCH_TIMEOUT, max(0.9 * (anyio.current_effective_deadline() - anyio.current_time()), 0))
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a GET was answered with: its status, its headers by their names in lower case, and its body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def get(url: str, *, client: HTTPClient | None = None, must_be_ok: bool = False) -> Answer:
+    """Fetch whatever is at a URL; a redirect is an answer, and is not followed.
+
+    Takes an absolute URL, and the HTTP client to use, if any. Raises ``ProviderError``: not reached, too slow, too
+    large, or, if it ``must_be_ok``, a status other than 200, whose body is not read.
+    """
+    accept = "application/json" if must_be_ok else "application/json, text/html"
+    return await _fetch("GET", url, client, must_be_ok=must_be_ok, headers={"accept": accept})
+
+
+async def _fetch(method: str, url: str, client: HTTPClient | None, *, must_be_ok: bool, **request: Any) -> Answer:
+    where, seconds = without_query(url), time_left()
+    try:
+        with anyio.fail_after(seconds), _named_errors(where):
+            async with _sent(method, url, client, **request) as response:
+                if must_be_ok:
+                    _check_ok(response.status_code, where)
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status_code, headers, await _body(response, where))
+    except TimeoutError as error:
+        raise ProviderError(f"{where} did not answer within {seconds:.1f} s", code="fetch_timeout") from error
+
+
 async def fetch_json(url: str, *, client: HTTPClient | None = None) -> dict[str, Any]:
     """Fetch one JSON object.
 
     Takes an absolute URL and the HTTP client to use, if any. Returns the object. Raises ``ProviderError``: not reached,
     too slow, a status other than 200 (a redirect included), too large, or not a JSON object.
     """
-    return await _json_of("GET", url, client, headers={"accept": "application/json"})
+    return read_json(await get(url, client=client, must_be_ok=True), without_query(url))
 
 
-async def _json_of(method: str, url: str, client: HTTPClient | None, **request: Any) -> dict[str, Any]:
-    where, seconds = without_query(url), time_left()
+def read_json(answer: Answer, where: str) -> dict[str, Any]:
+    """Return the JSON object of an answer; ``where`` names it in errors. Raises ``ProviderError``."""
+    _check_ok(answer.status, where)
     try:
-        with anyio.fail_after(seconds), _named_errors(where):
-            document = json.loads(await _read(method, url, client, **request))
-    except TimeoutError as error:
-        raise ProviderError(f"{where} did not answer within {seconds:.1f} s", code="fetch_timeout") from error
+        document = json.loads(answer.body)
     except (ValueError, RecursionError) as error:
         raise ProviderError(f"{where} is not JSON", code="fetch_not_json") from error
     if not isinstance(document, dict):
@@ -106,30 +136,18 @@ async def _json_of(method: str, url: str, client: HTTPClient | None, **request: 
     return document
 
 
-async def _read(method: str, url: str, client: HTTPClient | None, **request: Any) -> bytes:
-    async with _sent(method, url, client, **request) as response:
-        if response.status_code != 200:
-            raise ProviderError(f"{without_query(url)} answered {response.status_code}, not 200", code="fetch_status")
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > MAX_DOCUMENT:
-                raise ProviderError(f"{without_query(url)} is over {MAX_DOCUMENT} bytes", code="fetch_too_large")
-        return bytes(body)
+def _check_ok(status: int, where: str) -> None:
+    if status != 200:
+        raise ProviderError(f"{where} answered {status}, not 200", code="fetch_status")
 
 
-async def answer_of(url: str, *, client: HTTPClient | None = None) -> tuple[int, str | None]:
-    """Send a GET, and return the status and the ``Location`` of its answer, which is not followed.
-
-    Raises ``ProviderError`` if the address cannot be reached in time.
-    """
-    where, seconds = without_query(url), time_left()
-    try:
-        with anyio.fail_after(seconds), _named_errors(where):
-            async with _sent("GET", url, client, headers={"accept": "text/html"}) as response:
-                return response.status_code, response.headers.get("location")
-    except TimeoutError as error:
-        raise ProviderError(f"{where} did not answer within {seconds:.1f} s", code="fetch_timeout") from error
+async def _body(response: Any, where: str) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > MAX_DOCUMENT:
+            raise ProviderError(f"{where} is over {MAX_DOCUMENT} bytes", code="fetch_too_large")
+    return bytes(body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +181,8 @@ async def request_token(
     headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
     auth = ClientAuth(credentials.client_id, credentials.client_secret, credentials.method)
     url, headers, body = auth.prepare("POST", endpoint, headers, prepare_token_request(**parameters))
-    return await _json_of("POST", url, client, headers=headers, content=body)
+    answer = await _fetch("POST", url, client, must_be_ok=True, headers=headers, content=body)
+    return read_json(answer, without_query(endpoint))
 
 
 async def revoke_refresh_token(
@@ -194,6 +213,11 @@ FORWARD_TIMEOUT = 30.0
 """Seconds for a token request that is passed on, all in all; clients of applications wait for five to ten."""
 
 
+KEPT_ALIVE = 2.0
+"""Seconds. A server may close an idle connection just when the next code is sent, which cannot be sent twice. Servers
+wait for five seconds and longer."""
+
+
 class Forwarded(NamedTuple):
     """The answer to a token request that was passed on."""
 
@@ -203,12 +227,12 @@ class Forwarded(NamedTuple):
 
 
 def client_for_many_users() -> httpx.AsyncClient:
-    """Return a client that keeps nothing of one request for the next: no cookie and no connection.
+    """Return a client that keeps no cookie of one request for the next, and a connection for ``KEPT_ALIVE`` only.
 
-    A connection that is kept may be closed by the other side at any time, and a code cannot be sent twice. It uses no
-    proxy of the environment, but the certificates that the environment names.
+    It uses no proxy of the environment, but the certificates that the environment names.
     """
-    transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None, max_keepalive_connections=0))
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEPT_ALIVE)
+    transport = httpx.AsyncHTTPTransport(limits=limits)
     cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     return httpx.AsyncClient(transport=transport, cookies=cookies)
 

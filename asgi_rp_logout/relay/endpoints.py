@@ -6,6 +6,7 @@ it is, also if the ID Token in it cannot be verified, or its login cannot be kep
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ from ..protocol.id_token import ExpectedToken, check_id_token
 from ..protocol.token_request import passed_on, redeemed_code, tokens_in
 from ..providers.cached_document import Metadata
 from ..providers.oidc import OIDCProvider
-from ..providers.transport import HTTPClient, fetch_json, forward_token_request
+from ..providers.transport import Forwarded, HTTPClient, fetch_json, forward_token_request
 
 METADATA_PATH, TOKEN_PATH = "/.well-known/openid-configuration", "/token"
 
@@ -114,9 +115,9 @@ class Endpoints:
                 return JSONResponse({"error": "invalid_request"}, 413, NO_STORE)
         try:
             endpoint = await self._token_endpoint()
-            answer = await forward_token_request(
-                endpoint, passed_on(request.headers.raw), bytes(body), client=self._client
-            )
+            headers = passed_on(request.headers.raw)
+            forwarding = forward_token_request(endpoint, headers, bytes(body), client=self._client)
+            answer = await _unless_gone(request, forwarding)
         except ProviderError as error:
             return self._failed("a token request could not be passed on, so its login has failed", error)
         tokens = tokens_in(answer.status, answer.body)
@@ -180,6 +181,24 @@ class Endpoints:
     def _failed(self, what: str, error: ProviderError) -> Response:
         self._log.warning(what, f"{what}: {error}")
         return JSONResponse({"error": "temporarily_unavailable"}, 502, NO_STORE)
+
+
+async def _unless_gone(request: Request, forwarding: Coroutine[Any, Any, Forwarded]) -> Forwarded:
+    """Wait for the provider's answer, but not for longer than the client does. Raises ``ProviderError``."""
+    task, gone = asyncio.ensure_future(forwarding), asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ProviderError("the application has not waited for the answer", code="gone")
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class LoopbackOnly:

@@ -34,7 +34,7 @@ CONNECTIONS = 256
 CONNECTION_AT_MOST = 60.0
 """Seconds after which a connection is closed, whatever it does."""
 
-LOOKS = 5
+LOOKS = 8
 """Connections that are made to see who else listens on the port: the system spreads them over all who do."""
 
 LOOK_WITHIN = 3.0

@@ -55,9 +55,15 @@ class Watch:
     def __init__(self, app: ASGIApp, relay: Running) -> None:
         self.app = app
         self._relay = relay
+        self._passes = relay.form_post_path is None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Hand on one ASGI connection."""
+        """Hand on one ASGI connection; nearly every request has no query, and passes at once."""
+        if scope.get("query_string") == b"" and self._passes and self._relay.is_started:
+            return self.app(scope, receive, send)
+        return self._look_at(scope, receive, send)
+
+    def _look_at(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if not self._relay.is_started or scope["type"] == "lifespan":
             return self._start(scope, receive, send)
         if scope["type"] == "http":

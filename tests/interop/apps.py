@@ -33,6 +33,19 @@ def client_metadata(app_url: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def registered_client(issuer: str, client: Mapping[str, str] = CLIENT) -> OAuth:
+    """Make an OAuth with the application's client, `.idp`."""
+    oauth = OAuth()
+    oauth.register(
+        "idp",
+        client_id=client["client_id"],
+        client_secret=client["client_secret"],
+        server_metadata_url=f"{issuer}/.well-known/openid-configuration",
+        client_kwargs={"scope": "openid email", "code_challenge_method": "S256"},
+    )
+    return oauth
+
+
 def create_app(
     issuer: str,
     *,
@@ -44,20 +57,15 @@ def create_app(
     inside: bool = True,
     client: Mapping[str, str] = CLIENT,
     routes: Sequence[BaseRoute] = (),
+    oauth: OAuth | None = None,
 ) -> ASGIApp:
     """Make the application; `rp_logout`: the options of an RPLogoutMiddleware, inside the sessions or outside.
 
     A login sets `more_cookies` too, and a logout deletes them with Starlette's defaults: without Secure, so that
     browsers ignore the deletion of those with a prefix. `client`: its client_id and client_secret; `routes`: more of
-    its own.
+    its own; `oauth`: what `registered_client` has made, if an AuthlibProvider needs it as well.
     """
-    oauth = OAuth()
-    oauth.register(
-        "idp",
-        **client,
-        server_metadata_url=f"{issuer}/.well-known/openid-configuration",
-        client_kwargs={"scope": "openid email"},
-    )
+    oauth = oauth or registered_client(issuer, client)
 
     async def page(request: Request) -> Response:
         html = (HERE / "pages" / f"{request.path_params.get('name', 'home')}.html").read_text()

@@ -1,4 +1,4 @@
-"""Fixtures of the interop tests: node-oidc-provider, nginx, PostgreSQL, Chromium and Firefox.
+"""Fixtures of the interop tests: node-oidc-provider, Keycloak, nginx, PostgreSQL, Chromium and Firefox.
 
 Cookies do not tell ports apart, so providers live on 127.0.0.1 and applications on localhost. These tests are plain
 functions: Playwright's sync API holds the event loop of the main thread.
@@ -26,6 +26,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, sync_playwright
 
 from tests.conftest import UnusedPort, _free_port
+from tests.interop.keycloak import Keycloak, Realm
 
 HERE = Path(__file__).parent
 FLAGS = [
@@ -38,6 +39,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+CONFIRM = "button[name=logout], #kc-logout, button[name=answer][value=yes], input[name=allow][type=submit]"
+"""The button that says yes to a provider's question whether to log out."""
 LOCAL = {"localhost", "127.0.0.1"}
 PATIENCE = 60.0  # seconds until a part that should answer counts as broken
 
@@ -91,6 +94,20 @@ def oidc_provider(unused_port: UnusedPort) -> Iterator[StartNode]:
             return provider
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keycloak]:
+    """A Keycloak for all tests; each module takes a realm of its own: `keycloak.realm()`."""
+    server = Keycloak(_free_port(), tmp_path_factory.mktemp("keycloak") / "log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def realm(keycloak: Keycloak) -> Realm:
+    """A realm of Keycloak for the module: `.issuer`, `.register(metadata)`, and the administrator's powers."""
+    return keycloak.realm()
 
 
 class PostgreSQLServer:
@@ -264,10 +281,15 @@ def asks_for_password(page: Page) -> bool:
 
 
 def sign_in(page: Page, user: str = "alice", password: str = "wonderland") -> None:
-    """Fill in the provider's sign-in form, and confirm what it asks after that (node-oidc-provider's consent)."""
+    """Fill in the provider's sign-in form, and confirm what it asks after that."""
     page.locator("input[name=login], input[name=username]").fill(user)
     page.locator("input[type=password]").fill(password)
     page.locator("button[type=submit]").click()
+    give_consent(page)
+
+
+def give_consent(page: Page) -> None:
+    """Say yes where the provider asks whether the application may know the user (node-oidc-provider)."""
     consent = page.locator("form:has(input[name=prompt][value=consent]) button[type=submit]")
     if consent.count():
         consent.click()
@@ -275,4 +297,4 @@ def sign_in(page: Page, user: str = "alice", password: str = "wonderland") -> No
 
 def confirm_logout(page: Page) -> None:
     """Say yes where the provider asks whether to sign out."""
-    page.locator("button[name=logout]").click()
+    page.locator(CONFIRM).click()

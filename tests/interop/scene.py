@@ -130,6 +130,16 @@ def scene(
         yield here
 
 
+LIVE = """<!doctype html><title>Live</title><p id=user>USER</p><p id=state>connecting</p>
+<form method=post action=/logout><button>Log out</button></form>
+<script>
+const socket = new WebSocket(location.origin.replace('http', 'ws') + '/live')
+const say = text => { document.querySelector('#state').textContent = text }
+socket.onopen = () => socket.send('hello')
+socket.onmessage = event => say(event.data)
+socket.onclose = event => say(`closed with ${event.code}`)
+</script>"""
+"""A page that holds a WebSocket open, and shows what became of it."""
 BYE = "<!doctype html><title>Bye</title><p id=user>USER</p>"
 
 

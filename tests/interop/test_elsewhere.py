@@ -16,17 +16,7 @@ from asgi_rp_logout import OIDCProvider, current_login
 from tests.conftest import Certificate, Serve, UnusedPort
 from tests.interop.apps import CLIENT, client_metadata, create_app
 from tests.interop.conftest import StartNode, confirm_logout, sign_in
-from tests.interop.scene import Scene, live, page_at, scene
-
-LIVE = """<!doctype html><title>Live</title><p id=user>USER</p><p id=state>connecting</p>
-<form method=post action=/logout><button>Log out</button></form>
-<script>
-const socket = new WebSocket(location.origin.replace('http', 'ws') + '/live')
-const say = text => { document.querySelector('#state').textContent = text }
-socket.onopen = () => socket.send('hello')
-socket.onmessage = event => say(event.data)
-socket.onclose = event => say(`closed with ${event.code}`)
-</script>"""
+from tests.interop.scene import LIVE, Scene, live, page_at, scene
 
 
 @pytest.fixture(scope="module")

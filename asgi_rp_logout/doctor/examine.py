@@ -1,0 +1,159 @@
+"""All checks, in their order: the middlewares of an app, then each of their providers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ProviderError, RPLogoutError
+from ..middleware import RPLogoutMiddleware
+from ..providers.oidc import MetadataProvider
+from ..providers.provider import Provider, issuer_of, list_providers, name_of
+from .configuration import check_addresses, check_cookies, check_place, check_store
+from .findings import LEVELS, Finding, found
+from .metadata import check_keys, check_metadata, fetch_document
+from .registration import Case, check_registration
+from .search import middlewares_of, nothing
+from .setup import Setup
+from .vendors import Vendor, vendor_of
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Name an address to register: its kind, its URL or else what is known of it, and the vendor."""
+
+    kind: str
+    url: str | None
+    description: str
+    vendor: Vendor
+
+
+@dataclass(slots=True)
+class Report:
+    """Collect what was looked at, what was found right or wrong, and which addresses to register."""
+
+    examined: list[str] = field(default_factory=list)
+    confirmed: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    addresses: list[tuple[str, list[Address]]] = field(default_factory=list)
+
+    @property
+    def status(self) -> int:
+        """The exit status: 2 with an error among the findings, 1 with a warning, else 0."""
+        levels = {finding.level for finding in self.findings}
+        return 2 if "error" in levels else 1 if "warning" in levels else 0
+
+    def in_order(self) -> list[Finding]:
+        """Return the findings, the worst first."""
+        return sorted(self.findings, key=lambda finding: LEVELS.index(finding.level))
+
+
+async def examine_app(app: object, url: str | None = None) -> Report:
+    """Look at every middleware of an app. ``url`` is the app's address as browsers see it."""
+    report = Report()
+    located = middlewares_of(app)
+    if not located:
+        report.findings.append(found("app.no_middleware", type(app).__name__))
+    for number, one in enumerate(located, 1):
+        name = "RPLogoutMiddleware" if len(located) == 1 else f"RPLogoutMiddleware {number}"
+        if one.options is None:
+            report.findings.append(found("app.configuration", name, error=one.error))
+        else:
+            await _examine(Setup(name, one.options, one.place, url), report)
+    return report
+
+
+async def examine_provider(provider: Provider, url: str | None = None, return_address: str | None = None) -> Report:
+    """Look at one provider without an app; ``return_address`` is the post-logout redirect URI, a URL or a path."""
+    report = Report()
+    middleware = RPLogoutMiddleware(nothing, providers=[provider], post_logout_redirect_uri=return_address)
+    await _examine_providers(Setup("without an app", middleware._options, None, url), report)
+    return report
+
+
+async def _examine(setup: Setup, report: Report) -> None:
+    for check in (check_addresses, check_place, check_cookies):
+        report.findings += check(setup)
+    report.findings += await check_store(setup)
+    await _examine_providers(setup, report)
+
+
+async def _examine_providers(setup: Setup, report: Report) -> None:
+    options = setup.options
+    try:
+        providers = await list_providers(options.providers, options.http_client)
+    except RPLogoutError as error:
+        report.findings.append(found("providers.none", setup.name, error=error))
+        return
+    if not providers:
+        report.findings.append(found("providers.none", setup.name, error="an empty list"))
+    for provider in providers:
+        subject = f"provider {name_of(provider) or type(provider).__name__}"
+        report.examined.append(subject if setup.place is None else f"{setup.name}, {subject}")
+        report.findings += await _examine_provider(setup, provider, subject, report)
+
+
+async def _examine_provider(setup: Setup, provider: Provider, subject: str, report: Report) -> list[Finding]:
+    findings: list[Finding] = []
+    document: dict[str, Any] | None = {}
+    if isinstance(provider, MetadataProvider) and not hasattr(provider, "metadata"):
+        return [found("provider.late", subject)]
+    if isinstance(provider, MetadataProvider):
+        document, findings = await _examine_metadata(setup, provider, subject)
+    elif not getattr(provider, "local_only", False):
+        findings = [found("provider.opaque", subject)]
+    vendor = vendor_of(*_addresses_of(provider, document or {}))
+    report.addresses.append((subject, _addresses(setup, vendor)))
+    if document is None:
+        return findings
+    if vendor.preset and not hasattr(provider, "deviation"):
+        return [*findings, found("provider.deviates", subject, vendor=vendor.name, preset=vendor.preset)]
+    registered, wrong = await check_registration(Case(setup, provider, vendor, subject))
+    if registered:
+        report.confirmed.append(
+            f"{subject[0].upper()}{subject[1:]} knows the client, and comes back to {setup.return_address}"
+        )
+    return findings + wrong
+
+
+def _addresses_of(provider: Any, document: Mapping[str, Any]) -> list[object]:
+    """Return the addresses by which the vendor of a provider may be known."""
+    metadata = getattr(provider, "metadata", None)
+    own = [issuer_of(provider), getattr(provider, "endpoint", None), getattr(metadata, "address", None)]
+    return [*own, document.get("issuer"), document.get("end_session_endpoint")]
+
+
+async def _examine_metadata(
+    setup: Setup, provider: MetadataProvider, subject: str
+) -> tuple[dict[str, Any] | None, list[Finding]]:
+    findings: list[Finding] = []
+    scope = (getattr(getattr(provider, "client", None), "client_kwargs", None) or {}).get("scope", "openid")
+    if isinstance(scope, str) and "openid" not in scope.split():
+        findings.append(found("client.no_openid", subject))
+    try:
+        document, wrong = await fetch_document(setup, provider, subject)
+    except ProviderError as error:
+        document, wrong = None, [found("discovery.unreachable", subject, error=error)]
+    findings += wrong
+    if document is not None:
+        findings += check_metadata(setup, provider, document, subject)
+        if setup.options.backchannel_path is not None:
+            findings += await check_keys(provider, document, subject)
+    return document, findings
+
+
+def _addresses(setup: Setup, vendor: Vendor) -> list[Address]:
+    """Return the addresses to register for a provider; those that are not known are described."""
+    options, base = setup.options, "" if setup.base else "<address of the app>"
+    target = options.callback_path or options.post_logout_redirect_uri
+    returns_to = f"{base}{target}" if target else "where the app's own logout redirects to, without its query"
+    addresses = [
+        Address("redirect", None, "the address of the app's login callback, which is not known here", vendor),
+        Address("post_logout", setup.return_address, returns_to, vendor),
+    ]
+    paths = {"back_channel": options.backchannel_path, "front_channel": options.frontchannel_path}
+    for kind, path in paths.items():
+        if path is not None:
+            addresses.append(Address(kind, setup.address(path), f"{base}{path}", vendor))
+    return addresses

@@ -1,0 +1,860 @@
+"""The doctor: a healthy set-up has no finding, and each broken one has exactly its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import textwrap
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+from authlib.integrations.starlette_client import OAuth
+from fastapi import FastAPI
+from key_value.aio.stores.memory import MemoryStore as SharedStore
+from key_value.aio.stores.redis import RedisStore
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from asgi_rp_logout import (
+    AuthlibProvider,
+    Cookie,
+    OIDCProvider,
+    RPLogoutMiddleware,
+    StaticProvider,
+    presets,
+)
+from asgi_rp_logout.doctor import configuration, examine, registration
+from asgi_rp_logout.doctor.findings import CATALOGUE, LEVELS
+from asgi_rp_logout.doctor.report import as_json, write_text
+from asgi_rp_logout.doctor.search import middlewares_of
+from asgi_rp_logout.doctor.vendors import STANDARD, VENDORS, vendor_of
+from demo.provider import Client, create_provider
+from tests.conftest import Certificate, Serve, UnusedPort
+from tests.places import ServerSideSessions
+from tests.stub_provider import StubProvider
+from tests.test_docs import blocks
+from tests.test_end_logins_command import command
+
+ROOT = Path(__file__).parent.parent
+APP = "http://localhost:8000"
+SECRET = "hunter2-the-secret"
+
+
+async def nothing(request: Request) -> Response:
+    return PlainTextResponse("nothing")
+
+
+def options(*providers: Any, **changed: Any) -> dict[str, Any]:
+    """Give options with which nothing is wrong."""
+    given = {"providers": list(providers), "post_logout_redirect_uri": "/", "backchannel_path": "/backchannel-logout"}
+    return {name: value for name, value in (given | {"store": SharedStore()} | changed).items() if value is not ...}
+
+
+def inside(*providers: Any, session: dict[str, Any] | None = None, **changed: Any) -> ASGIApp:
+    """Give an app whose middleware is inside of its session middleware, as in the README."""
+    app = FastAPI()
+    app.add_middleware(RPLogoutMiddleware, **options(*providers, **changed))
+    app.add_middleware(SessionMiddleware, secret_key=SECRET, **(session or {}))
+    return app
+
+
+async def ids(app: object, url: str | None = APP, *, notes: bool = True) -> list[str]:
+    """Give the ids of what the doctor finds, the worst first."""
+    findings = (await examine.examine_app(app, url)).in_order()
+    return [one.id for one in findings if notes or one.level != "note"]
+
+
+@pytest.fixture
+def issuer(serve: Serve, unused_port: UnusedPort) -> str:
+    """A provider that knows `dashboard` at APP, and the issuer of it."""
+    port = unused_port()
+    client = Client("dashboard", SECRET, [f"{APP}/callback"], [f"{APP}/"], f"{APP}/backchannel-logout")
+    issuer = f"http://127.0.0.1:{port}"
+    serve(create_provider(issuer, [client], {"alice": "wonderland"}), port=port)
+    return issuer
+
+
+def authlib(base: str, **changed: Any) -> AuthlibProvider:
+    """Give a provider over a client that is registered with Authlib by the URL of the document."""
+    oauth = OAuth()
+    given = {"client_id": "dashboard", "client_secret": SECRET, "client_kwargs": {"scope": "openid"}}
+    address = f"{base}/.well-known/openid-configuration"
+    return AuthlibProvider(oauth.register("keycloak", server_metadata_url=address, **(given | changed)))
+
+
+class Faulty(StubProvider):
+    """A provider with faults: ``document`` changes its metadata, ``answer`` is what its end-session endpoint does."""
+
+    def __init__(self, issuer: str, **document: Any) -> None:
+        super().__init__(issuer, client_id="dashboard")
+        supported = {"backchannel_logout_supported": True, "backchannel_logout_session_supported": True}
+        self.document: dict[str, Any] = supported | document
+        self.headers: dict[str, str] = {}
+        self.answer: Callable[[Request], Response] = self.comes_back
+        self.asked: list[Request] = []
+        self.app.router.routes.append(Route("/{path:path}", self.end_session))
+
+    async def _discovery(self, request: Request) -> Response:
+        document = json.loads(bytes((await super()._discovery(request)).body)) | self.document
+        return JSONResponse({name: value for name, value in document.items() if value is not ...}, headers=self.headers)
+
+    async def end_session(self, request: Request) -> Response:
+        self.asked.append(request)
+        return self.answer(request)
+
+    @staticmethod
+    def comes_back(request: Request) -> Response:
+        """Come back to any address on localhost, as if all of them were registered."""
+        target = request.query_params.get("post_logout_redirect_uri", "/bye")
+        return PlainTextResponse("no", 400) if ".invalid" in target else RedirectResponse(f"{target}?state=x", 303)
+
+
+@pytest.fixture
+def faulty(serve: Serve, unused_port: UnusedPort) -> Faulty:
+    port = unused_port()
+    provider = Faulty(f"http://127.0.0.1:{port}/")
+    serve(provider.app, port=port, date_header=False)
+    return provider
+
+
+def at(faulty: Faulty, **changed: Any) -> OIDCProvider:
+    return OIDCProvider(faulty.issuer, "dashboard", SECRET, **changed)
+
+
+# A healthy set-up
+
+
+async def test_a_healthy_set_up_has_no_finding(issuer: str) -> None:
+    report = await examine.examine_app(inside(authlib(issuer)), APP)
+    assert report.findings == []
+    assert report.status == 0
+    assert report.examined == ["RPLogoutMiddleware, provider keycloak"]
+    assert report.confirmed == [f"Provider keycloak knows the client, and comes back to {APP}/"]
+    ((subject, addresses),) = report.addresses
+    assert subject == "provider keycloak"
+    assert {one.kind: one.url for one in addresses} == {
+        "redirect": None,
+        "post_logout": f"{APP}/",
+        "back_channel": f"{APP}/backchannel-logout",
+    }
+
+
+async def test_so_has_a_faulty_provider_without_a_fault(faulty: Faulty) -> None:
+    """The control of those below."""
+    assert await ids(inside(at(faulty))) == []
+
+
+# Six broken ones, each with exactly its findings
+
+BROKEN: dict[str, tuple[Callable[[str], ASGIApp], str, list[str]]] = {
+    "a mistyped realm": (lambda issuer: inside(authlib(f"{issuer}/realms/acme")), APP, ["discovery.not_found"]),
+    "the address of another environment": (
+        lambda issuer: inside(authlib(issuer)),
+        "http://localhost:9000",
+        ["registration.post_logout_uri"],
+    ),
+    "another client": (lambda issuer: inside(authlib(issuer, client_id="dashbord")), APP, ["registration.client"]),
+    "a signed session inside, under another name": (
+        lambda issuer: RPLogoutMiddleware(
+            SessionMiddleware(Starlette(), SECRET, session_cookie="sid"), **options(authlib(issuer))
+        ),
+        APP,
+        ["session.other_cookie", "placement.outside"],
+    ),
+    "the wrong algorithm": (
+        lambda issuer: inside(OIDCProvider(issuer, "dashboard", algorithm="ES256")),
+        APP,
+        ["keys.algorithm"],
+    ),
+    "no openid in the scope": (
+        lambda issuer: inside(authlib(issuer, client_kwargs={"scope": "profile"})),
+        APP,
+        ["client.no_openid"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_a_broken_set_up_has_exactly_its_findings(issuer: str, name: str) -> None:
+    make, url, expected = BROKEN[name]
+    assert await ids(make(issuer), url) == expected
+
+
+# The app, and its middleware
+
+
+@pytest.mark.parametrize("app", [Starlette(), FastAPI(), nothing, lambda scope: nothing], ids=str)
+async def test_an_app_without_the_middleware(app: object) -> None:
+    assert await ids(app) == ["app.no_middleware"]
+
+
+async def test_options_that_are_refused() -> None:
+    app = FastAPI()
+    app.add_middleware(RPLogoutMiddleware, providers=[StaticProvider("https://id.example.com/bye")], logout_path="bye")
+    (finding,) = (await examine.examine_app(app, APP)).findings
+    assert finding.id == "app.configuration"
+    assert "logout_path='bye': expected a path such as '/logout'" in finding.sentence
+
+
+def wrapped_everywhere() -> dict[str, Callable[[dict[str, Any]], object]]:
+    def in_a_closure(given: dict[str, Any]) -> object:
+        inner = RPLogoutMiddleware(Starlette(), **given)
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await inner(scope, receive, send)
+
+        return app
+
+    def in_quart(given: dict[str, Any]) -> object:
+        from quart import Quart
+
+        app = Quart("app")
+        quart: Any = app
+        quart.asgi_app = RPLogoutMiddleware(quart.asgi_app, **given)
+        return app
+
+    def in_litestar(given: dict[str, Any]) -> object:
+        from litestar import Litestar
+        from litestar.middleware import DefineMiddleware
+
+        middleware: Any = RPLogoutMiddleware
+        return Litestar([], middleware=[DefineMiddleware(middleware, **given)], openapi_config=None)
+
+    def built(given: dict[str, Any]) -> object:
+        app = Starlette(middleware=[Middleware(RPLogoutMiddleware, **given)])
+        app.middleware_stack = app.build_middleware_stack()
+        return app
+
+    return {
+        "the app itself": lambda given: RPLogoutMiddleware(Starlette(), **given),
+        "wrapped": lambda given: ServerSideSessions(RPLogoutMiddleware(Starlette(), **given), {}, "session"),
+        "listed": lambda given: Starlette(middleware=[Middleware(RPLogoutMiddleware, **given)]),
+        "built": built,
+        "mounted": lambda given: Starlette(routes=[Mount("/app", RPLogoutMiddleware(Starlette(), **given))]),
+        "a bound method": lambda given: RPLogoutMiddleware(Starlette(), **given).__call__,
+        "in a closure": in_a_closure,
+        "in Quart": in_quart,
+        "in Litestar": in_litestar,
+    }
+
+
+@pytest.mark.parametrize("how", wrapped_everywhere())
+async def test_the_middleware_is_found(how: str) -> None:
+    """And found once, with the options that it has."""
+    given = options(StaticProvider("https://id.example.com/bye", client_id="dashboard"), backchannel_path=...)
+    (located,) = middlewares_of(wrapped_everywhere()[how](given))
+    assert located.options is not None
+    assert (located.options.store, located.place.per_route) == (given["store"], False)
+
+
+async def test_two_apps_under_one_are_both_looked_at(issuer: str) -> None:
+    app = Starlette(routes=[Mount("/a", inside(authlib(issuer))), Mount("/b", inside(authlib(f"{issuer}/realms/b")))])
+    report = await examine.examine_app(app, APP)
+    assert report.examined == [f"RPLogoutMiddleware {number}, provider keycloak" for number in (1, 2)]
+    assert [one.id for one in report.findings] == ["discovery.not_found"]
+
+
+async def test_nothing_of_the_app_is_called() -> None:
+    """No property, no method, no constructor of its middlewares, but the one of our own."""
+
+    class Touchy:
+        def __init__(self, app: object) -> None:
+            raise AssertionError("constructed")
+
+        @property
+        def secret(self) -> str:
+            raise AssertionError("asked")
+
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(name)
+
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError("compared")
+
+        __hash__ = None  # type: ignore[assignment]
+
+        async def __call__(self, *args: Any) -> None:
+            raise AssertionError("called")
+
+    app = Starlette(routes=[Mount("/x", object.__new__(Touchy))], middleware=[Middleware(Touchy)])
+    app.state.touchy = object.__new__(Touchy)
+    assert middlewares_of(app) == []
+
+
+async def test_a_middleware_around_one_route(faulty: Faulty) -> None:
+    middleware = [Middleware(RPLogoutMiddleware, **options(at(faulty)))]
+    app = Starlette(routes=[Route("/logout", nothing, methods=["POST"], middleware=middleware)])
+    assert await ids(app) == ["placement.per_route"]
+
+
+@pytest.mark.parametrize("order", ["inside", "outside"])
+async def test_the_place_of_a_listed_middleware(faulty: Faulty, order: str) -> None:
+    ours, sessions = Middleware(RPLogoutMiddleware, **options(at(faulty))), Middleware(SessionMiddleware, SECRET)
+    app = Starlette(middleware=[sessions, ours] if order == "inside" else [ours, sessions])
+    expected = [] if order == "inside" else ["placement.outside"]
+    assert await ids(app) == expected
+    app.middleware_stack = app.build_middleware_stack()
+    assert await ids(app) == expected
+
+
+async def test_a_session_around_may_have_any_name(faulty: Faulty) -> None:
+    """It is not taken for one inside, although FastAPI's routes refer back to their app."""
+    app = FastAPI()
+    app.add_api_route("/", nothing)
+    app.add_middleware(RPLogoutMiddleware, **options(at(faulty)))
+    app.add_middleware(SessionMiddleware, secret_key=SECRET, session_cookie="sid")
+    assert await ids(app) == []
+    app.middleware_stack = app.build_middleware_stack()
+    assert await ids(app) == []
+    assert await ids(SessionMiddleware(RPLogoutMiddleware(FastAPI(), **options(at(faulty))), SECRET, "sid")) == []
+
+
+# Cookies and sessions
+
+
+@pytest.mark.parametrize(
+    ("session", "changed", "expected"),
+    [
+        ({}, {}, ["session.not_secure"]),
+        ({"https_only": True}, {}, []),
+        ({"https_only": True, "max_age": 15 * 24 * 3600}, {}, ["session.outlives"]),
+        ({"https_only": True, "max_age": 15 * 24 * 3600}, {"session_lifetime": 15 * 24 * 3600}, []),
+        ({"https_only": True, "max_age": None}, {}, ["session.outlives"]),
+    ],
+)
+async def test_the_session_cookie(
+    faulty: Faulty, session: dict[str, Any], changed: dict[str, Any], expected: list[str]
+) -> None:
+    url = "https://app.example.com"
+    assert await ids(inside(at(faulty), session=session, **changed), url) == expected
+    built = SessionMiddleware(RPLogoutMiddleware(Starlette(), **options(at(faulty), **changed)), SECRET, **session)
+    assert await ids(built, url) == expected
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    ["__Host-session", "__Secure-session", Cookie("s", partitioned=True), Cookie("s", samesite="none")],
+    ids=str,
+)
+async def test_a_cookie_that_needs_https(faulty: Faulty, cookie: Any) -> None:
+    app = RPLogoutMiddleware(Starlette(), **options(at(faulty), session_cookie=cookie))
+    assert await ids(app, "http://app.example.com") == ["cookies.need_https", "url.not_https"]
+    assert await ids(app, "https://app.example.com") == await ids(app, APP) == []
+
+
+async def test_a_plain_cookie_over_http(faulty: Faulty) -> None:
+    assert await ids(inside(at(faulty)), "http://app.example.com") == ["url.not_https"]
+
+
+# Addresses
+
+
+async def test_without_an_address_the_provider_is_not_asked(faulty: Faulty) -> None:
+    assert await ids(inside(at(faulty)), None) == ["url.unknown"]
+    assert faulty.asked == []
+
+
+async def test_public_url_takes_precedence(faulty: Faulty) -> None:
+    assert await ids(inside(at(faulty), public_url=APP), None) == []
+    assert await ids(inside(at(faulty), public_url=APP), "http://localhost:9000") == ["url.differs"]
+    asked = {one.query_params["post_logout_redirect_uri"] for one in faulty.asked}
+    assert asked == {f"{APP}/", registration.INVENTED}
+
+
+async def test_a_callback_path_is_the_address_to_return_to(faulty: Faulty) -> None:
+    app = inside(at(faulty), callback_path="/signed-out", post_logout_redirect_uri=None)
+    assert await ids(app, f"{APP}/prefix") == []
+    assert faulty.asked[0].query_params["post_logout_redirect_uri"] == f"{APP}/prefix/signed-out"
+
+
+async def test_the_apps_own_target_is_not_known(faulty: Faulty) -> None:
+    assert await ids(inside(at(faulty), post_logout_redirect_uri=None)) == ["return.unknown"]
+
+
+# The store
+
+
+async def test_a_memory_store_is_for_one_worker(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = inside(at(faulty), store=...)
+    assert await ids(app) == ["store.memory"]
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    assert await ids(app) == ["store.not_shared"]
+    assert await ids(inside(at(faulty))) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "workers"),
+    [
+        ({}, 1),
+        ({"WEB_CONCURRENCY": "3"}, 3),
+        ({"UVICORN_WORKERS": "2"}, 2),
+        ({"GRANIAN_WORKERS": "2"}, 2),
+        ({"GUNICORN_CMD_ARGS": "--bind=:80 --workers=5"}, 5),
+        ({"GUNICORN_CMD_ARGS": "-w 6"}, 6),
+        ({"WEB_CONCURRENCY": "many"}, 1),
+    ],
+)
+def test_the_environment_tells_how_many_workers(environment: dict[str, str], workers: int) -> None:
+    assert configuration.workers_of(environment) == workers
+
+
+class TalkativeStore(SharedStore):
+    """A store whose errors say too much."""
+
+    async def get(self, *args: Any, **options: Any) -> Any:
+        raise RuntimeError(f"cannot connect to ops:{SECRET}@127.0.0.1")
+
+
+@pytest.mark.slow
+async def test_a_store_that_is_down_shows_no_password(faulty: Faulty, free_port: int) -> None:
+    for store in (RedisStore(url=f"redis://ops:{SECRET}@127.0.0.1:{free_port}/0"), TalkativeStore()):
+        (finding,) = (await examine.examine_app(inside(at(faulty), store=store), APP)).findings
+        assert finding.id == "store.unreachable"
+        assert SECRET not in str(finding)
+
+
+# The providers
+
+
+@pytest.mark.parametrize("listed", [list, lambda: 1 / 0])
+async def test_a_function_that_lists_no_provider(listed: Callable[[], Any]) -> None:
+    assert await ids(inside(providers=listed)) == ["providers.none"]
+
+
+async def test_a_provider_of_the_apps_own(faulty: Faulty) -> None:
+    class Own:
+        name, client_id = "own", "dashboard"
+
+        def get_end_session_url(self) -> str:
+            return f"{faulty.issuer}end_session"
+
+    assert await ids(inside(Own(), backchannel_path=...)) == ["provider.opaque"]
+    assert [dict(one.query_params) for one in faulty.asked] == [
+        {"client_id": "dashboard", "post_logout_redirect_uri": uri} for uri in (f"{APP}/", registration.INVENTED)
+    ]
+
+
+async def test_a_client_that_is_registered_later() -> None:
+    class Proxy:
+        """As werkzeug's LocalProxy, outside of an application context."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("Working outside of application context.")
+
+    assert await ids(inside(AuthlibProvider(Proxy()))) == ["provider.late"]
+
+
+async def test_a_provider_that_raises() -> None:
+    class Raises:
+        def get_end_session_url(self) -> str:
+            raise RuntimeError(SECRET)
+
+    report = await examine.examine_app(inside(Raises(), backchannel_path=...), APP)
+    assert [one.id for one in report.in_order()] == ["metadata.endpoint", "provider.opaque"]
+    assert SECRET not in as_json(report)
+
+
+async def test_a_provider_without_a_client_id(faulty: Faulty) -> None:
+    provider = StaticProvider(f"{faulty.issuer}end_session")
+    assert await ids(inside(provider, backchannel_path=...), notes=False) == ["client.no_id"]
+
+
+async def test_a_provider_that_has_no_logout_and_is_known_for_it() -> None:
+    assert await ids(inside(presets.local_only("github"), backchannel_path=...)) == []
+
+
+async def test_a_vendor_that_needs_its_preset() -> None:
+    """Its own document advertises an endpoint that refuses the standard parameters."""
+    stub = Faulty("https://cognito-idp.eu-west-1.amazonaws.com/")
+    app = inside(at(stub), http_client=stub.client())
+    assert await ids(app) == ["provider.deviates"]
+    assert stub.asked == []
+
+
+# Discovery, metadata, clock, keys
+
+
+async def test_a_provider_that_is_not_there(free_port: int) -> None:
+    assert await ids(inside(OIDCProvider(f"http://127.0.0.1:{free_port}", "dashboard"))) == ["discovery.unreachable"]
+
+
+async def test_a_certificate_that_is_not_trusted(
+    serve: Serve, unused_port: UnusedPort, certificate: Certificate
+) -> None:
+    port = unused_port()
+    stub = Faulty(f"https://127.0.0.1:{port}/")
+    serve(stub.app, port=port, certificate=certificate)
+    assert await ids(inside(at(stub))) == ["discovery.tls"]
+
+
+async def test_a_page_that_is_no_document(faulty: Faulty) -> None:
+    provider = OIDCProvider(faulty.issuer + "other", "dashboard")
+    faulty.answer = lambda request: HTMLResponse("<h1>Welcome</h1>")
+    assert await ids(inside(provider)) == ["discovery.not_found"]
+
+
+@pytest.mark.parametrize("how", ["oidc", "authlib"])
+async def test_a_document_of_another_issuer(faulty: Faulty, how: str) -> None:
+    faulty.issuer_in_document = faulty.issuer.rstrip("/")
+    registered = authlib(faulty.issuer.rstrip("/"), issuer=faulty.issuer)
+    assert await ids(inside(at(faulty) if how == "oidc" else registered)) == ["discovery.issuer"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "age", "expected"),
+    [(120, None, ["clock.skew"]), (-120, None, ["clock.skew"]), (20, None, []), (-120, "120", [])],
+)
+async def test_clocks_that_are_apart(faulty: Faulty, seconds: int, age: str | None, expected: list[str]) -> None:
+    faulty.headers = {"date": formatdate(time.time() + seconds, usegmt=True)} | ({"age": age} if age else {})
+    assert await ids(inside(at(faulty))) == expected
+
+
+@pytest.mark.parametrize("date", ["yesterday", "Thu, 99 Nov 2026 09:33:41 GMT"])
+async def test_a_date_that_is_none_tells_nothing(faulty: Faulty, date: str) -> None:
+    faulty.headers = {"date": date}
+    assert await ids(inside(at(faulty))) == []
+
+
+FRONT: dict[str, Any] = {"frontchannel_path": "/frontchannel-logout"}
+
+
+@pytest.mark.parametrize(
+    ("document", "changed", "expected"),
+    [
+        ({"end_session_endpoint": ...}, {}, ["metadata.no_end_session"]),
+        ({"end_session_endpoint": "http://keycloak:8080/bye"}, {}, ["metadata.endpoint"]),
+        ({"backchannel_logout_supported": ...}, {}, ["metadata.no_back_channel"]),
+        ({"backchannel_logout_supported": ...}, {"backchannel_path": None}, []),
+        ({}, {"backchannel_path": None}, ["metadata.back_channel_unused"]),
+        ({}, FRONT, ["metadata.no_front_channel"]),
+        ({"frontchannel_logout_supported": True}, FRONT, ["metadata.front_channel_without_session"]),
+        ({"frontchannel_logout_supported": True}, FRONT | {"frontchannel_session_required": False}, []),
+        ({"frontchannel_logout_supported": True, "frontchannel_logout_session_supported": True}, FRONT, []),
+    ],
+)
+async def test_what_the_metadata_offers(
+    faulty: Faulty, document: dict[str, Any], changed: dict[str, Any], expected: list[str]
+) -> None:
+    faulty.document |= document
+    assert await ids(inside(at(faulty), **changed)) == expected
+
+
+async def test_revocation_without_an_endpoint(faulty: Faulty) -> None:
+    assert await ids(inside(at(faulty, revoke="refresh_token"))) == ["metadata.no_revocation"]
+    faulty.document["revocation_endpoint"] = faulty.issuer + "revoke"
+    assert await ids(inside(at(faulty, revoke="refresh_token"))) == []
+
+
+async def test_keys(faulty: Faulty) -> None:
+    assert await ids(inside(at(faulty, algorithm="HS256"))) == []
+    faulty.document["id_token_signing_alg_values_supported"] = ["ES256"]
+    assert await ids(inside(at(faulty))) == ["keys.algorithm"]
+    faulty.document["id_token_signing_alg_values_supported"] = ["RS256"]
+    faulty.keys = []
+    assert await ids(inside(at(faulty))) == ["keys.none"]
+    faulty.status = 503
+    assert await ids(inside(at(faulty))) == ["keys.unreadable"]
+    assert await ids(inside(at(faulty), backchannel_path=None)) == ["metadata.back_channel_unused"]
+
+
+async def test_an_id_token_that_makes_the_url_too_long(faulty: Faulty) -> None:
+    long = {"extra": {"theme": "x" * 2500}}
+    assert await ids(inside(at(faulty, **long))) == ["hint.too_long"]
+    assert await ids(inside(at(faulty, post=True, **long))) == []
+
+
+# What the provider answers to a logout of nobody
+
+
+def page(status: int = 200, text: str = "<h1>A page</h1>") -> Callable[[Request], Response]:
+    return lambda request: HTMLResponse(text, status)
+
+
+def refuses(what: str) -> Callable[[Request], Response]:
+    return lambda request: HTMLResponse("Invalid", 400) if what in request.query_params else HTMLResponse("Bye")
+
+
+def hops(request: Request) -> Response:
+    """Redirect within the provider first, as some do to set a cookie."""
+    if request.url.path == "/end_session":
+        return RedirectResponse(f"/confirm?{request.url.query}")
+    return Faulty.comes_back(request)
+
+
+def anywhere(request: Request) -> Response:
+    return RedirectResponse(request.query_params["post_logout_redirect_uri"] + "?state=x")
+
+
+def asks(request: Request) -> Response:
+    """Ask whoever is there, if the address is registered; as node-oidc-provider does."""
+    return page(200 if request.query_params["post_logout_redirect_uri"] == f"{APP}/" else 400)(request)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (hops, []),
+        (asks, []),
+        (anywhere, ["registration.anywhere"]),
+        (page(400), ["registration.client"]),
+        (refuses("post_logout_redirect_uri"), ["registration.post_logout_uri"]),
+        (page(), ["registration.unknown"]),
+        (page(503), ["registration.unknown"]),
+        (lambda request: page(400 if ".invalid" in str(request.url) else 503)(request), ["registration.unknown"]),
+        (page(400, "missing id_token_hint"), ["registration.unknown"]),
+        (lambda request: RedirectResponse("https://evil.example/"), ["registration.unknown"]),
+        (lambda request: RedirectResponse("/round"), ["registration.unknown"]),
+        (lambda request: RedirectResponse(f"{APP}/other"), ["registration.unknown"]),
+    ],
+    ids=[
+        "hops",
+        "asks",
+        "anywhere",
+        "client",
+        "uri",
+        "page",
+        "down",
+        "down if registered",
+        "hint",
+        "elsewhere",
+        "loop",
+        "another page",
+    ],
+)
+async def test_what_the_provider_answers(
+    faulty: Faulty, answer: Callable[[Request], Response], expected: list[str]
+) -> None:
+    faulty.answer = answer
+    assert await ids(inside(at(faulty))) == expected
+    assert len(faulty.asked) <= 2 * registration.MOST_REDIRECTS
+    assert all("cookie" not in one.headers for one in faulty.asked)
+
+
+async def test_an_end_session_endpoint_that_is_down(faulty: Faulty, free_port: int) -> None:
+    faulty.document["end_session_endpoint"] = f"http://127.0.0.1:{free_port}/bye"
+    assert await ids(inside(at(faulty))) == ["endpoint.unreachable"]
+
+
+@pytest.mark.parametrize(
+    "make", [presets.hydra, presets.franceconnect], ids=["nothing is sent without a token", "nothing at all"]
+)
+async def test_a_provider_that_takes_no_logout_without_an_id_token(faulty: Faulty, make: Callable[..., Any]) -> None:
+    assert await ids(inside(make(faulty.issuer, "dashboard"))) == ["registration.unknown"]
+    assert faulty.asked == []
+
+
+# Vendors, and the addresses to register
+
+
+@pytest.mark.parametrize(
+    ("issuer", "endpoint", "name"),
+    [
+        ("https://id.example.com/realms/acme", None, "Keycloak"),
+        ("https://id.example.com/application/o/dashboard/", None, "authentik"),
+        ("https://acme.eu.auth0.com/", None, "Auth0"),
+        ("https://login.example.com/", "https://login.example.com/oidc/logout", "Auth0"),
+        ("https://login.microsoftonline.com/acme/v2.0", None, "Microsoft Entra ID"),
+        ("https://acme.okta.com", None, "Okta"),
+        ("https://acme.okta.com/oauth2/default", None, "Okta"),
+        ("https://acme.zitadel.cloud", "https://acme.zitadel.cloud/oidc/v1/end_session", "Zitadel"),
+        ("https://cognito-idp.eu-west-1.amazonaws.com/pool", None, "Amazon Cognito"),
+        ("https://secure.login.gov/", None, "Login.gov"),
+        ("https://acme.okta.com.evil.example", None, STANDARD.name),
+        (None, None, STANDARD.name),
+    ],
+)
+def test_a_vendor_is_known_by_its_addresses(issuer: str | None, endpoint: str | None, name: str) -> None:
+    assert vendor_of(issuer, endpoint).name == name
+
+
+async def test_a_vendor_is_known_although_its_document_is_not_found(issuer: str) -> None:
+    report = await examine.examine_app(inside(authlib(f"{issuer}/realms/acme")), APP)
+    assert [one["vendor"] for one in json.loads(as_json(report))["addresses"]] == ["Keycloak"] * 3
+
+
+async def test_the_addresses_have_the_names_of_the_vendors_console(serve: Serve, unused_port: UnusedPort) -> None:
+    port = unused_port()
+    issuer = f"http://127.0.0.1:{port}/realms/acme"
+    serve(create_provider(issuer, [Client("dashboard", None, [], [f"{APP}/"])], {}), port=port)
+    report = await examine.examine_app(inside(OIDCProvider(issuer, "dashboard"), **FRONT), APP)
+    listed = json.loads(as_json(report))["addresses"]
+    assert {(one["vendor"], one["field"], one["url"]) for one in listed} == {
+        ("Keycloak", "Valid redirect URIs", None),
+        ("Keycloak", "Valid post logout redirect URIs", f"{APP}/"),
+        ("Keycloak", "Backchannel logout URL", f"{APP}/backchannel-logout"),
+        ("Keycloak", "Front-channel logout URL", f"{APP}/frontchannel-logout"),
+    }
+
+
+# The command
+
+
+@pytest.fixture
+def project(tmp_path: Path, issuer: str) -> Path:
+    """A folder with an app in it, as the README has it."""
+    source = f"""
+        import sys
+        print("the app says hello")
+        from fastapi import FastAPI
+        from key_value.aio.stores.memory import MemoryStore
+        from starlette.middleware.sessions import SessionMiddleware
+        from asgi_rp_logout import OIDCProvider, RPLogoutMiddleware
+        def make(issuer={issuer!r}):
+            app = FastAPI()
+            provider = OIDCProvider(issuer, "dashboard", {SECRET!r})
+            app.add_middleware(RPLogoutMiddleware, providers=[provider], post_logout_redirect_uri="/",
+                               backchannel_path="/backchannel-logout", store=MemoryStore())
+            app.add_middleware(SessionMiddleware, secret_key={SECRET!r})
+            return app
+        app = make()
+        mistyped = make({issuer!r} + "/realms/acme")
+    """
+    (tmp_path / "dashboard.py").write_text(textwrap.dedent(source))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_table_of_a_healthy_app(project: Path, issuer: str) -> None:
+    told = command("doctor", "dashboard:app", "--url", APP, cwd=project)
+    assert (told.returncode, told.stderr) == (0, "the app says hello\n")
+    lines = told.stdout.splitlines()
+    assert lines[0] == f"Looked at RPLogoutMiddleware, provider {issuer}."
+    assert lines[1].startswith(f"Provider {issuer} knows the client, and comes back to")
+    assert f"    {APP}/backchannel-logout" in lines
+    assert lines[-1] == "Found nothing wrong."
+
+
+@pytest.mark.slow
+def test_the_table_of_a_mistyped_issuer(project: Path) -> None:
+    told = command("doctor", "dashboard:mistyped", "--url", APP, cwd=project)
+    assert told.returncode == 2
+    assert re.search(r"error +discovery\.not_found +provider http", told.stdout)
+    assert "answered 404, not 200" in " ".join(told.stdout.split())
+    assert "Found: 1 error." in told.stdout
+    assert SECRET not in told.stdout + told.stderr
+
+
+@pytest.mark.slow
+def test_a_factory_and_json(project: Path) -> None:
+    told = command("doctor", "dashboard:make", "--factory", "--url", APP, "--json", cwd=project)
+    assert told.returncode == 0
+    report = json.loads(told.stdout)
+    assert (report["status"], report["findings"]) == (0, [])
+    assert SECRET not in told.stdout + told.stderr
+
+
+@pytest.mark.slow
+def test_json_of_a_mistyped_issuer(project: Path) -> None:
+    told = command("doctor", "dashboard:mistyped", "--url", APP, "--json", cwd=project)
+    report = json.loads(told.stdout)
+    assert (told.returncode, report["status"]) == (2, 2)
+    (finding,) = report["findings"]
+    assert set(finding) == {"id", "level", "subject", "sentence", "remedy"}
+    assert (finding["id"], finding["level"]) == ("discovery.not_found", "error")
+
+
+@pytest.mark.slow
+def test_a_provider_without_an_app(issuer: str) -> None:
+    known = ("doctor", "--issuer", issuer, "--client-id", "dashboard", "--post-logout-redirect-uri")
+    assert command(*known, f"{APP}/").returncode == 0
+    refused = command(*known, f"{APP}/other", "--json")
+    assert [one["id"] for one in json.loads(refused.stdout)["findings"]] == ["registration.post_logout_uri"]
+    by_path = command(*known, "/", "--url", APP)
+    assert (by_path.returncode, by_path.stdout.splitlines()[0]) == (0, f"Looked at provider {issuer}.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "expected an app, such as myapp:app, or --issuer with --client-id"),
+        (("dashboard:app", "--issuer", "https://id.example.com"), "expected an app, such as myapp:app, or --issuer"),
+        (("--issuer", "https://id.example.com"), "expected --client-id along with --issuer"),
+        (("--issuer", "id.example.com", "--client-id", "x"), "issuer='id.example.com': expected an https URL"),
+        (("dashboard:app", "--url", "app.example.com"), "--url='app.example.com': expected a URL such as"),
+        (("dashboard:nothing",), "dashboard has no attribute 'nothing'"),
+        (("dashboard:app", "--factory"), "dashboard:app cannot be called: TypeError"),
+    ],
+)
+def test_arguments_that_cannot_be_understood(project: Path, arguments: tuple[str, ...], expected: str) -> None:
+    told = command("doctor", *arguments, cwd=project)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert expected in told.stderr
+
+
+@pytest.mark.slow
+def test_without_rich_the_message_names_the_extra_and_json_works(project: Path) -> None:
+    (project / "rich.py").write_text("raise ImportError('no rich here')")
+    arguments = ("doctor", "dashboard:app", "--url", APP)
+    told = command(*arguments, cwd=project)
+    assert told.returncode == 2
+    assert "the table needs rich: pip install 'asgi-rp-logout[cli]'; --json works without it" in told.stderr
+    assert command(*arguments, "--json", cwd=project).returncode == 0
+
+
+@pytest.mark.slow
+def test_end_logins_finds_the_store_of_an_app(project: Path, free_port: int) -> None:
+    """Here one that is down, which is how the test sees that it is this one."""
+    source = (project / "dashboard.py").read_text()
+    source = source.replace("aio.stores.memory import MemoryStore", "aio.stores.redis import RedisStore")
+    (project / "dashboard.py").write_text(
+        source.replace("store=MemoryStore()", f"store=RedisStore(url='redis://127.0.0.1:{free_port}')")
+    )
+    arguments = ("end-logins", "--iss", "https://id.example.com", "--sub", "alice", "--store")
+    told = command(*arguments, "dashboard:app", cwd=project)
+    assert (told.returncode, "the store cannot be reached (ConnectionError)" in told.stderr) == (1, True)
+
+
+async def test_the_page_shows_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the options of the README's app, with a mistyped realm."""
+    monkeypatch.setenv("COLUMNS", "80")
+    stub = Faulty("https://id.example.com/")
+    stub.answer = page(404)
+    app = inside(authlib("https://id.example.com/realms/amce"), store=..., http_client=stub.client())
+    printed = io.StringIO()
+    write_text(await examine.examine_app(app, APP), printed)
+    lines = [line.rstrip() for line in printed.getvalue().splitlines()]
+    assert lines == blocks(ROOT / "docs" / "doctor.md", "text")[0].splitlines()
+
+
+# The catalogue
+
+
+def produced() -> set[str]:
+    """Every id that a test of this file expects."""
+    return set(re.findall(r'"([a-z]+\.[a-z_]+)"', Path(__file__).read_text())) & set(CATALOGUE)
+
+
+def test_every_id_is_produced_by_a_test() -> None:
+    assert produced() == set(CATALOGUE)
+
+
+def test_every_id_is_documented_with_its_level() -> None:
+    table = (ROOT / "docs" / "doctor.md").read_text()
+    written = re.findall(r"^\| `([a-z]+\.[a-z_]+)` \| (\w+) \|", table, re.MULTILINE)
+    assert written == [(name, rule.level) for name, rule in CATALOGUE.items()]
+
+
+def test_the_table_of_vendors_is_the_codes() -> None:
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    for vendor in VENDORS:
+        if not vendor.preset:
+            cells = [vendor.name, vendor.redirect, vendor.post_logout, vendor.back_channel, vendor.front_channel]
+            assert f"| {' | '.join(cells)} |" in page, vendor.name
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_entry_is_a_sentence_and_a_remedy(name: str) -> None:
+    rule = CATALOGUE[name]
+    assert rule.level in LEVELS
+    assert rule.sentence.endswith(".")
+    assert rule.remedy.endswith(".")

@@ -1,0 +1,235 @@
+"""``asgi_rp_logout.testing``: the fake provider accepts what a provider accepts, and says why it refuses the rest."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from joserfc import jwt
+from joserfc.jwk import KeySet
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+import asgi_rp_logout
+from asgi_rp_logout import Login, OIDCProvider, RPLogoutMiddleware, remember_login
+from asgi_rp_logout.testing import FakeProvider
+from tests.apps import guarded, log_out, signs_out
+from tests.asgi import call, http_scope
+from tests.conftest import Serve, UnusedPort
+from tests.places import Browser
+
+ROOT = Path(__file__).parent.parent
+LIBRARIES = [name for name in ("httpx", "httpx2") if importlib.util.find_spec(name) is not None]
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+CALLBACK = "https://app.example.com/callback"
+
+
+def authorization(provider: FakeProvider, **changed: str | None) -> str:
+    query = {"response_type": "code", "client_id": "app", "redirect_uri": CALLBACK, "state": "s", "nonce": "n"}
+    sent = {name: value for name, value in (query | changed).items() if value is not None}
+    return f"{provider.issuer}/authorize?{urlencode(sent)}"
+
+
+def logout(provider: FakeProvider, **changed: str | None) -> str:
+    query = {"id_token_hint": provider.id_token(), "client_id": "app", "state": "s"}
+    query["post_logout_redirect_uri"] = "https://app.example.com/bye"
+    sent = {name: value for name, value in (query | changed).items() if value is not None}
+    return f"{provider.issuer}/logout?{urlencode(sent)}"
+
+
+def test_the_page_about_testing_is_an_app_and_tests_that_pass(tmp_path: Path) -> None:
+    """As a newcomer does it: its blocks in two files, and pytest over them."""
+    page = (ROOT / "docs" / "testing.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    files = {block.split("\n")[0].removeprefix("# "): block for block in blocks if block.startswith("# ")}
+    assert list(files) == ["app.py", "test_logout.py"]
+    (fetch,) = (block for block in blocks if block.startswith("FETCH"))
+    files["test_logout.py"] += "\n\n" + fetch
+    for name, source in files.items():
+        (tmp_path / name).write_text(source)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
+    path = [str(Path(asgi_rp_logout.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"{len(re.findall(r'^def test_', files['test_logout.py'], re.MULTILINE))} passed" in ran.stdout
+
+
+def test_a_sign_in_answers_with_a_code_and_the_state_and_begins_a_session() -> None:
+    provider = FakeProvider()
+    url = httpx.URL(provider.sign_in(authorization(provider), sub="bob"))
+    assert str(url).startswith(f"{CALLBACK}?code=")
+    assert url.params["state"] == "s"
+    assert list(provider.sessions.values()) == ["bob"]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (lambda p: authorization(p, client_id="other"), "client_id='other': expected 'app'"),
+        (lambda p: authorization(p, redirect_uri=None), "no redirect_uri"),
+        (lambda p: "https://evil.example/authorize", "the browser goes to 'https://evil.example/authorize'"),
+        (lambda p: authorization(p) + "&state=again", "given twice"),
+    ],
+)
+def test_a_wrong_authorization_request_is_refused(url: Callable[[FakeProvider], str], reason: str) -> None:
+    provider = FakeProvider()
+    with pytest.raises(AssertionError, match=re.escape(reason)):
+        provider.sign_in(url(provider))
+    assert provider.sessions == {}
+
+
+@pytest.mark.parametrize("header", ["Location", "HX-Redirect", "X-Inertia-Location"])
+def test_a_logout_is_taken_from_any_redirect_and_goes_back_with_its_state(header: str) -> None:
+    provider = FakeProvider(post_logout_redirect_uris=["https://app.example.com/bye"])
+    answer = httpx.Response(200, headers={header: logout(provider)})
+    request = provider.assert_logged_out(answer, sub="alice")
+    assert (request.sub, request.sid) == ("alice", "session-1")
+    assert request.return_url == "https://app.example.com/bye?state=s"
+    assert request.parameters["client_id"] == "app"
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (lambda p: "/login", "the browser goes to '/login': expected https://id.example.com/logout"),
+        (lambda p: logout(p, id_token_hint=None), "no ID Token"),
+        (lambda p: logout(p, id_token_hint="a.b.c"), "not an ID Token of this provider"),
+        (lambda p: logout(p, id_token_hint=p.id_token(aud="other")), "for the client 'other'"),
+        (lambda p: logout(p, client_id="other"), "for the client 'other'"),
+        (lambda p: logout(p, post_logout_redirect_uri="https://app.example.com/"), "expected one of"),
+        (lambda p: logout(p, id_token_hint=p.id_token("bob")), "the session of 'bob' has ended: expected that of"),
+        (lambda p: logout(p) + "&client_id=app", "given twice"),
+    ],
+)
+def test_a_logout_that_a_provider_would_refuse_fails_with_a_reason(
+    url: Callable[[FakeProvider], str], reason: str
+) -> None:
+    provider = FakeProvider(post_logout_redirect_uris=["https://app.example.com/bye"])
+    with pytest.raises(AssertionError, match=re.escape(reason)):
+        provider.assert_logged_out(url(provider), sub="alice")
+
+
+def test_a_response_that_redirects_nowhere_is_no_logout() -> None:
+    with pytest.raises(AssertionError, match="the browser goes to ''"):
+        FakeProvider().assert_logged_out(httpx.Response(200))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_a_client_of_either_library_gets_tokens_keys_and_the_user(library: str) -> None:
+    provider = FakeProvider("https://id.example.com/realms/acme/")
+    async with importlib.import_module(library).AsyncClient(transport=provider.transport) as http:
+        metadata = (await http.get(f"{provider.issuer}.well-known/openid-configuration")).json()
+        assert metadata["issuer"] == provider.issuer
+        query = authorization(provider).partition("?")[2]
+        callback = httpx.URL(provider.sign_in(f"{metadata['authorization_endpoint']}?{query}"))
+        form = {"grant_type": "authorization_code", "code": callback.params["code"]}
+        token = (await http.post(metadata["token_endpoint"], data=form)).json()
+        keys = KeySet.import_key_set((await http.get(metadata["jwks_uri"])).json())
+        claims = jwt.decode(token["id_token"], keys).claims
+        assert (claims["iss"], claims["aud"], claims["nonce"]) == (provider.issuer, "app", "n")
+        assert (await http.post(metadata["token_endpoint"], data=form)).status_code == 400, "a code works once"
+        refresh = {"grant_type": "refresh_token", "refresh_token": token["refresh_token"]}
+        renewed = (await http.post(metadata["token_endpoint"], data=refresh)).json()
+        assert jwt.decode(renewed["id_token"], keys).claims["sid"] == claims["sid"]
+        bearer = {"Authorization": f"Bearer {token['access_token']}"}
+        assert (await http.get(metadata["userinfo_endpoint"], headers=bearer)).json() == {"sub": "alice"}
+        assert (await http.get(metadata["userinfo_endpoint"])).status_code == 401
+        assert (await http.post(metadata["revocation_endpoint"], data={"token": "t"})).status_code == 200
+        assert provider.revoked == ["t"]
+
+
+async def test_the_middleware_takes_its_logout_tokens_and_refuses_broken_ones() -> None:
+    provider = FakeProvider()
+    options = {"http_client": provider.http_client, "backchannel_path": "/bc"}
+    guard = guarded(signs_out(), providers=[provider.oidc_provider()], **options)
+
+    async def post(token: str) -> int:
+        return (await call(guard, http_scope("/bc", "POST", FORM), urlencode({"logout_token": token}).encode())).status
+
+    assert await post(provider.logout_token(sub="alice")) == 200
+    assert await post(provider.logout_token(sid="session-1")) == 200
+    assert await post(provider.logout_token()) == 400, "neither sub nor sid"
+    assert await post(provider.logout_token(sub="alice", events=None)) == 400
+    assert await post(provider.logout_token(sub="alice", aud="other")) == 400
+    assert await post(provider.logout_token(sub="alice", exp=1700000000)) == 400
+    assert await post(provider.id_token()) == 400
+
+
+async def test_the_url_of_the_middleware_passes_the_check() -> None:
+    provider = FakeProvider()
+    login = Login(id_token=provider.id_token())
+    options = {"http_client": provider.http_client, "login_source": lambda _: login}
+    guard = guarded(signs_out(), providers=[provider.oidc_provider()], **options)
+    answer = await log_out(guard)
+    assert provider.assert_logged_out(answer.header("location") or "", sub="alice").sid == "session-1"
+
+
+async def test_the_token_of_the_fake_provider_is_one_to_remember() -> None:
+    """By an application that signs in without a real login, as tests do."""
+    provider = FakeProvider()
+
+    async def login(request: Request) -> Response:
+        request.session["user"] = "bob"
+        remember_login(request, provider.token(sub="bob", sid="s9"))
+        return PlainTextResponse()
+
+    async def logout(request: Request) -> Response:
+        request.session.clear()
+        return RedirectResponse("/", 303)
+
+    options: dict[str, Any] = {"providers": [provider.oidc_provider()], "http_client": provider.http_client}
+    sessions = Middleware(SessionMiddleware, secret_key="secret")
+    routes = [Route("/login", login), Route("/logout", logout, methods=["POST"])]
+    app = Starlette(routes=routes, middleware=[sessions, Middleware(RPLogoutMiddleware, **options)])
+    browser = Browser(app)
+    await browser.get("/login")
+    answer = await browser.post("/logout")
+    assert provider.assert_logged_out(answer.header("location") or "", sub="bob").sid == "s9"
+
+
+def test_a_server_can_run_it_and_a_browser_passes_through(serve: Serve, unused_port: UnusedPort) -> None:
+    port = unused_port()
+    provider = FakeProvider(f"http://127.0.0.1:{port}")
+    serve(provider, port=port)
+    with httpx.Client(trust_env=False) as browser:
+        back = browser.get(authorization(provider))
+        assert (back.status_code, back.headers["location"].partition("?")[0]) == (303, CALLBACK)
+        assert browser.get(authorization(provider, client_id="other")).status_code == 400
+        bye = browser.get(logout(provider))
+        assert (bye.status_code, bye.headers["location"]) == (303, "https://app.example.com/bye?state=s")
+        posted = browser.post(f"{provider.issuer}/logout", data={"id_token_hint": provider.id_token()})
+        assert (posted.status_code, posted.text) == (200, "Logged out")
+        refused = browser.get(f"{provider.issuer}/logout")
+        assert (refused.status_code, "no ID Token" in refused.text) == (400, True)
+
+
+def test_its_provider_takes_the_options_of_an_oidc_provider() -> None:
+    provider = FakeProvider(client_id="mine", client_secret="s3cret").oidc_provider(name="fake", require_exp=True)
+    assert isinstance(provider, OIDCProvider)
+    assert (provider.name, provider.client_id, provider.client_secret) == ("fake", "mine", "s3cret")
+    assert provider.require_exp
