@@ -17,7 +17,7 @@ from .providers.standard import StaticProvider
 from .relay.token_relay import TokenRelay
 from .store import MemoryStore
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AuthlibProvider",

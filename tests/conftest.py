@@ -32,7 +32,7 @@ from asgi_rp_logout.store import process_store
 from demo.serving import ListeningSocket, Server
 from tests.virtual_time import hand_in_the_clock
 
-INTEROP = Path(__file__).parent / "interop"
+BY_NAME_ONLY = {Path(__file__).parent / "interop", Path(__file__).parent / "real_apps"}
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -44,10 +44,10 @@ def pytest_report_header() -> str:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave tests/interop to scripts/interop: collected only where the command line names it."""
-    if collection_path != INTEROP:
+    """Leave tests/interop and tests/real_apps to their scripts: collected only where the command line names them."""
+    if collection_path not in BY_NAME_ONLY:
         return None
-    return not any("interop" in argument for argument in config.args) or None
+    return not any(collection_path.name in argument for argument in config.args) or None
 
 
 @pytest.hookimpl(tryfirst=True)

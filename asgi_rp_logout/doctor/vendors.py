@@ -1,6 +1,6 @@
 """Where each vendor wants the addresses that an app registers, and how a vendor is known by its metadata.
 
-From the vendors' documentation; their consoles change. ``docs/doctor.md`` has the same table.
+Keycloak's were tried; the others were not, and consoles change. ``docs/doctor.md`` has the same table.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -154,41 +154,46 @@ def postgresql_server() -> Iterator[PostgreSQLServer]:
 @pytest.fixture
 def nginx(tmp_path: Path, unused_port: UnusedPort) -> Iterator[Callable[[str], str]]:
     """Start nginx with its own defaults in front of a server: `nginx(url)` gives the address before it."""
-    binary = shutil.which("nginx") or "/usr/sbin/nginx"
     with ExitStack() as stack:
 
         def start(behind: str) -> str:
             port = unused_port()
             folder = tmp_path / str(port)
             folder.mkdir()
-            kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-            paths = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
             server = f"listen 127.0.0.1:{port}; location / {{ proxy_pass {behind}; }}"
-            configuration = (
-                f"pid {folder}/pid; daemon off; events {{}} http {{ access_log off; {paths} server {{ {server} }} }}"
-            )
-            (folder / "nginx.conf").write_text(configuration)
-            files: list[Path | str] = ["-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
-            process = subprocess.Popen([binary, *files])
-
-            def stop() -> None:
-                process.terminate()
-                process.wait(PATIENCE)
-
-            stack.callback(stop)
-            end = time.monotonic() + PATIENCE
-            while not _is_listening(port):
-                assert process.poll() is None, (folder / "error.log").read_text()
-                assert time.monotonic() < end, "nginx does not listen"
-                time.sleep(0.01)
+            stack.enter_context(run_nginx(folder, port, server))
             return f"http://127.0.0.1:{port}"
 
         yield start
 
 
-def _is_listening(port: int) -> bool:
+@contextmanager
+def run_nginx(folder: Path, port: int, server: str, host: str = "127.0.0.1") -> Iterator[None]:
+    """Run nginx with its own defaults and one server, which listens on `host` at `port`."""
+    binary = shutil.which("nginx") or "/usr/sbin/nginx"
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    configuration = (
+        f"pid {folder}/pid; daemon off; events {{}} http {{ access_log off; {paths} server {{ {server} }} }}"
+    )
+    (folder / "nginx.conf").write_text(configuration)
+    files: list[Path | str] = ["-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
+    process = subprocess.Popen([binary, *files])
+    try:
+        end = time.monotonic() + PATIENCE
+        while not _is_listening(host, port):
+            assert process.poll() is None, (folder / "error.log").read_text()
+            assert time.monotonic() < end, "nginx does not listen"
+            time.sleep(0.01)
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def _is_listening(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 @pytest.fixture(scope="session")

@@ -170,6 +170,11 @@ class Realm:
         }
         self.post("/clients", client)
 
+    def unregister(self, client_id: str) -> None:
+        """Delete a client, if there is one of this name."""
+        for client in self.get("/clients", clientId=client_id):
+            self.keycloak.admin.delete(f"/{self.name}/clients/{client['id']}").raise_for_status()
+
     def user_id(self, name: str) -> str:
         (found,) = self.get("/users", username=name, exact=True)
         return str(found["id"])

@@ -20,7 +20,7 @@ from demo.provider import Client, create_provider
 from tests.conftest import Serve, UnusedPort
 from tests.interop.apps import CLIENT, client_metadata, create_app
 from tests.interop.conftest import PATIENCE, NewPage, StartNode, asks_for_password, confirm_logout, sign_in
-from tests.interop.keycloak import Keycloak
+from tests.interop.keycloak import Realm
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def demo(serve: Serve, unused_port: UnusedPort) -> Start:
 
 
 @pytest.fixture
-def in_keycloak(keycloak: Keycloak) -> Start:
-    """A realm of Keycloak: it asks where it gets no hint."""
+def in_keycloak(realm: Realm) -> Start:
+    """A client of Keycloak, which the next test replaces: it asks where it gets no hint."""
 
     def start(metadata: dict[str, Any]) -> Installation:
-        realm = keycloak.realm()
+        realm.unregister(metadata["client_id"])
         realm.register(metadata)
         return Installation(realm.issuer, asks_with_hint=False)
 
