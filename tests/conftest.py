@@ -30,7 +30,7 @@ from starlette.types import ASGIApp
 import asgi_rp_logout
 from asgi_rp_logout.store import process_store
 from demo.serving import ListeningSocket, Server
-from tests.virtual_time import hand_in_the_clock
+from tests.virtual_time import VirtualLoop, hand_in_the_clock
 
 BY_NAME_ONLY = {Path(__file__).parent / "interop", Path(__file__).parent / "real_apps"}
 
@@ -76,7 +76,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def _package_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    hand_in_the_clock(asyncio.get_running_loop(), monkeypatch)
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    hand_in_the_clock(loop, monkeypatch)
 
 
 def _free_port() -> int:

@@ -1008,9 +1008,14 @@ def test_no_code_token_or_state_is_in_any_log(rig: MakeRig, caplog: pytest.LogCa
         assert secret not in said, secret
 
 
-def test_the_applications_own_server_says_nothing_of_the_relay(rig: MakeRig, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_applications_own_server_says_nothing_of_the_relay(
+    rig: MakeRig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its loggers belong to the application: uvicorn would log each token request, or silence the whole access log."""
     caplog.set_level(logging.DEBUG)
+    for name in ("uvicorn", "uvicorn.access"):  # which a server of another test may have configured
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        caplog.set_level(logging.DEBUG, logger=name)
     here = rig()
     here.known()
     said = [r.getMessage() for r in caplog.records if r.name.startswith("uvicorn")]
