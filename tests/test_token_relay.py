@@ -449,6 +449,8 @@ def test_without_the_providers_keys_the_login_goes_on(rig: MakeRig, log: Log, st
     browser = here.signed_in()
     assert browser.get("/").json() == {"user": "alice", "known": None}
     assert any("could not keep it" in line for line in log())
+    (line,) = [line for line in log() if "keys cannot be read" in line]
+    assert "its ID Tokens ignored" in line
 
 
 def test_keys_that_never_come_hold_a_login_for_a_moment_only(
