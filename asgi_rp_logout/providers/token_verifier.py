@@ -216,7 +216,8 @@ class PublishedKeys(CachedDocument[list[Key]]):
                 self.failure = error  # also that of the deadline
                 cause = error if isinstance(error, ProviderError) else type(error).__name__
                 logger.warning(
-                    "the provider's keys cannot be read, so its logout tokens are refused and its ID Tokens ignored: %s",
+                    "the provider's keys cannot be read, so its logout tokens are refused and its ID Tokens ignored: "
+                    "%s",
                     cause,
                 )
 
