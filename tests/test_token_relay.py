@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -40,7 +41,7 @@ from asgi_rp_logout import (
 )
 from asgi_rp_logout.context import RequestContext
 from asgi_rp_logout.login import Login
-from asgi_rp_logout.protocol.token_request import code_in, redeemed_code
+from asgi_rp_logout.protocol.token_request import codes_in, redeemed_code
 from asgi_rp_logout.relay import endpoints, listener
 from asgi_rp_logout.relay.codes import ExpectedCodes
 from tests.asgi import call, http_scope
@@ -97,6 +98,8 @@ class App:
         self.after = after
         self.grant: dict[str, str] = {"grant_type": "authorization_code"}
         self.answers: list[httpx.Response] = []
+        self.at_home, self.leave_home = threading.Event(), threading.Event()
+        self.leave_home.set()
 
     def around(self, *rp_logout: Mapping[str, Any]) -> ASGIApp:
         routes = [
@@ -126,6 +129,9 @@ class App:
         return (self.after(request) if self.after else None) or RedirectResponse("/", 303)
 
     async def home(self, request: Request) -> Response:
+        self.at_home.set()
+        while not self.leave_home.is_set():  # another thread sets it
+            await anyio.sleep(0.01)
         login = current_login(request)
         known = [login.provider, login.sub, login.known_by, login.refresh_token] if login else None
         return JSONResponse({"user": request.session.get("user"), "known": known})
@@ -305,11 +311,47 @@ def test_a_code_that_comes_in_several_requests_is_freed_by_the_last() -> None:
     assert (one.noticed, two.noticed, len(codes)) == (None, None, 0)
 
 
-@pytest.mark.parametrize("query", [b"code=", b"code=a&code=a", b"x=1&nocode=2", b"code=%ff", b"&" * 200 + b"code=a"])
-def test_what_is_not_one_code_is_none(query: bytes) -> None:
-    assert code_in(b"state=s&code=a%20b+c") == "a b c"
-    assert code_in(query) is None
-    assert code_in(b"code=" + b"x" * 8193) is None
+@pytest.mark.parametrize(
+    ("query", "codes"),
+    [
+        (b"state=s&code=a%20b+c", ["a b c"]),
+        (b"", []),
+        (b"code=", []),
+        (b"x=1&nocode=2", []),
+        (b"code=a&code=b", ["a", "b"]),
+        (b"%63od%65=a", ["a"]),
+        (b"&" * 200 + b"code=a", ["a"]),
+        (b"x=1&" * 200 + b"code=a", ["a"]),
+        (b"code=" + b"x" * 8193, []),
+    ],
+)
+def test_every_code_is_seen_however_it_is_spelled(query: bytes, codes: list[str]) -> None:
+    assert codes_in(query) == codes
+
+
+@pytest.mark.parametrize(
+    "callback",
+    ["code=OF-MALLORY", "%63ode=OF-MALLORY", "code=x&code=OF-MALLORY", "code=OF-MALLORY" + "&x=1" * 100],
+)
+def test_a_code_in_the_page_of_another_user_does_not_replace_their_login(rig: MakeRig, callback: str) -> None:
+    """Mallory opens a page in the browser of Alice with a code of their own, and redeems it in that moment."""
+    here = rig()
+    alice = here.signed_in()
+    here.upstream.claims = {"sub": "mallory", "sid": "s2"}
+    here.upstream.go_on.clear()
+    here.upstream.arrived.clear()
+    here.app.at_home.clear()
+    here.app.leave_home.clear()
+    with ThreadPoolExecutor() as threads:
+        redeems = threads.submit(here.browser().get, f"/callback?{callback}")
+        assert here.upstream.arrived.wait(60)
+        opens = threads.submit(alice.get, "/?code=OF-MALLORY")
+        assert here.app.at_home.wait(60)
+        here.upstream.go_on.set()
+        assert redeems.result().status_code == 303
+        here.app.leave_home.set()
+        assert opens.result().status_code == 200
+    assert known_to(alice) == KNOWN
 
 
 def test_only_a_form_redeems_a_code() -> None:
@@ -318,6 +360,14 @@ def test_only_a_form_redeems_a_code() -> None:
     assert redeemed_code(b"application/json", form) is None
     assert redeemed_code(b"", form) is None
     assert redeemed_code(b"application/x-www-form-urlencoded", form + b"&grant_type=x") is None
+
+
+def test_a_request_with_several_codes_gets_no_login(rig: MakeRig) -> None:
+    here = rig()
+    with here.browser() as browser:
+        browser.get(f"/callback?code=another&code={CODE}")
+        assert here.upstream.forms[-1]["code"] == [CODE]
+        assert known_to(browser) is None
 
 
 def test_other_grants_are_passed_on_and_not_looked_at(rig: MakeRig) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from ..errors import LogoutTokenError
 from .form import read_fields
@@ -24,9 +25,14 @@ _HOP_BY_HOP = frozenset(
 _OWN = frozenset({b"host", b"accept-encoding", b"expect"})
 
 
-def code_in(fields: bytes) -> str | None:
-    """Return the ``code`` in a query or form; None if there is none, or several (section 4.1.2)."""
-    return _single(fields, "code").get("code")
+def codes_in(fields: bytes) -> list[str]:
+    """Return every ``code`` in a query or form, however it is spelled; a login's callback has one (section 4.1.2).
+
+    An application may take the first or the last of several, and its parser has other limits than ours.
+    """
+    if b"code" not in fields and b"%" not in fields:
+        return []
+    return [v for name, v in parse_qsl(fields.decode("latin-1")) if name == "code" and len(v) <= LONGEST_CODE]
 
 
 def redeemed_code(content_type: bytes, body: bytes) -> str | None:

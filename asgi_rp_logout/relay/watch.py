@@ -13,7 +13,7 @@ from typing import Protocol
 from ..asgi.types import ASGIApp, Message, Receive, Scope, Send, route_path
 from ..context import SCOPE_KEY, RequestContext
 from ..login import Login
-from ..protocol.token_request import code_in
+from ..protocol.token_request import codes_in
 from .codes import ExpectedCodes
 
 MAX_FORM = 64 * 1024
@@ -67,7 +67,7 @@ class Watch:
         if not self._relay.is_started or scope["type"] == "lifespan":
             return self._start(scope, receive, send)
         if scope["type"] == "http":
-            if b"code=" in scope.get("query_string", b""):
+            if codes_in(scope.get("query_string", b"")):
                 return self._expect(scope, receive, send)
             if scope["method"] == "POST" and self._relay.form_post_path == route_path(scope):
                 return self._expect_form(scope, receive, send)
@@ -110,12 +110,14 @@ class Watch:
         Another worker may redeem the code. It then puts the login into the store, which is asked if the answer may
         begin a session.
         """
-        code, context = code_in(fields), scope.get(SCOPE_KEY)
-        if code is None or not isinstance(context, RequestContext):
+        codes, context = codes_in(fields), scope.get(SCOPE_KEY)
+        if not isinstance(context, RequestContext):
             return None
-        waiting = stack.enter_context(self._relay.codes.expected(code, context))
+        alone = len(codes) == 1
+        for code in set(codes):
+            waiting = stack.enter_context(self._relay.codes.expected(code, context, alone=alone))
         hand_over, began = self._relay.hand_over, time.time()
-        if hand_over is None:
+        if hand_over is None or not alone:
             return None
 
         async def taking_over(message: Message) -> None:
