@@ -362,6 +362,23 @@ def test_only_a_form_redeems_a_code() -> None:
     assert redeemed_code(b"application/x-www-form-urlencoded", form + b"&grant_type=x") is None
 
 
+def test_a_request_that_leaves_its_session_as_it_is_begins_none(rig: MakeRig) -> None:
+    """Several workers do not see each other's codes: here, only the request of Alice carries the one of Mallory."""
+    here = rig()
+    alice = here.signed_in()
+    here.upstream.claims = {"sub": "mallory", "sid": "s2"}
+    here.app.at_home.clear()
+    here.app.leave_home.clear()
+    with ThreadPoolExecutor() as threads:
+        opens = threads.submit(alice.get, "/?code=OF-MALLORY")
+        assert here.app.at_home.wait(60)
+        form = {"grant_type": "authorization_code", "code": "OF-MALLORY"}
+        assert here.ask_relay("POST", data=form).status_code == 200
+        here.app.leave_home.set()
+        assert opens.result().json()["known"] == ["acme", "mallory", "relay", "a-refresh-token"]  # the control
+    assert known_to(alice) == KNOWN
+
+
 def test_a_request_with_several_codes_gets_no_login(rig: MakeRig) -> None:
     here = rig()
     with here.browser() as browser:
