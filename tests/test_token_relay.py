@@ -610,6 +610,27 @@ def test_requests_to_the_provider_go_through_its_own_client_and_no_proxy_of_the_
     assert here.upstream.seen[-1].headers["x-client"] == "own"
 
 
+def test_a_client_with_a_proxy_and_credentials_asks_the_provider_only(rig: MakeRig, serve: Serve) -> None:
+    """Who else has the relay's port is found out without it: the proxy is elsewhere, and the port may be anybody's."""
+    asked: list[str] = []
+
+    async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+        request = Request(scope, receive)
+        headers = {**request.headers, "connection": "close"}
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.request(scope["method"], scope["path"], content=await request.body(), headers=headers)
+        await Response(answer.content, answer.status_code, dict(answer.headers))(scope, receive, send)
+
+    at = serve(proxy, lifespan="off")
+    client = httpx.AsyncClient(proxy=at, headers={"x-client": "own"}, limits=ONE_REQUEST_A_CONNECTION)
+    here = rig(relay={"http_client": client})
+    assert here.known() == KNOWN
+    assert here.upstream.seen[-1].headers["x-client"] == "own"
+    assert asked
+    assert [url for url in asked if not url.startswith(here.upstream.issuer)] == []
+
+
 def test_a_redirect_of_the_token_endpoint_is_not_followed_and_its_cookies_are_not_kept(rig: MakeRig) -> None:
     here = rig()
     here.upstream.answer = lambda: RedirectResponse("/jwks", 307, {"set-cookie": "node=1; Path=/"})

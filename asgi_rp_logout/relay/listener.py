@@ -108,9 +108,8 @@ class Listener:
 
     async def _listen_until_stopped(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            given = self._client
-            client = given if given is not None else await stack.enter_async_context(client_for_many_users())
-            app, prefetch = self._make_app(client)
+            own = await stack.enter_async_context(client_for_many_users())
+            app, prefetch = self._make_app(self._client if self._client is not None else own)
             config = uvicorn.Config(
                 app,
                 interface="asgi3",
@@ -124,12 +123,15 @@ class Listener:
             )
             config.load()
             while not self._stop.is_set():
-                await self._listen(config, client, prefetch)
+                await self._listen(config, own, prefetch)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), AGAIN * (1 + random.random()))  # noqa: S311
 
     async def _listen(self, config: uvicorn.Config, client: HTTPClient, prefetch: Prefetch) -> None:
-        """Listen until stopped; return at once if somebody else has the port."""
+        """Listen until stopped; return at once if somebody else has the port.
+
+        The client for that is our own: the application's may go through a proxy, or have credentials.
+        """
         try:
             shares_port = not await self._nobody_listens()
             if shares_port and not await self._are_like_this(client, 1):
