@@ -702,6 +702,20 @@ def test_a_client_that_does_not_wait_is_not_waited_for(rig: MakeRig, log: Log) -
     assert here.known() == KNOWN
 
 
+def test_a_client_that_leaves_in_the_middle_of_its_request_causes_no_line_in_the_log(
+    rig: MakeRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = rig()
+    head = b"POST /token HTTP/1.1\r\nhost: 127.0.0.1\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", here.relay.port), timeout=60) as client:
+        client.sendall(head)
+        assert client.recv(100).startswith(b"HTTP/1.1 100")  # so it is waiting for the body
+        client.sendall(b"grant_type")
+    assert here.known() == KNOWN
+    assert len(here.upstream.seen) == 1
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 # Who may ask
 
 
