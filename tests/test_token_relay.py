@@ -631,6 +631,14 @@ def test_a_client_with_a_proxy_and_credentials_asks_the_provider_only(rig: MakeR
     assert [url for url in asked if not url.startswith(here.upstream.issuer)] == []
 
 
+def test_each_token_request_has_a_connection_of_its_own(rig: MakeRig) -> None:
+    """The provider may close an idle one in the moment in which a code is sent on it."""
+    here = rig()
+    for _ in range(3):
+        assert here.known() == KNOWN
+    assert len({request.client for request in here.upstream.seen}) == 3
+
+
 def test_a_redirect_of_the_token_endpoint_is_not_followed_and_its_cookies_are_not_kept(rig: MakeRig) -> None:
     here = rig()
     here.upstream.answer = lambda: RedirectResponse("/jwks", 307, {"set-cookie": "node=1; Path=/"})
