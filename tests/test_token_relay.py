@@ -132,6 +132,8 @@ class App:
         self.at_home.set()
         while not self.leave_home.is_set():  # another thread sets it
             await anyio.sleep(0.01)
+        if "theme" in request.query_params:
+            request.session["theme"] = request.query_params["theme"]
         login = current_login(request)
         known = [login.provider, login.sub, login.known_by, login.refresh_token] if login else None
         return JSONResponse({"user": request.session.get("user"), "known": known})
@@ -330,12 +332,18 @@ def test_every_code_is_seen_however_it_is_spelled(query: bytes, codes: list[str]
 
 
 @pytest.mark.parametrize(
-    "callback",
-    ["code=OF-MALLORY", "%63ode=OF-MALLORY", "code=x&code=OF-MALLORY", "code=OF-MALLORY" + "&x=1" * 100],
+    ("query", "form"),
+    [
+        ("code=OF-MALLORY", None),
+        ("%63ode=OF-MALLORY", None),
+        ("code=x&code=OF-MALLORY", None),
+        ("code=OF-MALLORY" + "&x=1" * 100, None),
+        ("code=x", {"code": "OF-MALLORY"}),
+    ],
 )
-def test_a_code_in_the_page_of_another_user_does_not_replace_their_login(rig: MakeRig, callback: str) -> None:
+def test_a_code_in_the_page_of_another_user_does_not_replace_their_login(rig: MakeRig, query: str, form: Any) -> None:
     """Mallory opens a page in the browser of Alice with a code of their own, and redeems it in that moment."""
-    here = rig()
+    here = rig(relay={"form_post_path": "/callback"})
     alice = here.signed_in()
     here.upstream.claims = {"sub": "mallory", "sid": "s2"}
     here.upstream.go_on.clear()
@@ -343,9 +351,10 @@ def test_a_code_in_the_page_of_another_user_does_not_replace_their_login(rig: Ma
     here.app.at_home.clear()
     here.app.leave_home.clear()
     with ThreadPoolExecutor() as threads:
-        redeems = threads.submit(here.browser().get, f"/callback?{callback}")
+        redeems = threads.submit(here.browser().request, "POST" if form else "GET", f"/callback?{query}", data=form)
         assert here.upstream.arrived.wait(60)
-        opens = threads.submit(alice.get, "/?code=OF-MALLORY")
+        assert here.upstream.forms[-1]["code"] == ["OF-MALLORY"]
+        opens = threads.submit(alice.get, "/?theme=dark&code=OF-MALLORY")
         assert here.app.at_home.wait(60)
         here.upstream.go_on.set()
         assert redeems.result().status_code == 303
