@@ -819,6 +819,26 @@ def test_it_opens_nothing_before_the_first_call_and_stops_with_the_application(u
     assert started == [True, True]
 
 
+def test_it_stops_with_an_application_that_cannot_start(unused_port: UnusedPort) -> None:
+    relay = TokenRelay(OIDCProvider("https://id.example", "rp"), unused_port())
+    started: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        started.append(listens(relay.port))
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    async def send(message: Any) -> None:
+        pass
+
+    wrapped = RPLogoutMiddleware(app, providers=[relay.provider], token_relay=relay)
+    try:
+        asyncio.run(wrapped({"type": "lifespan"}, None, send))  # type: ignore[arg-type]
+        assert started == [True]
+        assert not listens(relay.port)
+    finally:
+        relay.stop()
+
+
 def test_without_a_lifespan_it_starts_with_the_first_request(unused_port: UnusedPort) -> None:
     relay = TokenRelay(OIDCProvider("https://id.example", "rp"), unused_port())
     seen: list[bool] = []
