@@ -787,6 +787,30 @@ def test_a_connection_is_closed_after_its_answer_and_an_idle_one_in_time(
             assert idle.recv(1) == b""
 
 
+def test_more_connections_than_its_limit_are_closed_at_once(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that ask for nothing."""
+    monkeypatch.setattr(listener, "CONNECTIONS", 4)
+    here = rig()
+    idle = [socket.create_connection(("127.0.0.1", here.relay.port), timeout=60) for _ in range(4)]
+    with contextlib.ExitStack() as stack:
+        for one in idle:
+            stack.enter_context(one)
+        another = stack.enter_context(socket.create_connection(("127.0.0.1", here.relay.port), timeout=20))
+        with contextlib.suppress(ConnectionResetError):
+            assert another.recv(1) == b""
+        for one in idle:
+            one.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                one.recv(1)
+
+    def answers() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return here.ask_relay(path="/").status_code == 200
+        return False
+
+    wait_until(answers)
+
+
 # When it starts and stops
 
 
