@@ -63,8 +63,12 @@ async def _revoke(options: Options, login: Login, asked: Provider | None) -> Non
 
 
 async def _provider_to_revoke_at(options: Options, login: Login, asked: Provider | None) -> Provider | None:
-    """Return the login's own provider. Usually it is the one that was asked, and then the list is not read again."""
-    for known in ([asked] if asked is not None else [], None):
+    """Return the login's own provider. Usually it is the one that was asked, and then the list is not read again.
+
+    A login that names neither its provider nor its issuer belongs to the only one in the list, not to the one asked.
+    """
+    names_one = login.provider is not None or login.iss is not None
+    for known in ([asked] if asked is not None and names_one else [], None):
         try:
             with anyio.fail_after(options.provider_timeout):
                 listed = await list_providers(options.providers, options.http_client) if known is None else known
