@@ -73,7 +73,7 @@ class Exchange(RequestContext):
     ended_login: Login | None = None
     """The login that this request ended; an empty one if nothing is known of it. None if this is no logout."""
     told = False
-    """Whether what follows a logout was done already, by a call of the application."""
+    """Whether what follows a logout was done already, by a call of the application or for an earlier request."""
     asked: Provider | None = None
     """The provider that the browser was sent to."""
     sent_to: str | None = None

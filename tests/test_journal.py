@@ -8,9 +8,10 @@ from typing import Any
 import anyio
 import pytest
 from starlette.middleware.sessions import SessionMiddleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
-from asgi_rp_logout import MemoryStore, remember_login
+from asgi_rp_logout import LogoutEvent, MemoryStore, end_login, remember_login
 from tests.apps import COOKIE, FETCH, guarded, log_out, page, signs_out
 from tests.asgi import call, http_scope
 from tests.conftest import Log
@@ -18,6 +19,7 @@ from tests.places import OUTSIDE, Browser, ForeignStore, Site, destination, in_b
 from tests.tokens import id_token
 
 FORGED = {"cookie": COOKIE, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "cross-site"}
+SCRIPT = {name: value for name, value in FETCH.items() if name != "cookie"}
 GUESS = {"cookie": COOKIE, "sec-purpose": "prefetch"}
 HERE = "logged out here only, "
 COUNTED = "logout channel=logout outcome="
@@ -105,6 +107,66 @@ async def test_two_clicks_are_one_logout(log: Log) -> None:
     second = browser.copy()
     for one in (browser, second):
         assert destination(await one.post("/logout"))[0] == "a.example"
+    assert log(logging.INFO) == [f"{COUNTED}provider provider='a'"]
+
+
+@in_both_places
+@pytest.mark.parametrize("remembers", [True, False])
+@pytest.mark.parametrize(("method", "headers"), [("GET", {}), ("POST", {}), ("POST", SCRIPT)])
+async def test_the_same_logout_once_more_is_neither_logged_nor_reported(
+    log: Log, place: str, remembers: bool, method: str, headers: dict[str, str]
+) -> None:
+    """By link, by form and by fetch, with the session's cookies and without."""
+    events: list[LogoutEvent] = []
+    site = Site(place, remembers=remembers, providers=providers()[:1], on_logout=events.append)
+    browser = await site.signed_in()
+    for one in (browser.copy(), browser.copy(), browser, browser):
+        await one.request(method, "/logout", headers)
+    assert len([line for line in log(logging.INFO) if line.startswith(COUNTED)]) == len(events) == 1
+    await site.sign_in(browser)
+    await browser.request(method, "/logout", headers)
+    assert len(events) == 2
+
+
+@in_both_places
+@pytest.mark.parametrize("store", [MemoryStore, ForeignStore])
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_clicks_that_are_at_work_at_the_same_time_are_one_logout(
+    log: Log, place: str, store: Any, remembers: bool
+) -> None:
+    waiting: list[anyio.Event] = []
+
+    class Slow(Site):
+        async def logout(self, request: Request) -> Response:
+            waiting.append(anyio.Event())
+            await waiting[-1].wait()
+            return await super().logout(request)
+
+    site = Slow(place, remembers=remembers, store=store(), providers=providers()[:1])
+    browser = await site.signed_in()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(browser.copy().post, "/logout")
+        while len(waiting) < 3:
+            await anyio.sleep(0)
+        for number, one in enumerate(waiting, 1):
+            one.set()
+            while len(log(logging.DEBUG)) < number:
+                await anyio.sleep(0)
+    assert [line for line in log(logging.INFO) if line.startswith(COUNTED)] == [f"{COUNTED}provider provider='a'"]
+
+
+@in_both_places
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_end_login_once_more_is_not_logged(log: Log, place: str, remembers: bool) -> None:
+    class Quiet(Site):
+        async def touch(self, request: Request) -> Response:
+            await end_login(request)
+            return PlainTextResponse("signed out")
+
+    browser = await Quiet(place, remembers=remembers, providers=providers()[:1]).signed_in()
+    for one in (browser.copy(), browser):
+        await one.get("/touch")
     assert log(logging.INFO) == [f"{COUNTED}provider provider='a'"]
 
 
