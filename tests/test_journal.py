@@ -102,6 +102,21 @@ async def test_a_logout_whose_provider_gives_no_url_is_counted_as_failed(log: Lo
     assert log(logging.INFO)[-1] == f"{COUNTED}failed provider='a'"
 
 
+async def test_a_logout_that_the_store_does_not_keep_for_the_next_page_is_counted_as_failed(log: Log) -> None:
+    store = ForeignStore()
+
+    class Failing(Site):
+        async def logout(self, request: Request) -> Response:
+            store.trouble = "raise"
+            return await super().logout(request)
+
+    browser = await Failing(OUTSIDE, store=store).signed_in()
+    await browser.request("POST", "/logout", SCRIPT)
+    assert "rp_later" not in browser.cookies
+    assert log(logging.INFO)[-1] == f"{COUNTED}failed provider='a'"
+    assert log()
+
+
 async def test_two_clicks_are_one_logout(log: Log) -> None:
     browser = await Site(OUTSIDE, freshness=0).signed_in()
     second = browser.copy()

@@ -175,8 +175,8 @@ async def _defer(logout: Logout, start: ResponseStart) -> tuple[ResponseStart, b
     start = start.with_cookies(lines)
     if lines and lines[-1] not in start.set_cookies:
         raise _no_room()
+    exchange.outcome = "deferred" if lines else "failed"
     if lines:
-        exchange.outcome = "deferred"
         log.deferred()
     return start, bool(lines)
 
