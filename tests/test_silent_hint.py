@@ -977,6 +977,30 @@ async def test_an_address_is_probed_after_strangers_have_named_others() -> None:
     assert is_trip(await rig.browser().post("/logout"))
 
 
+class Wildcard(list[str]):
+    """Every address is registered."""
+
+    def __contains__(self, address: object) -> bool:
+        return True
+
+
+@in_virtual_time
+async def test_an_address_is_probed_although_the_provider_answers_at_invented_ones_too() -> None:
+    rig = Rig()
+    rig.op.redirect_uris = Wildcard()
+    for number in range(40):
+        await call(
+            rig.app, http_scope("/logout", "POST", {"cookie": f"session={SECRET}", "host": f"evil{number}.example"})
+        )
+    assert rig.op.fetched["auth"] == MOST_ADDRESSES
+    await rig.probed()
+    assert not is_trip(await rig.browser().post("/logout"))
+    let_time_pass(31)
+    await rig.probed()
+    assert is_trip(await rig.browser().post("/logout"))
+    assert len(rig.silent._probed) == MOST_ADDRESSES
+
+
 async def test_invented_codes_reach_the_token_endpoint_a_few_times_only() -> None:
     rig = await Rig().probed()
     for browser, answer in [await rig.leaves() for _ in range(10)]:

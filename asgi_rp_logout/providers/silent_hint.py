@@ -132,9 +132,15 @@ class SilentHint:
         return probed is not None or len(self._probed) < MOST_ADDRESSES or self._to_forget(now) is not None
 
     def _to_forget(self, now: float) -> str | None:
-        """Return the address that may make room for another one: not one that works, nor one of this half minute."""
-        old = [uri for uri, one in self._probed.items() if not one.on and now - one.at >= FAILURE_REMEMBERED_FOR]
-        return min(old, key=lambda uri: self._probed[uri].at, default=None)
+        """Return the address that may make room for another one: none of this half minute, the oldest one first.
+
+        One that works stays, unless they all work. A provider with a wildcard redirect URI answers at any address, and
+        invented ones must not keep ours out.
+        """
+        old = [uri for uri, one in self._probed.items() if now - one.at >= FAILURE_REMEMBERED_FOR]
+        useless = [uri for uri in old if not self._probed[uri].on]
+        all_work = all(one.on for one in self._probed.values())
+        return min(old if all_work else useless, key=lambda uri: self._probed[uri].at, default=None)
 
     async def probe(self, redirect_uri: str) -> None:
         """Find out whether a browser may be sent. A provider that is down is asked again after half a minute."""
