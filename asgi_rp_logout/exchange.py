@@ -81,7 +81,7 @@ class Exchange(RequestContext):
     outcome: LogoutOutcome = "local"
     """What became of its logout."""
     probe_at: str | None = None
-    """Our own address at which the provider has yet to show that it answers: see ``logout.silent_trip``."""
+    """Our own address at which the provider has to show that it answers: see ``logout.silent_trip``."""
     click: str | None = None
     """The cookie of a second click that was written together with the end."""
     is_repeat = False

@@ -812,6 +812,25 @@ async def test_a_provider_that_is_down_is_asked_again(log: Log) -> None:
     assert len(log()) == 1
 
 
+@in_virtual_time
+async def test_a_registration_that_changes_is_noticed_within_an_hour() -> None:
+    """Else every browser ended on the error page of the provider until the application starts again."""
+    rig = await Rig().probed()
+    rig.op.redirect_uris = []
+    let_time_pass(3590)
+    assert is_trip(await rig.browser().post("/logout"))
+    assert rig.op.fetched["auth"] == 1
+    let_time_pass(20)
+    assert is_trip(await rig.browser().post("/logout"))  # no logout waits for the probe
+    assert rig.op.fetched["auth"] == 2
+    rig.op.redirect_uris = ["http://127.0.0.1/back"]
+    await rig.probed()
+    assert rig.op.fetched["auth"] == 2
+    let_time_pass(3610)
+    await rig.probed()
+    assert is_trip(await rig.browser().post("/logout"))
+
+
 @pytest.mark.parametrize("public_url", ["https://app.example.com", "https://app.example.com/prefix"])
 async def test_with_a_public_url_the_provider_is_probed_while_the_application_starts(public_url: str) -> None:
     op = SilentProvider()

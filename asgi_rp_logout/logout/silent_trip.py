@@ -83,8 +83,8 @@ async def plan_trip(
 ) -> SilentTrip | None:
     """Return the trip that a logout begins with; None if it goes to the end-session endpoint at once.
 
-    ``login`` is what the provider may get of the login. A provider that has not shown yet that it answers is noted: see
-    ``probe_after_answer``.
+    ``login`` is what the provider may get of the login. A provider that has not shown yet, or not for long, that it answers
+    is noted: see ``probe_after_answer``.
     """
     silent, request, options = silent_of(provider), exchange.request, exchange.options
     name, redirect_uri = name_of(provider), _redirect_uri(exchange)
@@ -96,8 +96,8 @@ async def plan_trip(
     # Without a click another site may have caused this logout: then the provider asks the user.
     if redirect_uri is None or is_without_click(request.headers, exchange.origins):
         return None
+    exchange.probe_at = redirect_uri if silent.needs_probe(redirect_uri) else None
     if not silent.is_on(redirect_uri):
-        exchange.probe_at = redirect_uri if silent.needs_probe(redirect_uri) else None
         return None
     question = SilentRequest(redirect_uri)
     target = intent.return_to
@@ -123,7 +123,7 @@ def _redirect_uri(exchange: Exchange) -> str | None:
 
 
 async def probe_after_answer(exchange: Exchange) -> None:
-    """Find out whether the provider answers such requests, after the response of a logout that did without."""
+    """Find out whether the provider answers such requests, after the response of a logout."""
     silent, redirect_uri = silent_of(exchange.asked), exchange.probe_at
     if silent is not None and redirect_uri is not None:
         with anyio.move_on_after(AFTER_DEADLINE, shield=True):
