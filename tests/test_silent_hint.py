@@ -33,7 +33,7 @@ from asgi_rp_logout import (
 )
 from asgi_rp_logout.logout.silent_trip import TRIP_LIFETIME
 from asgi_rp_logout.protocol.id_token import ExpectedToken, check_id_token
-from asgi_rp_logout.providers.silent_hint import MOST_ADDRESSES, MOST_FAILURES, OFF_FOR, SilentHint
+from asgi_rp_logout.providers.silent_hint import MOST_ADDRESSES, MOST_FAILURES, OFF_FOR, SilentHint, SilentRequest
 from tests.apps import SECRET, guarded, parameters, signs_out
 from tests.asgi import Answer, call, http_scope
 from tests.conftest import Log, RedisServer, Serve, UnusedPort
@@ -449,7 +449,9 @@ async def test_a_code_is_redeemed_once_and_a_browser_that_asks_again_goes_on_wit
     assert hint_of(answer) is None
     assert await lands(copies[0], answer) == "/bye"
     now[0] += 10.5
-    assert (await copies[1].get(back, **ARRIVAL)).header("location") == "/"
+    answer = await copies[1].get(back, **ARRIVAL)
+    assert hint_of(answer) is None
+    assert await lands(copies[1], answer) == "/"
     assert len(rig.op.redeemed) == 1
 
 
@@ -479,8 +481,24 @@ async def test_a_trip_is_waited_for_for_a_minute(seconds: float, known: bool) ->
     browser, answer = await rig.leaves()
     now[0] += seconds
     answer = await rig.comes_back(browser, answer)
-    assert (answer.header("location") == "/") is not known
+    assert (hint_of(answer) is not None) is known
     assert (len(rig.op.redeemed) == 1) is known
+
+
+async def test_a_trip_that_the_store_has_lost_still_ends_at_the_provider() -> None:
+    """Strangers have pushed it out, or the process has started again: the session there would live on."""
+    rig = await Rig(store=MemoryStore()).probed()
+    browser, answer = await rig.leaves()
+    back = str(await rig.op.visit(str(answer.header("location"))))
+    store: Any = rig.options["store"]
+    store.entries["silent_trip:unknown"].clear()
+    stranger = Browser(rig.app, {"rp_silent": "invented"})
+    assert (await stranger.get(back, **ARRIVAL)).header("location") == "/"
+    answer = await browser.get(back, **ARRIVAL)
+    assert hint_of(answer) is None
+    assert "rp_silent" not in browser.cookies
+    assert await lands(browser, answer) == "/"
+    assert rig.op.redeemed == []
 
 
 WRONG = {
@@ -1048,6 +1066,9 @@ async def test_a_strangers_trip_leaves_little_and_pushes_out_nobody_elses() -> N
     for query in ("?code=x&state=y", "?error=x&state=y"):
         assert (await Browser(rig.app, {"rp_silent": "invented"}).get(f"/back{query}")).header("location") == "/"
     assert (store.reads - reads, store.calls["put"] - puts) == (2, 0)
+    fits = SilentRequest("", "invented").state
+    assert hint_of(await Browser(rig.app, {"rp_silent": "invented"}).get(f"/back?code=x&state={fits}")) is None
+    assert (store.reads - reads, store.calls["put"] - puts) == (3, 1)
 
 
 async def test_what_is_neither_a_logout_nor_the_callback_asks_nobody_anything() -> None:

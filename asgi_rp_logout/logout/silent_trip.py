@@ -83,8 +83,8 @@ async def plan_trip(
 ) -> SilentTrip | None:
     """Return the trip that a logout begins with; None if it goes to the end-session endpoint at once.
 
-    ``login`` is what the provider may get of the login. A provider that has not shown yet, or not for long, that it answers
-    is noted: see ``probe_after_answer``.
+    ``login`` is what the provider may get of the login. A provider that has yet to show, or to show again, that it
+    answers is noted: see ``probe_after_answer``.
     """
     silent, request, options = silent_of(provider), exchange.request, exchange.options
     name, redirect_uri = name_of(provider), _redirect_uri(exchange)
@@ -149,10 +149,10 @@ async def come_back(exchange: Exchange) -> Return | None:
     bound = bool(secret) and hmac.compare_digest(question.state.encode(), response.state.encode())
     try:
         record, is_first = await _take(exchange, response.state, bound=bound)
-    except StoreError:  # its own browser at least goes to the provider, if there is only one
+    except StoreError:
+        record, is_first = None, False
+    if record is None:  # lost, or unknown; its own browser at least goes to the provider, if there is only one
         return Return(LogoutIntent()) if bound else None
-    if record is None:
-        return None
     if not bound:  # another browser, or one whose cookie is gone: it gets nothing that belongs to this logout
         return Return(LogoutIntent(record.provider), bound=False)
     intent, login = LogoutIntent(record.provider, return_to=local_reference(record.target or "", own=())), record.login
