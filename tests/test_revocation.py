@@ -115,8 +115,9 @@ def registered(issuer: str, **options: Any) -> Any:
         ({"client_secret": "s3cret"}, "Basic"),
         ({}, None),
         ({"client_secret": "s3cret", "client_kwargs": {"token_endpoint_auth_method": "none"}}, None),
+        ({"client_secret": "s3cret", "client_kwargs": {"token_endpoint_auth_method": "client_secret_post"}}, "form"),
     ],
-    ids=["confidential", "public", "public with a secret"],
+    ids=["confidential", "public", "public with a secret", "in the form"],
 )
 async def test_an_authlib_client_revokes_with_the_credentials_of_its_registration(
     serve: Serve, log: Any, options: Any, kind: str | None
@@ -125,8 +126,9 @@ async def test_an_authlib_client_revokes_with_the_credentials_of_its_registratio
     provider = AuthlibProvider(registered(serve(server.app), **options), revoke="refresh_token")
     await log_out(make_app(provider))
     ((form, authorization),) = server.asked
-    assert (form["token"], form.get("client_id")) == (REFRESH, None if kind else "rp")
-    assert (authorization or "").partition(" ")[0] == (kind or "")
+    assert (form["token"], form.get("client_id")) == (REFRESH, None if kind == "Basic" else "rp")
+    assert form.get("client_secret") == ("s3cret" if kind == "form" else None)
+    assert (authorization or "").partition(" ")[0] == ("Basic" if kind == "Basic" else "")
     if authorization is not None:
         assert base64.b64decode(authorization.partition(" ")[2]) == b"rp:s3cret"
     assert log() == []

@@ -92,5 +92,6 @@ async def _revoke_token(options: Options, provider: object, token: str) -> None:
             f"the metadata of {name_of(provider)} names no revocation endpoint; if it has one, give its URL as revoke=",
             code="no_revocation",
         )
-    credentials = Credentials(client_id, getattr(provider, "client_secret", None)).accepted_by({})
+    method = getattr(provider, "token_auth", None)
+    credentials = Credentials(client_id, getattr(provider, "client_secret", None), method).accepted_by({})
     await revoke_refresh_token(endpoint, credentials, token, client=options.http_client)
