@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import Any
 
@@ -169,6 +170,29 @@ async def test_clicks_that_are_at_work_at_the_same_time_are_one_logout(
             while len(log(logging.DEBUG)) < number:
                 await anyio.sleep(0)
     assert [line for line in log(logging.INFO) if line.startswith(COUNTED)] == [f"{COUNTED}provider provider='a'"]
+
+
+async def test_a_logout_of_a_later_login_with_the_same_session_cookie_is_another_one(log: Log) -> None:
+    """The first worker still knows that it has ended this cookie, and the second has issued it again."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/login":
+            remember_login(scope, id_token=id_token(), provider="a")
+            answer = PlainTextResponse("in")
+            answer.set_cookie("session", "the-same-0123456789abcdef")
+            await answer(scope, receive, send)
+        else:
+            await signs_out()(scope, receive, send)
+
+    store = ForeignStore()
+    here, there = (guarded(app, providers=providers(), store=one, freshness=0) for one in (store, copy.copy(store)))
+    browser = Browser(here)
+    for worker in (here, there):
+        browser.app = worker
+        await browser.get("/login")
+        browser.app = here
+        await browser.post("/logout")
+    assert [line for line in log(logging.INFO) if line.startswith(COUNTED)] == [f"{COUNTED}provider provider='a'"] * 2
 
 
 @in_both_places
