@@ -322,6 +322,20 @@ async def test_a_session_around_may_have_any_name(faulty: Faulty) -> None:
 # Cookies and sessions
 
 
+async def test_a_second_session_is_only_a_note(faulty: Faulty) -> None:
+    """Such as the one in which Authlib keeps the state of a login, or that of an admin page with its own users."""
+    states = SessionMiddleware(Starlette(), SECRET, session_cookie="state")
+    declared = RPLogoutMiddleware(states, **options(at(faulty), session_cookie="token"))
+    assert await ids(declared, "https://app.example.com") == ["session.second_cookie"]
+    app = FastAPI()
+    app.mount("/admin", SessionMiddleware(Starlette(), SECRET, session_cookie="admin"))
+    app.add_middleware(RPLogoutMiddleware, **options(at(faulty)))
+    app.add_middleware(SessionMiddleware, secret_key=SECRET)
+    assert await ids(app) == ["session.second_cookie"]
+    states.app = SessionMiddleware(Starlette(), SECRET, session_cookie="token", https_only=True)
+    assert await ids(declared, "https://app.example.com") == ["placement.outside", "session.second_cookie"]
+
+
 @pytest.mark.parametrize(
     ("session", "changed", "expected"),
     [

@@ -72,6 +72,13 @@ CATALOGUE = {
         "nor deletes it.",
         "Set session_cookie={cookie!r}.",
     ),
+    "session.second_cookie": Rule(
+        "note",
+        "The app has another signed session in the cookie {cookie!r}, which session_cookie does not name, so it outlives "
+        "a logout.",
+        "Nothing, if it keeps only the state of a login, or belongs to a part of the app with its own users; else name "
+        "it in session_cookie too.",
+    ),
     "session.not_secure": Rule(
         "warning",
         "The session cookie {cookie!r} has no Secure attribute, and the app is on https.",
