@@ -31,6 +31,7 @@ from asgi_rp_logout import (
     OIDCProvider,
     RPLogoutMiddleware,
     StaticProvider,
+    TokenRelay,
     presets,
 )
 from asgi_rp_logout.doctor import configuration, examine, registration
@@ -320,6 +321,20 @@ async def test_a_session_around_may_have_any_name(faulty: Faulty) -> None:
 
 
 # Cookies and sessions
+
+
+async def test_a_second_session_is_only_a_note(faulty: Faulty) -> None:
+    """Such as the one in which Authlib keeps the state of a login, or that of an admin page with its own users."""
+    states = SessionMiddleware(Starlette(), SECRET, session_cookie="state")
+    declared = RPLogoutMiddleware(states, **options(at(faulty), session_cookie="token"))
+    assert await ids(declared, "https://app.example.com") == ["session.second_cookie"]
+    app = FastAPI()
+    app.mount("/admin", SessionMiddleware(Starlette(), SECRET, session_cookie="admin"))
+    app.add_middleware(RPLogoutMiddleware, **options(at(faulty)))
+    app.add_middleware(SessionMiddleware, secret_key=SECRET)
+    assert await ids(app) == ["session.second_cookie"]
+    states.app = SessionMiddleware(Starlette(), SECRET, session_cookie="token", https_only=True)
+    assert await ids(declared, "https://app.example.com") == ["placement.outside", "session.second_cookie"]
 
 
 @pytest.mark.parametrize(
@@ -653,6 +668,103 @@ async def test_a_provider_that_takes_no_logout_without_an_id_token(faulty: Fault
     assert faulty.asked == []
 
 
+# An ID Token fetched at logout
+
+SILENT: dict[str, Any] = {"callback_path": "/auth/signed-out", "post_logout_redirect_uri": None}
+
+
+def asked_silently(faulty: Faulty, answer: Callable[[Request], Response]) -> None:
+    """Let the provider answer so at its authorization endpoint, and come back at its end-session endpoint."""
+    faulty.document["authorization_endpoint"] = f"{faulty.issuer}authorize"
+    faulty.answer = lambda one: (answer if one.url.path == "/authorize" else Faulty.comes_back)(one)
+
+
+def login_required(request: Request) -> Response:
+    query = request.query_params
+    return RedirectResponse(f"{query['redirect_uri']}?error=login_required&state={query['state']}", 303)
+
+
+async def test_a_silent_hint_that_works(faulty: Faulty) -> None:
+    """Its address is asked about with prompt=none and listed as a redirect URI as well, beside that of the login."""
+    asked_silently(faulty, login_required)
+    report = await examine.examine_app(inside(at(faulty, silent_hint=True), **SILENT), APP)
+    assert report.findings == []
+    assert report.confirmed[1:] == [f"Provider {faulty.issuer} answers prompt=none at {APP}/auth/signed-out"]
+    (query,) = (one.query_params for one in faulty.asked if one.url.path == "/authorize")
+    assert (query["prompt"], query["redirect_uri"]) == ("none", f"{APP}/auth/signed-out")
+    ((_, addresses),) = report.addresses
+    assert [one.url for one in addresses if one.kind == "redirect"] == [None, f"{APP}/auth/signed-out"]
+    assert [one.kind for one in addresses] == ["redirect", "redirect", "post_logout", "back_channel"]
+
+
+@pytest.mark.parametrize("answer", [page(400, "redirect_uri"), page(), lambda request: RedirectResponse("/login")])
+async def test_a_silent_hint_that_is_refused(faulty: Faulty, answer: Callable[[Request], Response]) -> None:
+    asked_silently(faulty, answer)
+    report = await examine.examine_app(inside(at(faulty, silent_hint=True), **SILENT), APP)
+    (finding,) = report.findings
+    assert finding.id == "silent.refused"
+    assert f"at {APP}/auth/signed-out" in finding.sentence
+    assert await ids(inside(at(faulty), **SILENT)) == []  # without the option it is not asked
+
+
+async def test_a_silent_hint_whose_provider_cannot_be_asked(faulty: Faulty, free_port: int) -> None:
+    faulty.document["authorization_endpoint"] = f"http://127.0.0.1:{free_port}/authorize"
+    assert await ids(inside(at(faulty, silent_hint=True), **SILENT)) == ["silent.unreachable"]
+    faulty.document["authorization_endpoint"] = ...
+    assert await ids(inside(at(faulty, silent_hint=True), **SILENT)) == ["silent.unreachable"]
+
+
+async def test_a_silent_hint_of_a_function(faulty: Faulty) -> None:
+    """The middleware cannot refuse its options, because it does not know the providers before a logout."""
+    asked_silently(faulty, login_required)
+    provider = at(faulty, silent_hint=True)
+    kept: dict[str, Any] = {"providers": lambda: [provider]}
+    made: dict[str, Any] = {"providers": lambda: [at(faulty, silent_hint=True)]}
+    assert await ids(inside(**kept, **SILENT)) == []
+    assert await ids(inside(**made, **SILENT)) == ["silent.forgotten"]
+    assert await ids(inside(**kept)) == ["silent.ignored"]
+
+
+# The token relay
+
+
+async def test_a_relay_whose_port_is_free_or_its_own(faulty: Faulty, free_port: int, serve: Serve) -> None:
+    provider = at(faulty)
+    app = inside(provider, token_relay=TokenRelay(provider, port=free_port))
+    report = await examine.examine_app(app, APP)
+    assert report.findings == []
+    urls = [f"http://127.0.0.1:{free_port}{path}" for path in ("/token", "/.well-known/openid-configuration")]
+    assert f"The token relay of provider {faulty.issuer} has its port: {' and '.join(urls)}" in report.confirmed
+    serve(app)
+    assert (await examine.examine_app(app, APP)).confirmed == report.confirmed
+
+
+async def test_a_relay_whose_port_is_taken(faulty: Faulty, free_port: int, serve: Serve) -> None:
+    provider = at(faulty)
+    serve(Starlette(), port=free_port)
+    report = await examine.examine_app(inside(provider, token_relay=TokenRelay(provider, port=free_port)), APP)
+    (finding,) = report.findings
+    assert (finding.id, "belongs to another program" in finding.sentence) == ("relay.port_taken", True)
+    assert not any("relay" in one for one in report.confirmed)
+
+
+async def test_a_relay_of_another_client_has_the_port(faulty: Faulty, free_port: int, serve: Serve) -> None:
+    other, provider = OIDCProvider(faulty.issuer, "wiki"), at(faulty)
+    serve(RPLogoutMiddleware(Starlette(), providers=[other], token_relay=TokenRelay(other, port=free_port)))
+    app = inside(provider, token_relay=TokenRelay(provider, port=free_port))
+    (finding,) = (await examine.examine_app(app, APP)).findings
+    assert (finding.id, "the relay of another provider or client" in finding.sentence) == ("relay.port_taken", True)
+
+
+async def test_a_relay_for_a_provider_that_the_function_does_not_list(faulty: Faulty, free_port: int) -> None:
+    relay = TokenRelay(at(faulty, name="acme"), port=free_port)
+    other: list[Any] = [StaticProvider("https://id.example.com/bye", client_id="dashboard")]
+    listed: dict[str, Any] = {"providers": lambda: [at(faulty)], "token_relay": relay}
+    assert await ids(inside(**listed)) == []
+    changed: dict[str, Any] = {"providers": lambda: other, "backchannel_path": ..., "post_logout_redirect_uri": None}
+    assert await ids(inside(**(listed | changed)), notes=False) == ["relay.unlisted"]
+
+
 # Vendors, and the addresses to register
 
 
@@ -718,6 +830,11 @@ def project(tmp_path: Path, issuer: str) -> Path:
             return app
         app = make()
         mistyped = make({issuer!r} + "/realms/acme")
+        number = 7
+        def refused():
+            return RPLogoutMiddleware(app, providers=[], logout_path="bye")
+        def leaves():
+            sys.exit(0)
     """
     (tmp_path / "dashboard.py").write_text(textwrap.dedent(source))
     return tmp_path
@@ -781,8 +898,14 @@ def test_a_provider_without_an_app(issuer: str) -> None:
         (("--issuer", "https://id.example.com"), "expected --client-id along with --issuer"),
         (("--issuer", "id.example.com", "--client-id", "x"), "issuer='id.example.com': expected an https URL"),
         (("dashboard:app", "--url", "app.example.com"), "--url='app.example.com': expected a URL such as"),
+        (("dashboard",), "expected module:attribute, such as myapp:app"),
+        (("dashboard.app",), "expected module:attribute, such as myapp:app"),
+        (("dashbord:app",), "dashbord cannot be imported: there is no module 'dashbord'"),
         (("dashboard:nothing",), "dashboard has no attribute 'nothing'"),
         (("dashboard:app", "--factory"), "dashboard:app cannot be called: TypeError"),
+        (("dashboard:number", "--factory"), "dashboard:number cannot be called: expected a function that returns"),
+        (("dashboard:refused", "--factory"), "dashboard:refused cannot be called: logout_path='bye': expected a path"),
+        (("dashboard:leaves", "--factory"), "dashboard:leaves cannot be called: SystemExit in"),
     ],
 )
 def test_arguments_that_cannot_be_understood(project: Path, arguments: tuple[str, ...], expected: str) -> None:

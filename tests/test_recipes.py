@@ -28,6 +28,7 @@ class Recipe:
 
     def __init__(self, serve: Serve, names: dict[str, Any], iss: str) -> None:
         self.iss = iss
+        self.okta = names.get("okta")
         app: FastAPI = names["app"]
         app.add_api_route("/test/login", self.login)
         app.add_api_route("/test", self.home)
@@ -84,7 +85,7 @@ class Senders:
     """Okta's keys and those of a transmitter, as a server that counts."""
 
     def __init__(self) -> None:
-        self.fetched, self.down = 0, False
+        self.fetched, self.down, self.number = 0, False, 0
         routes = [Route("/oauth2/v1/keys", self.keys), Route("/jwks.json", self.keys)]
         self.app = Starlette(routes=routes)
 
@@ -92,7 +93,7 @@ class Senders:
         self.fetched += 1
         if self.down:
             return Response(status_code=500)
-        return JSONResponse({"keys": [generated("RSA").as_dict(private=False)]})
+        return JSONResponse({"keys": [key(self.number).as_dict(private=False)]})
 
 
 @pytest.fixture
@@ -110,11 +111,14 @@ def receiver(serve: Serve, senders: Senders) -> Recipe:
     return Recipe(serve, run(source), "https://acme.okta.com")
 
 
-def signed(typ: str, *, number: int = 0, **claims: Any) -> str:
+def signed(typ: str, *, number: int = 0, kid: str | None = None, **claims: Any) -> str:
     from joserfc import jwt
 
-    key = generated("RSA", number) if number else generated("RSA")
-    return jwt.encode({"alg": "RS256", "typ": typ, "kid": generated("RSA").kid}, claims, key)
+    return jwt.encode({"alg": "RS256", "typ": typ, "kid": kid or key().kid}, claims, key(number))
+
+
+def key(number: int = 0) -> Any:
+    return generated("RSA", number) if number else generated("RSA")
 
 
 def okta_token(**changed: Any) -> str:
@@ -122,9 +126,13 @@ def okta_token(**changed: Any) -> str:
     now = int(time.time())
     claims = {"iss": "https://acme.okta.com", "aud": "https://app.example.com/okta/universal-logout", "jti": "1"}
     times = {"iat": now, "nbf": now - 300, "exp": now + 300}
-    number, typ = changed.pop("number", 0), changed.pop("typ", "global-token-revocation+jwt")
+    kid, number, typ = (
+        changed.pop("kid", None),
+        changed.pop("number", 0),
+        changed.pop("typ", "global-token-revocation+jwt"),
+    )
     given = {name: value for name, value in (claims | times | changed).items() if value is not None}
-    return signed(typ, number=number, **given)
+    return signed(typ, number=number, kid=kid, **given)
 
 
 def from_okta(receiver: Recipe, body: object, token: str | None = None) -> int:
@@ -225,3 +233,30 @@ def test_strangers_cannot_make_the_receiver_fetch(receiver: Recipe, senders: Sen
     for _ in range(5):
         assert from_okta(receiver, {}, "hello") == 401
     assert senders.fetched == 1
+
+
+def test_nothing_is_refused_as_forged_while_the_keys_cannot_be_fetched(receiver: Recipe, senders: Senders) -> None:
+    """A sender gives up after 401 or 400, and the user would stay signed in."""
+    senders.down = True
+    for _ in range(5):
+        assert from_okta(receiver, {"sub_id": ISS_SUB}) == 503
+        assert signal(receiver).status_code == 503
+    assert senders.fetched == 2  # one for each sender
+
+
+def test_a_new_key_is_fetched_when_a_token_needs_it(
+    receiver: Recipe, senders: Senders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = receiver.sign_in("alice")
+    assert from_okta(receiver, {"sub_id": {**ISS_SUB, "sub": "nobody"}}) == 204
+    senders.number = 2
+    new = okta_token(number=2, kid=key(2).kid)
+    monkeypatch.setattr(receiver.okta, "asked_at", time.monotonic())
+    assert from_okta(receiver, {"sub_id": ISS_SUB}, new) == 401
+    assert senders.fetched == 1  # within half a minute
+    monkeypatch.setattr(receiver.okta, "asked_at", time.monotonic() - 31)
+    assert from_okta(receiver, {"sub_id": ISS_SUB}, new) == 204
+    assert receiver.who(here) == [None]
+    senders.down = True
+    monkeypatch.setattr(receiver.okta, "asked_at", time.monotonic() - 3601)
+    assert from_okta(receiver, {"sub_id": ISS_SUB}, new) == 204  # with the keys that it has

@@ -13,7 +13,7 @@ from ..doctor.report import as_json, write_text
 from ..errors import ConfigurationError
 from ..option_checks import base_url, return_address
 from ..providers.oidc import OIDCProvider
-from .loading import load
+from .loading import load, make
 
 
 def run(given: Namespace) -> int:
@@ -32,11 +32,7 @@ def run(given: Namespace) -> int:
 
 def _app(given: Namespace) -> Any:
     with contextlib.redirect_stdout(sys.stderr):  # what the app prints is no part of the report
-        app = load(given.app)
-        try:
-            return app() if given.factory else app
-        except Exception as error:  # its text may hold a setting
-            raise ConfigurationError(f"{given.app} cannot be called: {type(error).__name__}") from error
+        return make(given.app) if given.factory else load(given.app)
 
 
 async def _of_provider(given: Namespace, url: str | None) -> Report:

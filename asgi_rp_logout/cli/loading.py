@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, RPLogoutError
+
+_MISSING = object()
 
 
 def load(name: str) -> Any:
@@ -24,22 +28,39 @@ def load(name: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    with _named_errors(f"{module} cannot be imported"):
+        found: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        with _named_errors(f"{name} cannot be read"):
+            found = getattr(found, part, _MISSING)
+        if found is _MISSING:
+            raise ConfigurationError(f"{module} has no attribute {attribute!r}")
+    return found
+
+
+def make(name: str) -> Any:
+    """Import the factory that ``name`` stands for, and return what it makes. Raises ``ConfigurationError``."""
+    factory = load(name)
+    if not callable(factory):
+        raise ConfigurationError(f"{name} cannot be called: expected a function that returns the app")
+    with _named_errors(f"{name} cannot be called"):
+        return factory()
+
+
+@contextlib.contextmanager
+def _named_errors(failed: str) -> Iterator[None]:
+    """Turn what code of the application raises, ``SystemExit`` included, into a ``ConfigurationError``."""
     try:
         with warnings.catch_warnings(record=True):  # the server shows them
-            found: Any = importlib.import_module(module)
+            yield
+    except KeyboardInterrupt:
+        raise
     except RPLogoutError as error:
-        raise ConfigurationError(f"{module} cannot be imported: {error}") from error
+        raise ConfigurationError(f"{failed}: {error}") from error
     except ModuleNotFoundError as error:
-        raise ConfigurationError(f"{module} cannot be imported: there is no module {error.name!r}") from error
+        raise ConfigurationError(f"{failed}: there is no module {error.name!r}") from error
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise ConfigurationError(f"{module} cannot be imported: {_place_of(error)}") from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ConfigurationError(f"{module} has no attribute {attribute!r}")
-        found = getattr(found, part)
-    return found
+        raise ConfigurationError(f"{failed}: {_place_of(error)}") from error
 
 
 def _place_of(error: BaseException) -> str:

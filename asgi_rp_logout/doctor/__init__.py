@@ -8,6 +8,7 @@ setup         one set-up to look at, and the addresses that follow from it
 configuration what the options alone tell: addresses, cookies, sessions, store
 metadata      what a provider says of itself, its keys and its clock
 registration  what a provider answers to a logout of nobody
+token_relays  whether a token relay can have its port
 vendors       where each vendor wants the addresses
 examine       all checks, in their order
 report        the findings as text or JSON

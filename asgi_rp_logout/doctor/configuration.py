@@ -39,19 +39,24 @@ def check_place(setup: Setup) -> Iterator[Finding]:
     place = setup.place or Place()
     if place.per_route:
         yield found("placement.per_route", setup.name)
+    for session in place.around:
+        yield from _check_session(setup, session)
     for session in place.inside:
+        named = _is_named(setup, session)
+        if not named and (place.around or setup.options.session_declared):  # the app's own session is another one
+            yield found("session.second_cookie", setup.name, cookie=session.cookie)
+            continue
         if not place.around:
             yield found("placement.outside", setup.name, cookie=session.cookie)
-        yield from _check_name(setup, session)
-    for session in (*place.around, *place.inside):
+        if not named:
+            declared = " and ".join(repr(cookie.name) for cookie in setup.options.session_cookie.cookies) or "none"
+            yield found("session.other_cookie", setup.name, cookie=session.cookie, declared=declared)
         yield from _check_session(setup, session)
 
 
-def _check_name(setup: Setup, session: SignedSession) -> Iterator[Finding]:
-    cookies = setup.options.session_cookie.cookies
-    if Cookie(session.cookie).base_name not in {cookie.base_name for cookie in cookies}:
-        declared = " and ".join(repr(cookie.name) for cookie in cookies) or "none"
-        yield found("session.other_cookie", setup.name, cookie=session.cookie, declared=declared)
+def _is_named(setup: Setup, session: SignedSession) -> bool:
+    names = {cookie.base_name for cookie in setup.options.session_cookie.cookies}
+    return Cookie(session.cookie).base_name in names
 
 
 def _check_session(setup: Setup, session: SignedSession) -> Iterator[Finding]:

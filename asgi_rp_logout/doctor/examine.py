@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ProviderError, RPLogoutError
+from ..logout.silent_trip import silent_of
 from ..middleware import RPLogoutMiddleware
 from ..providers.oidc import MetadataProvider
 from ..providers.provider import Provider, issuer_of, list_providers, name_of
 from .configuration import check_addresses, check_cookies, check_place, check_store
 from .findings import LEVELS, Finding, found
 from .metadata import check_keys, check_metadata, fetch_document
-from .registration import Case, check_registration
+from .registration import Case, check_registration, check_silent_hint
 from .search import middlewares_of, nothing
 from .setup import Setup
+from .token_relays import check_relay
 from .vendors import Vendor, vendor_of
 
 
@@ -88,6 +90,12 @@ async def _examine_providers(setup: Setup, report: Report) -> None:
         return
     if not providers:
         report.findings.append(found("providers.none", setup.name, error="an empty list"))
+    for relay in options.token_relay:
+        wrong = await check_relay(setup, relay, providers)
+        report.findings += wrong
+        if not wrong:
+            urls = f"{relay.token_url} and {relay.metadata_url}"
+            report.confirmed.append(f"The token relay of provider {relay.provider.name} has its port: {urls}")
     for provider in providers:
         subject = f"provider {name_of(provider) or type(provider).__name__}"
         report.examined.append(subject if setup.place is None else f"{setup.name}, {subject}")
@@ -104,17 +112,19 @@ async def _examine_provider(setup: Setup, provider: Provider, subject: str, repo
     elif not getattr(provider, "local_only", False):
         findings = [found("provider.opaque", subject)]
     vendor = vendor_of(*_addresses_of(provider, document or {}))
-    report.addresses.append((subject, _addresses(setup, vendor)))
+    report.addresses.append((subject, _addresses(setup, provider, vendor)))
     if document is None:
         return findings
     if vendor.preset and not hasattr(provider, "deviation"):
         return [*findings, found("provider.deviates", subject, vendor=vendor.name, preset=vendor.preset)]
-    registered, wrong = await check_registration(Case(setup, provider, vendor, subject))
+    case, shown = Case(setup, provider, vendor, subject), f"{subject[0].upper()}{subject[1:]}"
+    registered, wrong = await check_registration(case)
     if registered:
-        report.confirmed.append(
-            f"{subject[0].upper()}{subject[1:]} knows the client, and comes back to {setup.return_address}"
-        )
-    return findings + wrong
+        report.confirmed.append(f"{shown} knows the client, and comes back to {setup.return_address}")
+    silent_uri, silent_wrong = await check_silent_hint(case)
+    if silent_uri is not None:
+        report.confirmed.append(f"{shown} answers prompt=none at {silent_uri}")
+    return findings + wrong + silent_wrong
 
 
 def _addresses_of(provider: Any, document: Mapping[str, Any]) -> list[object]:
@@ -143,7 +153,7 @@ async def _examine_metadata(
     return document, findings
 
 
-def _addresses(setup: Setup, vendor: Vendor) -> list[Address]:
+def _addresses(setup: Setup, provider: Provider, vendor: Vendor) -> list[Address]:
     """Return the addresses to register for a provider; those that are not known are described."""
     options, base = setup.options, "" if setup.base else "<address of the app>"
     target = options.callback_path or options.post_logout_redirect_uri
@@ -152,6 +162,9 @@ def _addresses(setup: Setup, vendor: Vendor) -> list[Address]:
         Address("redirect", None, "the address of the app's login callback, which is not known here", vendor),
         Address("post_logout", setup.return_address, returns_to, vendor),
     ]
+    if silent_of(provider) is not None and options.callback_path is not None:  # registered twice
+        own = Address("redirect", setup.address(options.callback_path), f"{base}{options.callback_path}", vendor)
+        addresses.insert(1, own)
     paths = {"back_channel": options.backchannel_path, "front_channel": options.frontchannel_path}
     for kind, path in paths.items():
         if path is not None:

@@ -72,6 +72,13 @@ CATALOGUE = {
         "nor deletes it.",
         "Set session_cookie={cookie!r}.",
     ),
+    "session.second_cookie": Rule(
+        "note",
+        "The app has another signed session in the cookie {cookie!r}, which session_cookie does not name, so it "
+        "outlives a logout.",
+        "Nothing, if it keeps only the state of a login, or belongs to a part of the app with its own users; else name "
+        "it in session_cookie too.",
+    ),
     "session.not_secure": Rule(
         "warning",
         "The session cookie {cookie!r} has no Secure attribute, and the app is on https.",
@@ -241,6 +248,41 @@ CATALOGUE = {
         "With an ID Token of {token} bytes the logout URL takes {length}, and max_url_length is {limit}, so the "
         "hint is left out.",
         "Shorten what else is in the URL, or set post=True if the provider takes a POST.",
+    ),
+    # A token relay
+    "relay.port_taken": Rule(
+        "error",
+        "Port {port} of the token relay belongs to {who}, so the relay does not listen, and logins through it fail.",
+        "Pass another port= to TokenRelay, and put its new address into the settings of the app.",
+    ),
+    "relay.unlisted": Rule(
+        "error",
+        "The token relay is for {provider}, which the function given as providers does not list, so the logins that it "
+        "notices are logged out here only.",
+        "Let the function return that provider too.",
+    ),
+    # An ID Token fetched at logout
+    "silent.ignored": Rule(
+        "warning",
+        "silent_hint is ignored: {why}.",
+        "Set the option that is missing, or leave silent_hint out.",
+    ),
+    "silent.forgotten": Rule(
+        "error",
+        "silent_hint stays off, because the function given as providers makes a new provider object at each call, and "
+        "only one that has tried the provider may ask it.",
+        "Let the function return the same objects each time.",
+    ),
+    "silent.refused": Rule(
+        "error",
+        "The provider does not answer prompt=none at {uri} (status {status}), so silent_hint stays off.",
+        "Register exactly this address as a redirect URI of this client, besides as a post-logout redirect URI. If it "
+        "is registered, this provider cannot be asked: leave silent_hint out.",
+    ),
+    "silent.unreachable": Rule(
+        "error",
+        "The authorization endpoint cannot be asked with prompt=none, so silent_hint stays off: {error}.",
+        "Look at authorization_endpoint in the metadata, and whether it is reached from here.",
     ),
     # Asked at the end-session endpoint
     "endpoint.unreachable": Rule(

@@ -17,9 +17,12 @@ from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from ..errors import ProviderError, RPLogoutError
+from ..logout.silent_trip import silent_of
+from ..protocol.authorization import is_error_at
 from ..protocol.end_session import checked_url
 from ..protocol.return_target import origin_of
-from ..providers.provider import Provider, ask
+from ..providers.provider import Provider, ask, list_providers
+from ..providers.silent_hint import SilentRequest
 from ..providers.standard import StandardProvider
 from ..providers.transport import Answer, get
 from .findings import Finding, found
@@ -83,6 +86,34 @@ async def check_registration(case: Case) -> tuple[bool, list[Finding]]:
         return False, findings
     wrong = await _ask_provider(case, url, uri)
     return not wrong, findings + wrong
+
+
+async def check_silent_hint(case: Case) -> tuple[str | None, list[Finding]]:
+    """Ask as ``silent_hint`` does before it sends a browser; return the address that works, and what is wrong.
+
+    OpenID Connect Core 1.0, section 3.1.2.1.
+    """
+    silent, options = silent_of(case.provider), case.setup.options
+    if silent is None:
+        return None, []
+    if options.why_not_silent is not None:
+        return None, [found("silent.ignored", case.subject, why=options.why_not_silent)]
+    if callable(options.providers):
+        again = await list_providers(options.providers, options.http_client)
+        if all(silent_of(one) is not silent for one in again):
+            return None, [found("silent.forgotten", case.subject)]
+    uri = case.setup.address(options.callback_path)
+    if uri is None:
+        return None, []
+    try:
+        request = SilentRequest(uri)
+        answer = await get(await silent.url(request), client=options.http_client)
+    except ProviderError as error:
+        return None, [found("silent.unreachable", case.subject, error=error)]
+    location = answer.headers.get("location", "")
+    if 300 <= answer.status < 400 and is_error_at(location, uri, request.state):
+        return uri, []
+    return None, [found("silent.refused", case.subject, uri=uri, status=answer.status)]
 
 
 async def _check_length(case: Case) -> list[Finding]:
