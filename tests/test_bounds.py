@@ -111,6 +111,7 @@ PIECES = (
     *("session=0123456789abcdef; ", "session=0123456789abcdef ", 'session="', "session=\\", "session.1=x;session.2=y;"),
     *("%73ession=", "session" + "0" * 100, "session" + " " * 100, "GMTsession", "_s_C", "__", "%", "%3", '"\\'),
     *(";", "; ", " ", "=", "a=1&", "&", ".", "-", "/", "//", "/..", "prefetch ", "a.", ":", ",", "0", "\t", "<", "x"),
+    *("code=", "&code=%"),
 )
 
 
