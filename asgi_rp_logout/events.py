@@ -21,9 +21,9 @@ class LogoutEvent:
     ``sub`` and ``sid``: whose login ended, as far as it is known. ``ended_until``: seconds since 1970, by the
     provider's clock if it sent a logout token; of the logins that the event names, those that began up to this time
     have ended. ``outcome``: ``"provider"`` (the browser was sent to the provider), ``"deferred"`` (its next page goes
-    there), ``"local"`` (logged out here only), ``"failed"`` (the same, because the provider's URL could not be had) or
-    ``"ended"`` (the provider has ended its own session). The event holds no token. ``on_logout`` can run twice for one
-    logout, for the click here and for the provider's logout token.
+    there), ``"local"`` (logged out here only), ``"failed"`` (the same, because the provider's URL could not be had, or
+    the store failed) or ``"ended"`` (the provider has ended its own session). The event holds no token. ``on_logout``
+    can run twice for one logout, for the click here and for the provider's logout token.
     """
 
     how: LogoutChannel

@@ -73,7 +73,7 @@ class Exchange(RequestContext):
     ended_login: Login | None = None
     """The login that this request ended; an empty one if nothing is known of it. None if this is no logout."""
     told = False
-    """Whether what follows a logout was done already, by a call of the application."""
+    """Whether what follows a logout was done already, by a call of the application or for an earlier request."""
     asked: Provider | None = None
     """The provider that the browser was sent to."""
     sent_to: str | None = None
@@ -81,7 +81,7 @@ class Exchange(RequestContext):
     outcome: LogoutOutcome = "local"
     """What became of its logout."""
     probe_at: str | None = None
-    """Our own address at which the provider has yet to show that it answers: see ``logout.silent_trip``."""
+    """Our own address at which the provider has to show that it answers: see ``logout.silent_trip``."""
     click: str | None = None
     """The cookie of a second click that was written together with the end."""
     is_repeat = False

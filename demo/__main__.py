@@ -21,7 +21,9 @@ async def run(first: int) -> None:
 async def run_provider(app: str, first: int) -> None:
     """Serve a provider for an app of one's own, until Ctrl-C."""
     provider = provider_for(app, first)
-    await _serve([provider], [f'ISSUER, CLIENT, SECRET = "{provider.url}", "dashboard", "secret"', "", ACCOUNTS])
+    line = f'ISSUER, CLIENT, SECRET = "{provider.url}", "dashboard", "secret"'
+    export = f"export ISSUER={provider.url} CLIENT_ID=dashboard CLIENT_SECRET=secret"
+    await _serve([provider], [line, export, "", ACCOUNTS])
 
 
 async def _serve(members: list[Member], lines: list[str]) -> None:

@@ -30,7 +30,8 @@ from starlette.types import ASGIApp
 import asgi_rp_logout
 from asgi_rp_logout.store import process_store
 from demo.serving import ListeningSocket, Server
-from tests.virtual_time import hand_in_the_clock
+from tests.virtual_time import VirtualLoop, hand_in_the_clock
+from tests.workers import StartWorkers, served_by_two_workers
 
 BY_NAME_ONLY = {Path(__file__).parent / "interop", Path(__file__).parent / "real_apps"}
 
@@ -76,7 +77,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def _package_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    hand_in_the_clock(asyncio.get_running_loop(), monkeypatch)
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    hand_in_the_clock(loop, monkeypatch)
 
 
 def _free_port() -> int:
@@ -174,6 +177,13 @@ def serve() -> Iterator[Serve]:
     """
     with ExitStack() as stack:
         yield lambda app, **options: stack.enter_context(_served(app, **options))
+
+
+@pytest.fixture
+def start_workers() -> Iterator[StartWorkers]:
+    """Serve an app in two processes: `start_workers("tests.worker_app:app", NAME="value")` gives the base URL."""
+    with ExitStack() as stack:
+        yield lambda app, **environment: stack.enter_context(served_by_two_workers(app, _free_port(), environment))
 
 
 class RedisServer:

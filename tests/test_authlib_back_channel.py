@@ -144,7 +144,7 @@ async def test_why_nothing_could_be_read_is_logged_once_and_not_for_each_token(
 ) -> None:
     """Without that client nobody vouches for the certificate: of the metadata or, where Authlib has it, of the keys."""
     oauth, trust = registered(private), {"verify": certificate.client_context()}
-    for client_kwargs, what in (({}, "the issuer of provider 'it'"), (trust, "the keys for logout tokens")):
+    for client_kwargs, what in (({}, "the issuer of provider 'it'"), (trust, "the provider's keys")):
         oauth.client_kwargs = client_kwargs
         app = endpoint(AuthlibProvider(oauth))
         for _ in range(5):

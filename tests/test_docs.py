@@ -211,6 +211,7 @@ FIGURES = [
     ("docs/silent-hint.md", "eight invented addresses tried in half a minute", silent_hint.MOST_ADDRESSES, 8),
     ("docs/silent-hint.md", "After three of these in a row the option is off", silent_hint.MOST_FAILURES, 3),
     ("docs/silent-hint.md", "off for an hour, then it is tried again", silent_hint.OFF_FOR, HOUR),
+    ("docs/silent-hint.md", "and any provider every hour, after a logout", silent_hint.PROBED_FOR, HOUR),
     ("docs/silent-hint.md", "one minute; after its use, ten seconds", silent_trip.TRIP_LIFETIME, MINUTE),
     ("docs/silent-hint.md", "is down is tried again after 30 seconds", discovery.FAILURE_REMEMBERED_FOR, 30),
 ]

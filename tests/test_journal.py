@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import Any
 
 import anyio
 import pytest
 from starlette.middleware.sessions import SessionMiddleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
-from asgi_rp_logout import MemoryStore, remember_login
+from asgi_rp_logout import LogoutEvent, MemoryStore, end_login, remember_login
 from tests.apps import COOKIE, FETCH, guarded, log_out, page, signs_out
 from tests.asgi import call, http_scope
 from tests.conftest import Log
@@ -18,6 +20,7 @@ from tests.places import OUTSIDE, Browser, ForeignStore, Site, destination, in_b
 from tests.tokens import id_token
 
 FORGED = {"cookie": COOKIE, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "cross-site"}
+SCRIPT = {name: value for name, value in FETCH.items() if name != "cookie"}
 GUESS = {"cookie": COOKIE, "sec-purpose": "prefetch"}
 HERE = "logged out here only, "
 COUNTED = "logout channel=logout outcome="
@@ -100,11 +103,109 @@ async def test_a_logout_whose_provider_gives_no_url_is_counted_as_failed(log: Lo
     assert log(logging.INFO)[-1] == f"{COUNTED}failed provider='a'"
 
 
+async def test_a_logout_that_the_store_does_not_keep_for_the_next_page_is_counted_as_failed(log: Log) -> None:
+    store = ForeignStore()
+
+    class Failing(Site):
+        async def logout(self, request: Request) -> Response:
+            store.trouble = "raise"
+            return await super().logout(request)
+
+    browser = await Failing(OUTSIDE, store=store).signed_in()
+    await browser.request("POST", "/logout", SCRIPT)
+    assert "rp_later" not in browser.cookies
+    assert log(logging.INFO)[-1] == f"{COUNTED}failed provider='a'"
+    assert log()
+
+
 async def test_two_clicks_are_one_logout(log: Log) -> None:
     browser = await Site(OUTSIDE, freshness=0).signed_in()
     second = browser.copy()
     for one in (browser, second):
         assert destination(await one.post("/logout"))[0] == "a.example"
+    assert log(logging.INFO) == [f"{COUNTED}provider provider='a'"]
+
+
+@in_both_places
+@pytest.mark.parametrize("remembers", [True, False])
+@pytest.mark.parametrize(("method", "headers"), [("GET", {}), ("POST", {}), ("POST", SCRIPT)])
+async def test_the_same_logout_once_more_is_neither_logged_nor_reported(
+    log: Log, place: str, remembers: bool, method: str, headers: dict[str, str]
+) -> None:
+    """By link, by form and by fetch, with the session's cookies and without."""
+    events: list[LogoutEvent] = []
+    site = Site(place, remembers=remembers, providers=providers()[:1], on_logout=events.append)
+    browser = await site.signed_in()
+    for one in (browser.copy(), browser.copy(), browser, browser):
+        await one.request(method, "/logout", headers)
+    assert len([line for line in log(logging.INFO) if line.startswith(COUNTED)]) == len(events) == 1
+    await site.sign_in(browser)
+    await browser.request(method, "/logout", headers)
+    assert len(events) == 2
+
+
+@in_both_places
+@pytest.mark.parametrize("store", [MemoryStore, ForeignStore])
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_clicks_that_are_at_work_at_the_same_time_are_one_logout(
+    log: Log, place: str, store: Any, remembers: bool
+) -> None:
+    waiting: list[anyio.Event] = []
+
+    class Slow(Site):
+        async def logout(self, request: Request) -> Response:
+            waiting.append(anyio.Event())
+            await waiting[-1].wait()
+            return await super().logout(request)
+
+    site = Slow(place, remembers=remembers, store=store(), providers=providers()[:1])
+    browser = await site.signed_in()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(browser.copy().post, "/logout")
+        while len(waiting) < 3:
+            await anyio.sleep(0)
+        for number, one in enumerate(waiting, 1):
+            one.set()
+            while len(log(logging.DEBUG)) < number:
+                await anyio.sleep(0)
+    assert [line for line in log(logging.INFO) if line.startswith(COUNTED)] == [f"{COUNTED}provider provider='a'"]
+
+
+async def test_a_logout_of_a_later_login_with_the_same_session_cookie_is_another_one(log: Log) -> None:
+    """The first worker still knows that it has ended this cookie, and the second has issued it again."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/login":
+            remember_login(scope, id_token=id_token(), provider="a")
+            answer = PlainTextResponse("in")
+            answer.set_cookie("session", "the-same-0123456789abcdef")
+            await answer(scope, receive, send)
+        else:
+            await signs_out()(scope, receive, send)
+
+    store = ForeignStore()
+    here, there = (guarded(app, providers=providers(), store=one, freshness=0) for one in (store, copy.copy(store)))
+    browser = Browser(here)
+    for worker in (here, there):
+        browser.app = worker
+        await browser.get("/login")
+        browser.app = here
+        await browser.post("/logout")
+    assert [line for line in log(logging.INFO) if line.startswith(COUNTED)] == [f"{COUNTED}provider provider='a'"] * 2
+
+
+@in_both_places
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_end_login_once_more_is_not_logged(log: Log, place: str, remembers: bool) -> None:
+    class Quiet(Site):
+        async def touch(self, request: Request) -> Response:
+            await end_login(request)
+            return PlainTextResponse("signed out")
+
+    browser = await Quiet(place, remembers=remembers, providers=providers()[:1]).signed_in()
+    for one in (browser.copy(), browser):
+        await one.get("/touch")
     assert log(logging.INFO) == [f"{COUNTED}provider provider='a'"]
 
 

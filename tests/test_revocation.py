@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from asgi_rp_logout import AuthlibProvider, OIDCProvider, RPLogoutMiddleware, remember_login
+from asgi_rp_logout import AuthlibProvider, Login, OIDCProvider, RPLogoutMiddleware, presets, remember_login
 from tests.conftest import Serve
 
 REFRESH = "the-refresh-token-of-alice"
@@ -115,8 +115,9 @@ def registered(issuer: str, **options: Any) -> Any:
         ({"client_secret": "s3cret"}, "Basic"),
         ({}, None),
         ({"client_secret": "s3cret", "client_kwargs": {"token_endpoint_auth_method": "none"}}, None),
+        ({"client_secret": "s3cret", "client_kwargs": {"token_endpoint_auth_method": "client_secret_post"}}, "form"),
     ],
-    ids=["confidential", "public", "public with a secret"],
+    ids=["confidential", "public", "public with a secret", "in the form"],
 )
 async def test_an_authlib_client_revokes_with_the_credentials_of_its_registration(
     serve: Serve, log: Any, options: Any, kind: str | None
@@ -125,8 +126,9 @@ async def test_an_authlib_client_revokes_with_the_credentials_of_its_registratio
     provider = AuthlibProvider(registered(serve(server.app), **options), revoke="refresh_token")
     await log_out(make_app(provider))
     ((form, authorization),) = server.asked
-    assert (form["token"], form.get("client_id")) == (REFRESH, None if kind else "rp")
-    assert (authorization or "").partition(" ")[0] == (kind or "")
+    assert (form["token"], form.get("client_id")) == (REFRESH, None if kind == "Basic" else "rp")
+    assert form.get("client_secret") == ("s3cret" if kind == "form" else None)
+    assert (authorization or "").partition(" ")[0] == ("Basic" if kind == "Basic" else "")
     if authorization is not None:
         assert base64.b64decode(authorization.partition(" ")[2]) == b"rp:s3cret"
     assert log() == []
@@ -204,6 +206,19 @@ async def test_an_endpoint_that_discovery_lacks_is_read_from_the_oauth_metadata(
         await log_out(app)
     assert [form["token"] for form, _ in server.asked] == [REFRESH] * 2
     assert (server.read, log()) == (1, [])
+
+
+async def test_the_oauth_metadata_is_read_anew_after_an_hour(serve: Serve, log: Any) -> None:
+    """A provider may move its endpoint, and an application may run for months."""
+    server = RevocationServer(endpoint=False, oauth={"revocation_endpoint": "https://moved.example/"})
+    provider = OIDCProvider(serve(server.app), "rp", name="idp", revoke="refresh_token")
+    assert await provider.revocation_endpoint() == "https://moved.example/"
+    server.oauth = {}
+    assert await provider.revocation_endpoint() == "https://moved.example/"
+    assert provider._oauth_metadata is not None
+    provider._oauth_metadata.fetched_at -= 3601
+    await log_out(make_app(provider))
+    assert ([form["token"] for form, _ in server.asked], server.read, log()) == ([REFRESH], 2, [])
 
 
 async def test_an_authlib_client_reads_the_oauth_metadata_too(serve: Serve, log: Any) -> None:
@@ -340,3 +355,18 @@ async def test_a_token_goes_to_its_own_provider_only(serve: Serve) -> None:
         assert answer.headers["location"].startswith(f"{providers[1].issuer}/end?")
     assert len(servers["idp"].asked) == 2
     assert servers["other"].asked == []
+
+
+@pytest.mark.parametrize(("others", "named", "revoked"), [("", "", 1), ("one", "", 0), ("one", "idp", 0)])
+async def test_a_token_that_names_no_provider_goes_to_the_only_one_there_is(
+    serve: Serve, others: str, named: str, revoked: int
+) -> None:
+    """Of several, the one that the browser is sent to need not be the one that has issued it."""
+    server = RevocationServer()
+    idp = OIDCProvider(serve(server.app), "rp", name="idp", revoke="refresh_token")
+    listed = [idp, *([presets.local_only("github")] if others else [])]
+    app = make_app(*listed, login_source=lambda connection: Login(refresh_token=REFRESH))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app.localhost") as client:
+        answer = await client.post("/logout", params={"named": named})
+    assert answer.headers["location"].startswith(f"{idp.issuer}/end?")
+    assert len(server.asked) == revoked

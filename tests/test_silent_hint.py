@@ -33,7 +33,7 @@ from asgi_rp_logout import (
 )
 from asgi_rp_logout.logout.silent_trip import TRIP_LIFETIME
 from asgi_rp_logout.protocol.id_token import ExpectedToken, check_id_token
-from asgi_rp_logout.providers.silent_hint import MOST_ADDRESSES, MOST_FAILURES, OFF_FOR, SilentHint
+from asgi_rp_logout.providers.silent_hint import MOST_ADDRESSES, MOST_FAILURES, OFF_FOR, SilentHint, SilentRequest
 from tests.apps import SECRET, guarded, parameters, signs_out
 from tests.asgi import Answer, call, http_scope
 from tests.conftest import Log, RedisServer, Serve, UnusedPort
@@ -449,7 +449,9 @@ async def test_a_code_is_redeemed_once_and_a_browser_that_asks_again_goes_on_wit
     assert hint_of(answer) is None
     assert await lands(copies[0], answer) == "/bye"
     now[0] += 10.5
-    assert (await copies[1].get(back, **ARRIVAL)).header("location") == "/"
+    answer = await copies[1].get(back, **ARRIVAL)
+    assert hint_of(answer) is None
+    assert await lands(copies[1], answer) == "/"
     assert len(rig.op.redeemed) == 1
 
 
@@ -479,8 +481,24 @@ async def test_a_trip_is_waited_for_for_a_minute(seconds: float, known: bool) ->
     browser, answer = await rig.leaves()
     now[0] += seconds
     answer = await rig.comes_back(browser, answer)
-    assert (answer.header("location") == "/") is not known
+    assert (hint_of(answer) is not None) is known
     assert (len(rig.op.redeemed) == 1) is known
+
+
+async def test_a_trip_that_the_store_has_lost_still_ends_at_the_provider() -> None:
+    """Strangers have pushed it out, or the process has started again: the session there would live on."""
+    rig = await Rig(store=MemoryStore()).probed()
+    browser, answer = await rig.leaves()
+    back = str(await rig.op.visit(str(answer.header("location"))))
+    store: Any = rig.options["store"]
+    store.entries["silent_trip:unknown"].clear()
+    stranger = Browser(rig.app, {"rp_silent": "invented"})
+    assert (await stranger.get(back, **ARRIVAL)).header("location") == "/"
+    answer = await browser.get(back, **ARRIVAL)
+    assert hint_of(answer) is None
+    assert "rp_silent" not in browser.cookies
+    assert await lands(browser, answer) == "/"
+    assert rig.op.redeemed == []
 
 
 WRONG = {
@@ -812,6 +830,25 @@ async def test_a_provider_that_is_down_is_asked_again(log: Log) -> None:
     assert len(log()) == 1
 
 
+@in_virtual_time
+async def test_a_registration_that_changes_is_noticed_within_an_hour() -> None:
+    """Else every browser ended on the error page of the provider until the application starts again."""
+    rig = await Rig().probed()
+    rig.op.redirect_uris = []
+    let_time_pass(3590)
+    assert is_trip(await rig.browser().post("/logout"))
+    assert rig.op.fetched["auth"] == 1
+    let_time_pass(20)
+    assert is_trip(await rig.browser().post("/logout"))  # no logout waits for the probe
+    assert rig.op.fetched["auth"] == 2
+    rig.op.redirect_uris = ["http://127.0.0.1/back"]
+    await rig.probed()
+    assert rig.op.fetched["auth"] == 2
+    let_time_pass(3610)
+    await rig.probed()
+    assert is_trip(await rig.browser().post("/logout"))
+
+
 @pytest.mark.parametrize("public_url", ["https://app.example.com", "https://app.example.com/prefix"])
 async def test_with_a_public_url_the_provider_is_probed_while_the_application_starts(public_url: str) -> None:
     op = SilentProvider()
@@ -977,6 +1014,30 @@ async def test_an_address_is_probed_after_strangers_have_named_others() -> None:
     assert is_trip(await rig.browser().post("/logout"))
 
 
+class Wildcard(list[str]):
+    """Every address is registered."""
+
+    def __contains__(self, address: object) -> bool:
+        return True
+
+
+@in_virtual_time
+async def test_an_address_is_probed_although_the_provider_answers_at_invented_ones_too() -> None:
+    rig = Rig()
+    rig.op.redirect_uris = Wildcard()
+    for number in range(40):
+        await call(
+            rig.app, http_scope("/logout", "POST", {"cookie": f"session={SECRET}", "host": f"evil{number}.example"})
+        )
+    assert rig.op.fetched["auth"] == MOST_ADDRESSES
+    await rig.probed()
+    assert not is_trip(await rig.browser().post("/logout"))
+    let_time_pass(31)
+    await rig.probed()
+    assert is_trip(await rig.browser().post("/logout"))
+    assert len(rig.silent._probed) == MOST_ADDRESSES
+
+
 async def test_invented_codes_reach_the_token_endpoint_a_few_times_only() -> None:
     rig = await Rig().probed()
     for browser, answer in [await rig.leaves() for _ in range(10)]:
@@ -1005,6 +1066,9 @@ async def test_a_strangers_trip_leaves_little_and_pushes_out_nobody_elses() -> N
     for query in ("?code=x&state=y", "?error=x&state=y"):
         assert (await Browser(rig.app, {"rp_silent": "invented"}).get(f"/back{query}")).header("location") == "/"
     assert (store.reads - reads, store.calls["put"] - puts) == (2, 0)
+    fits = SilentRequest("", "invented").state
+    assert hint_of(await Browser(rig.app, {"rp_silent": "invented"}).get(f"/back?code=x&state={fits}")) is None
+    assert (store.reads - reads, store.calls["put"] - puts) == (3, 1)
 
 
 async def test_what_is_neither_a_logout_nor_the_callback_asks_nobody_anything() -> None:

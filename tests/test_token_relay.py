@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -40,7 +41,7 @@ from asgi_rp_logout import (
 )
 from asgi_rp_logout.context import RequestContext
 from asgi_rp_logout.login import Login
-from asgi_rp_logout.protocol.token_request import code_in, redeemed_code
+from asgi_rp_logout.protocol.token_request import codes_in, redeemed_code
 from asgi_rp_logout.relay import endpoints, listener
 from asgi_rp_logout.relay.codes import ExpectedCodes
 from tests.asgi import call, http_scope
@@ -97,6 +98,8 @@ class App:
         self.after = after
         self.grant: dict[str, str] = {"grant_type": "authorization_code"}
         self.answers: list[httpx.Response] = []
+        self.at_home, self.leave_home = threading.Event(), threading.Event()
+        self.leave_home.set()
 
     def around(self, *rp_logout: Mapping[str, Any]) -> ASGIApp:
         routes = [
@@ -126,6 +129,11 @@ class App:
         return (self.after(request) if self.after else None) or RedirectResponse("/", 303)
 
     async def home(self, request: Request) -> Response:
+        self.at_home.set()
+        while not self.leave_home.is_set():  # another thread sets it
+            await anyio.sleep(0.01)
+        if "theme" in request.query_params:
+            request.session["theme"] = request.query_params["theme"]
         login = current_login(request)
         known = [login.provider, login.sub, login.known_by, login.refresh_token] if login else None
         return JSONResponse({"user": request.session.get("user"), "known": known})
@@ -305,11 +313,54 @@ def test_a_code_that_comes_in_several_requests_is_freed_by_the_last() -> None:
     assert (one.noticed, two.noticed, len(codes)) == (None, None, 0)
 
 
-@pytest.mark.parametrize("query", [b"code=", b"code=a&code=a", b"x=1&nocode=2", b"code=%ff", b"&" * 200 + b"code=a"])
-def test_what_is_not_one_code_is_none(query: bytes) -> None:
-    assert code_in(b"state=s&code=a%20b+c") == "a b c"
-    assert code_in(query) is None
-    assert code_in(b"code=" + b"x" * 8193) is None
+@pytest.mark.parametrize(
+    ("query", "codes"),
+    [
+        (b"state=s&code=a%20b+c", ["a b c"]),
+        (b"", []),
+        (b"code=", []),
+        (b"x=1&nocode=2", []),
+        (b"code=a&code=b", ["a", "b"]),
+        (b"%63od%65=a", ["a"]),
+        (b"&" * 200 + b"code=a", ["a"]),
+        (b"x=1&" * 200 + b"code=a", ["a"]),
+        (b"code=" + b"x" * 8193, []),
+    ],
+)
+def test_every_code_is_seen_however_it_is_spelled(query: bytes, codes: list[str]) -> None:
+    assert codes_in(query) == codes
+
+
+@pytest.mark.parametrize(
+    ("query", "form"),
+    [
+        ("code=OF-MALLORY", None),
+        ("%63ode=OF-MALLORY", None),
+        ("code=x&code=OF-MALLORY", None),
+        ("code=OF-MALLORY" + "&x=1" * 100, None),
+        ("code=x", {"code": "OF-MALLORY"}),
+    ],
+)
+def test_a_code_in_the_page_of_another_user_does_not_replace_their_login(rig: MakeRig, query: str, form: Any) -> None:
+    """Mallory opens a page in the browser of Alice with a code of their own, and redeems it in that moment."""
+    here = rig(relay={"form_post_path": "/callback"})
+    alice = here.signed_in()
+    here.upstream.claims = {"sub": "mallory", "sid": "s2"}
+    here.upstream.go_on.clear()
+    here.upstream.arrived.clear()
+    here.app.at_home.clear()
+    here.app.leave_home.clear()
+    with ThreadPoolExecutor() as threads:
+        redeems = threads.submit(here.browser().request, "POST" if form else "GET", f"/callback?{query}", data=form)
+        assert here.upstream.arrived.wait(60)
+        assert here.upstream.forms[-1]["code"] == ["OF-MALLORY"]
+        opens = threads.submit(alice.get, "/?theme=dark&code=OF-MALLORY")
+        assert here.app.at_home.wait(60)
+        here.upstream.go_on.set()
+        assert redeems.result().status_code == 303
+        here.app.leave_home.set()
+        assert opens.result().status_code == 200
+    assert known_to(alice) == KNOWN
 
 
 def test_only_a_form_redeems_a_code() -> None:
@@ -318,6 +369,31 @@ def test_only_a_form_redeems_a_code() -> None:
     assert redeemed_code(b"application/json", form) is None
     assert redeemed_code(b"", form) is None
     assert redeemed_code(b"application/x-www-form-urlencoded", form + b"&grant_type=x") is None
+
+
+def test_a_request_that_leaves_its_session_as_it_is_begins_none(rig: MakeRig) -> None:
+    """Several workers do not see each other's codes: here, only the request of Alice carries the one of Mallory."""
+    here = rig()
+    alice = here.signed_in()
+    here.upstream.claims = {"sub": "mallory", "sid": "s2"}
+    here.app.at_home.clear()
+    here.app.leave_home.clear()
+    with ThreadPoolExecutor() as threads:
+        opens = threads.submit(alice.get, "/?code=OF-MALLORY")
+        assert here.app.at_home.wait(60)
+        form = {"grant_type": "authorization_code", "code": "OF-MALLORY"}
+        assert here.ask_relay("POST", data=form).status_code == 200
+        here.app.leave_home.set()
+        assert opens.result().json()["known"] == ["acme", "mallory", "relay", "a-refresh-token"]  # the control
+    assert known_to(alice) == KNOWN
+
+
+def test_a_request_with_several_codes_gets_no_login(rig: MakeRig) -> None:
+    here = rig()
+    with here.browser() as browser:
+        browser.get(f"/callback?code=another&code={CODE}")
+        assert here.upstream.forms[-1]["code"] == [CODE]
+        assert known_to(browser) is None
 
 
 def test_other_grants_are_passed_on_and_not_looked_at(rig: MakeRig) -> None:
@@ -449,6 +525,8 @@ def test_without_the_providers_keys_the_login_goes_on(rig: MakeRig, log: Log, st
     browser = here.signed_in()
     assert browser.get("/").json() == {"user": "alice", "known": None}
     assert any("could not keep it" in line for line in log())
+    (line,) = [line for line in log() if "keys cannot be read" in line]
+    assert "its ID Tokens ignored" in line
 
 
 def test_keys_that_never_come_hold_a_login_for_a_moment_only(
@@ -541,6 +619,35 @@ def test_requests_to_the_provider_go_through_its_own_client_and_no_proxy_of_the_
     assert here.upstream.seen[-1].headers["x-client"] == "own"
 
 
+def test_a_client_with_a_proxy_and_credentials_asks_the_provider_only(rig: MakeRig, serve: Serve) -> None:
+    """Who else has the relay's port is found out without it: the proxy is elsewhere, and the port may be anybody's."""
+    asked: list[str] = []
+
+    async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+        request = Request(scope, receive)
+        headers = {**request.headers, "connection": "close"}
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.request(scope["method"], scope["path"], content=await request.body(), headers=headers)
+        await Response(answer.content, answer.status_code, dict(answer.headers))(scope, receive, send)
+
+    at = serve(proxy, lifespan="off")
+    client = httpx.AsyncClient(proxy=at, headers={"x-client": "own"}, limits=ONE_REQUEST_A_CONNECTION)
+    here = rig(relay={"http_client": client})
+    assert here.known() == KNOWN
+    assert here.upstream.seen[-1].headers["x-client"] == "own"
+    assert asked
+    assert [url for url in asked if not url.startswith(here.upstream.issuer)] == []
+
+
+def test_each_token_request_has_a_connection_of_its_own(rig: MakeRig) -> None:
+    """The provider may close an idle one in the moment in which a code is sent on it."""
+    here = rig()
+    for _ in range(3):
+        assert here.known() == KNOWN
+    assert len({request.client for request in here.upstream.seen}) == 3
+
+
 def test_a_redirect_of_the_token_endpoint_is_not_followed_and_its_cookies_are_not_kept(rig: MakeRig) -> None:
     here = rig()
     here.upstream.answer = lambda: RedirectResponse("/jwks", 307, {"set-cookie": "node=1; Path=/"})
@@ -612,6 +719,20 @@ def test_a_client_that_does_not_wait_is_not_waited_for(rig: MakeRig, log: Log) -
     assert here.known() == KNOWN
 
 
+def test_a_client_that_leaves_in_the_middle_of_its_request_causes_no_line_in_the_log(
+    rig: MakeRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = rig()
+    head = b"POST /token HTTP/1.1\r\nhost: 127.0.0.1\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", here.relay.port), timeout=60) as client:
+        client.sendall(head)
+        assert client.recv(100).startswith(b"HTTP/1.1 100")  # so it is waiting for the body
+        client.sendall(b"grant_type")
+    assert here.known() == KNOWN
+    assert len(here.upstream.seen) == 1
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 # Who may ask
 
 
@@ -666,6 +787,30 @@ def test_a_connection_is_closed_after_its_answer_and_an_idle_one_in_time(
             assert idle.recv(1) == b""
 
 
+def test_more_connections_than_its_limit_are_closed_at_once(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that ask for nothing."""
+    monkeypatch.setattr(listener, "CONNECTIONS", 4)
+    here = rig()
+    idle = [socket.create_connection(("127.0.0.1", here.relay.port), timeout=60) for _ in range(4)]
+    with contextlib.ExitStack() as stack:
+        for one in idle:
+            stack.enter_context(one)
+        another = stack.enter_context(socket.create_connection(("127.0.0.1", here.relay.port), timeout=20))
+        with contextlib.suppress(ConnectionResetError):
+            assert another.recv(1) == b""
+        for one in idle:
+            one.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                one.recv(1)
+
+    def answers() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return here.ask_relay(path="/").status_code == 200
+        return False
+
+    wait_until(answers)
+
+
 # When it starts and stops
 
 
@@ -696,6 +841,26 @@ def test_it_opens_nothing_before_the_first_call_and_stops_with_the_application(u
         asyncio.run(main())
         assert not listens(relay.port)
     assert started == [True, True]
+
+
+def test_it_stops_with_an_application_that_cannot_start(unused_port: UnusedPort) -> None:
+    relay = TokenRelay(OIDCProvider("https://id.example", "rp"), unused_port())
+    started: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        started.append(listens(relay.port))
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    async def send(message: Any) -> None:
+        pass
+
+    wrapped = RPLogoutMiddleware(app, providers=[relay.provider], token_relay=relay)
+    try:
+        asyncio.run(wrapped({"type": "lifespan"}, None, send))  # type: ignore[arg-type]
+        assert started == [True]
+        assert not listens(relay.port)
+    finally:
+        relay.stop()
 
 
 def test_without_a_lifespan_it_starts_with_the_first_request(unused_port: UnusedPort) -> None:
@@ -1008,9 +1173,14 @@ def test_no_code_token_or_state_is_in_any_log(rig: MakeRig, caplog: pytest.LogCa
         assert secret not in said, secret
 
 
-def test_the_applications_own_server_says_nothing_of_the_relay(rig: MakeRig, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_applications_own_server_says_nothing_of_the_relay(
+    rig: MakeRig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its loggers belong to the application: uvicorn would log each token request, or silence the whole access log."""
     caplog.set_level(logging.DEBUG)
+    for name in ("uvicorn", "uvicorn.access"):  # which a server of another test may have configured
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        caplog.set_level(logging.DEBUG, logger=name)
     here = rig()
     here.known()
     said = [r.getMessage() for r in caplog.records if r.name.startswith("uvicorn")]

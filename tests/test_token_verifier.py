@@ -347,7 +347,9 @@ async def test_why_keys_cannot_be_read_is_logged_once_and_not_for_each_token(
     for _ in range(5):
         assert reason not in str(await refusal(verifier, stub.make_logout_token()))
     (line,) = log()
-    assert line.startswith("the keys for logout tokens cannot be read, so logout tokens are refused: ")
+    assert line.startswith(
+        "the provider's keys cannot be read, so its logout tokens are refused and its ID Tokens ignored: "
+    )
     assert line.endswith(reason)
 
 

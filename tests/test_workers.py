@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -25,44 +19,17 @@ from redis.backoff import NoBackoff
 from tests.conftest import RedisServer, Serve
 from tests.places import OUTSIDE, Site, in_both_places
 from tests.tokens import id_token
-
-SOON = 30.0
-"""Seconds after which something that has to happen within one second has not happened."""
+from tests.workers import SOON, StartWorkers, wait_until
 
 Run = Callable[[str, str], str]
 
 
 @pytest.fixture
-def run(redis_server: RedisServer, unused_port: Callable[[], int]) -> Iterator[Run]:
+def run(start_workers: StartWorkers, redis_server: RedisServer) -> Run:
     """Run servers of two workers each: `run(place, freshness)` gives the URL of one more."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def start(place: str, freshness: str) -> str:
-        port = unused_port()
-        command = [sys.executable, "-m", "uvicorn", "tests.worker_app:app", "--workers", "2", "--port", str(port)]
-        environment = os.environ | {"REDIS_URL": redis_server.url, "PLACE": place, "FRESHNESS": freshness}
-        root = Path(__file__).parent.parent
-        processes.append(subprocess.Popen([*command, "--log-level", "warning"], cwd=root, env=environment))
-        wait_until(lambda: connects(port))
-        return f"http://127.0.0.1:{port}"
-
-    yield start
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.wait(timeout=SOON)
-
-
-def connects(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SOON
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
+    return lambda place, freshness: start_workers(
+        "tests.worker_app:app", REDIS_URL=redis_server.url, PLACE=place, FRESHNESS=freshness
+    )
 
 
 def send(method: str, url: str, cookies: dict[str, str], **headers: str) -> httpx.Response:

@@ -14,9 +14,6 @@ from typing import Any
 
 import pytest
 
-_began = time.time() - 1_000_000.0
-"""What the virtual clock's zero is by the wall clock, for all tests of a run."""
-
 
 class JumpingSelector(selectors.DefaultSelector):
     """Where an event loop would sleep until its next timer, let the time pass at once."""
@@ -37,6 +34,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.selector = JumpingSelector()
+        self.zero = time.time() - self.selector.now
+        """What the virtual clock's zero is by the wall clock. A token that is made at the real time is a new one."""
         super().__init__(self.selector)
 
     def time(self) -> float:
@@ -45,7 +44,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def virtual_now() -> float:
     """Give the wall clock of a test in virtual time, in seconds since the epoch."""
-    return _began + asyncio.get_running_loop().time()
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop.zero + loop.time()
 
 
 def let_time_pass(seconds: float) -> None:
@@ -63,9 +64,9 @@ def in_virtual_time(test: Any) -> Any:
     return pytest.mark.usefixtures("_package_in_virtual_time")(on_the_loop(test))
 
 
-def hand_in_the_clock(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def hand_in_the_clock(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every module of the package that looks at a clock look at the event loop's."""
-    clock = SimpleNamespace(monotonic=loop.time, time=lambda: _began + loop.time())
+    clock = SimpleNamespace(monotonic=loop.time, time=lambda: loop.zero + loop.time())
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "asgi_rp_logout" and getattr(module, "time", None) is time:
             monkeypatch.setattr(module, "time", clock)

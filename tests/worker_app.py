@@ -9,10 +9,10 @@ from typing import Any
 
 import redis
 from key_value.aio.stores.redis import RedisStore
-from starlette.types import Message, Receive, Scope, Send
 
 from asgi_rp_logout.logins import guarded_store
 from tests.places import Site
+from tests.workers import naming_its_worker
 
 guarded_store.STORE_DEADLINE = 10.0  # a busy machine is no outage
 
@@ -37,16 +37,4 @@ def make_site() -> Site:
     return Site(os.environ["PLACE"], beside=shared, freshness=float(os.environ["FRESHNESS"]))
 
 
-site = make_site()
-
-
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer, and say which worker did."""
-
-    async def signed(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = [*message["headers"], (b"x-worker", str(os.getpid()).encode())]
-            message = {**message, "headers": headers}
-        await send(message)
-
-    await site.app(scope, receive, signed)
+app = naming_its_worker(make_site().app)

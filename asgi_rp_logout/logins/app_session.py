@@ -127,6 +127,14 @@ def may_be_modified(session: object) -> bool:
     return bool(getattr(session, "modified", True))
 
 
+def has_changed(request: Request) -> bool:
+    """Return whether the session around this middleware has any content, and is another than the request came with."""
+    session = request.live_session()
+    if not session:
+        return False
+    return bool(getattr(session, "modified", False)) or dict(session) != request.session
+
+
 def starts(request: Request) -> bool:
     """Return whether a session without a login handle is about to be written."""
     session = request.live_session()

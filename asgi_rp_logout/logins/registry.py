@@ -300,6 +300,15 @@ class LoginRegistry:
         more = not set(now.dead_cookies).issubset(status.dead_cookies) or (now.dead_bearer and not status.dead_bearer)
         return now if now.ended is not None or more else status
 
+    async def has_ended_here(self, status: LoginStatus, budget: StoreBudget) -> bool:
+        """Return whether this process has ended a login since its status was read.
+
+        The store is asked only if it has, because another worker may have issued the same session cookie again.
+        """
+        if not self.is_local and self.status_here(status.credentials).ended is None:
+            return False
+        return (await self.status_at_response(status, budget)).ended is not None
+
     def _keys_of(self, credentials: Credentials) -> list[str]:
         """Return the keys to read, with those of the logins to which session cookies are known to be tied."""
         known = self._shared.ties

@@ -63,8 +63,12 @@ async def _revoke(options: Options, login: Login, asked: Provider | None) -> Non
 
 
 async def _provider_to_revoke_at(options: Options, login: Login, asked: Provider | None) -> Provider | None:
-    """Return the login's own provider. Usually it is the one that was asked, and then the list is not read again."""
-    for known in ([asked] if asked is not None else [], None):
+    """Return the login's own provider. Usually it is the one that was asked, and then the list is not read again.
+
+    A login that names neither its provider nor its issuer belongs to the only one in the list, not to the one asked.
+    """
+    names_one = login.provider is not None or login.iss is not None
+    for known in ([asked] if asked is not None and names_one else [], None):
         try:
             with anyio.fail_after(options.provider_timeout):
                 listed = await list_providers(options.providers, options.http_client) if known is None else known
@@ -88,5 +92,6 @@ async def _revoke_token(options: Options, provider: object, token: str) -> None:
             f"the metadata of {name_of(provider)} names no revocation endpoint; if it has one, give its URL as revoke=",
             code="no_revocation",
         )
-    credentials = Credentials(client_id, getattr(provider, "client_secret", None)).accepted_by({})
+    method = getattr(provider, "token_auth", None)
+    credentials = Credentials(client_id, getattr(provider, "client_secret", None), method).accepted_by({})
     await revoke_refresh_token(endpoint, credentials, token, client=options.http_client)

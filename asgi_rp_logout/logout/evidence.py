@@ -82,3 +82,15 @@ def has_evidence(exchange: Exchange, login: Login | None) -> bool:
     if status.live or login is not None:
         return True
     return not exchange.options.needs_login and bool(status.credentials.cookies or exchange.request.session)
+
+
+async def has_ended_before(exchange: Exchange, login: Login | None) -> bool:
+    """Return whether an earlier request has ended what this one ends, so that the two are one logout.
+
+    ``login`` is the one to end. It may be alive beside something dead, if ``login_source`` knows it. Of two requests at
+    the same time in one process, the second is the repeated one.
+    """
+    status = exchange.status
+    if status.ended is not None:
+        return login is None or login is not exchange.source
+    return await exchange.registry.has_ended_here(status, exchange.budget)

@@ -48,7 +48,7 @@ from ..store import UNKNOWN, Record
 from .choose_provider import Destination, LogoutRequest, resolve
 from .deferred import REPLAYED_FOR, Deferred, cancel, deferred_key, record_of, save
 from .end_and_expire import end, end_all_logins, expire, stranger_tombstone
-from .evidence import has_evidence, login_to_end
+from .evidence import has_ended_before, has_evidence, login_to_end
 from .return_plan import (
     RETURN_LIFETIME,
     ReturnPlan,
@@ -107,6 +107,7 @@ async def log_out(exchange: Exchange, intent: LogoutIntent, start: ResponseStart
     stays = intent.local or logout.kind in LOCAL_KINDS
     if evidence or (login is not None and login is exchange.source):
         exchange.ended_login = login if login is not None else Login()
+        exchange.told = exchange.told or await has_ended_before(exchange, login)
     everywhere = intent.everywhere and logout.kind not in LOCAL_KINDS and await _speaks_for_user(exchange, login)
     await end(exchange, login, replace(intent, local=stays), also=_for_second_click(logout))
     if everywhere:
@@ -174,8 +175,8 @@ async def _defer(logout: Logout, start: ResponseStart) -> tuple[ResponseStart, b
     start = start.with_cookies(lines)
     if lines and lines[-1] not in start.set_cookies:
         raise _no_room()
+    exchange.outcome = "deferred" if lines else "failed"
     if lines:
-        exchange.outcome = "deferred"
         log.deferred()
     return start, bool(lines)
 

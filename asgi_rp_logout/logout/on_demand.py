@@ -21,7 +21,7 @@ from ..protocol.cookies import CookieSet
 from .afterwards import after_logout
 from .choose_provider import LogoutRequest, resolve
 from .end_and_expire import end
-from .evidence import has_evidence, login_to_end
+from .evidence import has_ended_before, has_evidence, login_to_end
 from .flow import login_for_hint, report
 from .return_plan import ReturnPlan, plan_return
 
@@ -78,7 +78,7 @@ async def end_login(request_or_scope: Any = None) -> str | None:
     exchange = _exchange_of(find_context(request_or_scope), request_or_scope)
     await _ask_store(exchange)
     login = await login_to_end(exchange)
-    evidence, again = has_evidence(exchange, login), exchange.status.ended is not None and login is not exchange.source
+    evidence, again = has_evidence(exchange, login), await has_ended_before(exchange, login)
     if exchange.connection is not None:
         exchange.connection.spare()
     exchange.remembered = exchange.noticed = None  # what was to be remembered has ended before it began

@@ -83,8 +83,8 @@ async def plan_trip(
 ) -> SilentTrip | None:
     """Return the trip that a logout begins with; None if it goes to the end-session endpoint at once.
 
-    ``login`` is what the provider may get of the login. A provider that has not shown yet that it answers is noted: see
-    ``probe_after_answer``.
+    ``login`` is what the provider may get of the login. A provider that has yet to show, or to show again, that it
+    answers is noted: see ``probe_after_answer``.
     """
     silent, request, options = silent_of(provider), exchange.request, exchange.options
     name, redirect_uri = name_of(provider), _redirect_uri(exchange)
@@ -96,8 +96,8 @@ async def plan_trip(
     # Without a click another site may have caused this logout: then the provider asks the user.
     if redirect_uri is None or is_without_click(request.headers, exchange.origins):
         return None
+    exchange.probe_at = redirect_uri if silent.needs_probe(redirect_uri) else None
     if not silent.is_on(redirect_uri):
-        exchange.probe_at = redirect_uri if silent.needs_probe(redirect_uri) else None
         return None
     question = SilentRequest(redirect_uri)
     target = intent.return_to
@@ -123,7 +123,7 @@ def _redirect_uri(exchange: Exchange) -> str | None:
 
 
 async def probe_after_answer(exchange: Exchange) -> None:
-    """Find out whether the provider answers such requests, after the response of a logout that did without."""
+    """Find out whether the provider answers such requests, after the response of a logout."""
     silent, redirect_uri = silent_of(exchange.asked), exchange.probe_at
     if silent is not None and redirect_uri is not None:
         with anyio.move_on_after(AFTER_DEADLINE, shield=True):
@@ -149,10 +149,10 @@ async def come_back(exchange: Exchange) -> Return | None:
     bound = bool(secret) and hmac.compare_digest(question.state.encode(), response.state.encode())
     try:
         record, is_first = await _take(exchange, response.state, bound=bound)
-    except StoreError:  # its own browser at least goes to the provider, if there is only one
+    except StoreError:
+        record, is_first = None, False
+    if record is None:  # lost, or unknown; its own browser at least goes to the provider, if there is only one
         return Return(LogoutIntent()) if bound else None
-    if record is None:
-        return None
     if not bound:  # another browser, or one whose cookie is gone: it gets nothing that belongs to this logout
         return Return(LogoutIntent(record.provider), bound=False)
     intent, login = LogoutIntent(record.provider, return_to=local_reference(record.target or "", own=())), record.login

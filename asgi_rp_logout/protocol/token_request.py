@@ -6,8 +6,10 @@ RFC 6749, sections 4.1.2 to 4.1.4, and RFC 9110, section 7.6.1, for what a proxy
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote_plus
 
 from ..errors import LogoutTokenError
 from .form import read_fields
@@ -23,10 +25,16 @@ _HOP_BY_HOP = frozenset(
 )
 _OWN = frozenset({b"host", b"accept-encoding", b"expect"})
 
+_CODE = re.compile(rb"(?:^|&)(?:c|%63)(?:o|%6[fF])(?:d|%64)(?:e|%65)=([^&]+)")
 
-def code_in(fields: bytes) -> str | None:
-    """Return the ``code`` in a query or form; None if there is none, or several (section 4.1.2)."""
-    return _single(fields, "code").get("code")
+
+def codes_in(fields: bytes | bytearray) -> list[str]:
+    """Return every ``code`` in a query or form, however it is spelled; a login's callback has one (section 4.1.2).
+
+    An application may take the first or the last of several, and its parser has other limits than ours.
+    """
+    codes = [unquote_plus(value.decode("latin-1")) for value in _CODE.findall(fields)]
+    return [code for code in codes if len(code) <= LONGEST_CODE]
 
 
 def redeemed_code(content_type: bytes, body: bytes) -> str | None:

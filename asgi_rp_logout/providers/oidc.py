@@ -107,6 +107,7 @@ class MetadataProvider(StandardProvider):
         if self._oauth_metadata is None:
             self._oauth_metadata = Discovery(issuer, url=oauth_metadata_url(issuer))
         self._oauth_metadata.http_client = self.metadata.http_client
+        await self._oauth_metadata.refresh()  # nobody waits for a revocation
         try:
             return endpoint_of(await self._oauth_metadata.get(), "revocation_endpoint")
         except ProviderError:  # few providers have such a document

@@ -4,7 +4,8 @@ Not every provider answers such a request with a redirect. Some show a page, and
 logged out. So the provider is tried first:
 
 1. The same request is sent from here, without a browser and its cookies: the probe. Only a redirect to our own address,
-   with our state and an error, shows that the provider knows this kind of request, and the address.
+   with our state and an error, shows that the provider knows this kind of request, and the address. A registration may
+   change, and a browser that is stranded does not come back to tell: so it is tried again every ``PROBED_FOR``.
 2. After ``MOST_FAILURES`` failures in a row, no browser is sent for ``OFF_FOR``. ``login_required`` is no failure, and
    does not interrupt the row either: anybody can send it.
 
@@ -40,6 +41,9 @@ MOST_FAILURES = 3
 
 OFF_FOR = 3600.0
 """Seconds for which no browser is sent then. Anybody can make three logouts fail, so it is not for good."""
+
+PROBED_FOR = 3600.0
+"""Seconds after which a provider is probed again, after the response of a logout."""
 
 MOST_ADDRESSES = 8
 """Addresses of our own that are probed. Without a ``public_url`` they come from the Host header, so from anybody."""
@@ -91,7 +95,7 @@ class _Probed:
 
     on: bool
     at: float
-    again_at: float = math.inf
+    again_at: float
 
 
 class SilentHint:
@@ -132,9 +136,15 @@ class SilentHint:
         return probed is not None or len(self._probed) < MOST_ADDRESSES or self._to_forget(now) is not None
 
     def _to_forget(self, now: float) -> str | None:
-        """Return the address that may make room for another one: not one that works, nor one of this half minute."""
-        old = [uri for uri, one in self._probed.items() if not one.on and now - one.at >= FAILURE_REMEMBERED_FOR]
-        return min(old, key=lambda uri: self._probed[uri].at, default=None)
+        """Return the address that may make room for another one: none of this half minute, the oldest one first.
+
+        One that works stays, unless they all work. A provider with a wildcard redirect URI answers at any address, and
+        invented ones must not keep ours out.
+        """
+        old = [uri for uri, one in self._probed.items() if now - one.at >= FAILURE_REMEMBERED_FOR]
+        useless = [uri for uri in old if not self._probed[uri].on]
+        all_work = all(one.on for one in self._probed.values())
+        return min(old if all_work else useless, key=lambda uri: self._probed[uri].at, default=None)
 
     async def probe(self, redirect_uri: str) -> None:
         """Find out whether a browser may be sent. A provider that is down is asked again after half a minute."""
@@ -153,7 +163,7 @@ class SilentHint:
         """Probe ahead of need; a provider that has not answered by then is asked again after the first logout."""
         await self.probe(redirect_uri)
         probed = self._probed.get(redirect_uri)
-        if probed is not None and math.isfinite(probed.again_at):
+        if probed is not None and not probed.on:
             del self._probed[redirect_uri]
 
     async def _probe(self, redirect_uri: str) -> _Probed:
@@ -162,10 +172,10 @@ class SilentHint:
             answer = await get(await self.url(request), client=self._metadata.http_client)
         except Exception as error:  # whatever it is, no logout fails by it
             logger.info("whether %r answers prompt=none is not known yet: %s", self.name, _why(error))
-            return _Probed(on=False, at=self._clock(), again_at=self._clock() + FAILURE_REMEMBERED_FOR)
+            return self._outcome(on=False, again_in=FAILURE_REMEMBERED_FOR)
         status, location = answer.status, answer.headers.get("location", "")
         if 300 <= status < 400 and is_error_at(location, redirect_uri, request.state):
-            return _Probed(on=True, at=self._clock())
+            return self._outcome(on=True, again_in=PROBED_FOR)
         self._warn_once(
             f"silent_hint of provider {self.name!r} is off, so its logouts go without an ID Token: asked with "
             f"prompt=none, it answered {status} and no error at the address of callback_path. Register that address "
@@ -173,8 +183,11 @@ class SilentHint:
             "asked: leave silent_hint out"
         )
         passing = status >= 500 or status == 429
-        wait = FAILURE_REMEMBERED_FOR if passing else math.inf
-        return _Probed(on=False, at=self._clock(), again_at=self._clock() + wait)
+        return self._outcome(on=False, again_in=FAILURE_REMEMBERED_FOR if passing else PROBED_FOR)
+
+    def _outcome(self, *, on: bool, again_in: float) -> _Probed:
+        now = self._clock()
+        return _Probed(on, now, now + again_in)
 
     def _note(self, *, failed: bool) -> None:
         self._failures = self._failures + 1 if failed else 0

@@ -215,7 +215,11 @@ class PublishedKeys(CachedDocument[list[Key]]):
             except Exception as error:
                 self.failure = error  # also that of the deadline
                 cause = error if isinstance(error, ProviderError) else type(error).__name__
-                logger.warning("the keys for logout tokens cannot be read, so logout tokens are refused: %s", cause)
+                logger.warning(
+                    "the provider's keys cannot be read, so its logout tokens are refused and its ID Tokens ignored: "
+                    "%s",
+                    cause,
+                )
 
     async def load(self) -> list[Key]:
         """Fetch the key set and import the keys that fit the algorithm. Raises ``ProviderError`` if there are none."""

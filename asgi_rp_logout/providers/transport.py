@@ -213,11 +213,6 @@ FORWARD_TIMEOUT = 30.0
 """Seconds for a token request that is passed on, all in all; clients of applications wait for five to ten."""
 
 
-KEPT_ALIVE = 2.0
-"""Seconds. A server may close an idle connection just when the next code is sent, which cannot be sent twice. Servers
-wait for five seconds and longer."""
-
-
 class Forwarded(NamedTuple):
     """The answer to a token request that was passed on."""
 
@@ -227,11 +222,12 @@ class Forwarded(NamedTuple):
 
 
 def client_for_many_users() -> httpx.AsyncClient:
-    """Return a client that keeps no cookie of one request for the next, and a connection for ``KEPT_ALIVE`` only.
+    """Return a client that keeps neither a cookie nor a connection of one request for the next.
 
-    It uses no proxy of the environment, but the certificates that the environment names.
+    A server may close an idle connection just when the next code is sent on it, and a code cannot be sent twice. The
+    client uses no proxy of the environment, but the certificates that the environment names.
     """
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEPT_ALIVE)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     transport = httpx.AsyncHTTPTransport(limits=limits)
     cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     return httpx.AsyncClient(transport=transport, cookies=cookies)

@@ -52,8 +52,11 @@ class ExpectedCodes:
         return code in self._waiting
 
     @contextmanager
-    def expected(self, code: str, context: RequestContext) -> Iterator[Waiting]:
-        """Expect a code during this block, for the request with this context."""
+    def expected(self, code: str, context: RequestContext, *, alone: bool = True) -> Iterator[Waiting]:
+        """Expect a code during this block, for the request with this context.
+
+        A request whose code is not ``alone`` gets no login: which of its codes the application takes is not known.
+        """
         with self._lock:
             waiting = self._waiting.get(code)
             outer = waiting.context if waiting is not None and _is_inside(context, waiting.context) else None
@@ -64,6 +67,7 @@ class ExpectedCodes:
             else:
                 waiting.contested = True
                 waiting.requests += 1
+            waiting.contested |= not alone
         try:
             yield waiting
         finally:

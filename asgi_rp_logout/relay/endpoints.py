@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import anyio
 from starlette.background import BackgroundTask
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 
@@ -109,10 +109,13 @@ class Endpoints:
     async def token(self, request: Request) -> Response:
         """Pass on a token request, and give its login to the request that waits for it."""
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                return JSONResponse({"error": "invalid_request"}, 413, NO_STORE)
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    return JSONResponse({"error": "invalid_request"}, 413, NO_STORE)
+        except ClientDisconnect:  # else the server logs a traceback, as often as somebody does this
+            return Response(status_code=400)
         try:
             endpoint = await self._token_endpoint()
             headers = passed_on(request.headers.raw)

@@ -29,7 +29,7 @@ from .endpoints import MakeApp, Prefetch
 HOST = "127.0.0.1"
 
 CONNECTIONS = 256
-"""Connections at a time; more are answered 503."""
+"""Connections at a time; more are closed at once, because they take file descriptors from the application."""
 
 CONNECTION_AT_MOST = 60.0
 """Seconds after which a connection is closed, whatever it does."""
@@ -51,7 +51,7 @@ STOP_WITHIN = 2.0
 
 
 class Connection(H11Protocol):
-    """One connection: without a line in the access log of the application's own uvicorn, and limited in time."""
+    """One connection: without a line in the access log of the application's own uvicorn, limited in time and number."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -60,7 +60,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin, and end in time."""
         super().connection_made(transport)
-        self._end = self.loop.call_later(CONNECTION_AT_MOST, transport.abort)
+        is_one_too_many = len(self.connections) > CONNECTIONS
+        self._end = self.loop.call_later(0 if is_one_too_many else CONNECTION_AT_MOST, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -108,9 +109,8 @@ class Listener:
 
     async def _listen_until_stopped(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            given = self._client
-            client = given if given is not None else await stack.enter_async_context(client_for_many_users())
-            app, prefetch = self._make_app(client)
+            own = await stack.enter_async_context(client_for_many_users())
+            app, prefetch = self._make_app(self._client if self._client is not None else own)
             config = uvicorn.Config(
                 app,
                 interface="asgi3",
@@ -120,16 +120,18 @@ class Listener:
                 log_config=None,  # uvicorn's loggers belong to the application
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=CONNECTIONS,
             )
             config.load()
             while not self._stop.is_set():
-                await self._listen(config, client, prefetch)
+                await self._listen(config, own, prefetch)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), AGAIN * (1 + random.random()))  # noqa: S311
 
     async def _listen(self, config: uvicorn.Config, client: HTTPClient, prefetch: Prefetch) -> None:
-        """Listen until stopped; return at once if somebody else has the port."""
+        """Listen until stopped; return at once if somebody else has the port.
+
+        The client for that is our own: the application's may go through a proxy, or have credentials.
+        """
         try:
             shares_port = not await self._nobody_listens()
             if shares_port and not await self._are_like_this(client, 1):

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 START_WITHIN = 10.0
 """Seconds that the application's start waits at most until the relay listens, or knows that it cannot."""
 
+_ENDS = frozenset({"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"})
+"""The messages with which an application says that it does not run, or no more."""
+
 HAND_OVER_WITHIN = 0.5
 """Seconds that a login waits at most until it is in the store, for the worker that expects it."""
 
@@ -171,7 +174,7 @@ class TokenRelay:
         await self.start()
 
         async def stopping(message: Message) -> None:
-            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+            if message["type"] in _ENDS:
                 self._lifespans -= 1
                 if self._lifespans <= 0:
                     await anyio.to_thread.run_sync(self.stop)

@@ -13,7 +13,7 @@ from typing import Protocol
 from ..asgi.types import ASGIApp, Message, Receive, Scope, Send, route_path
 from ..context import SCOPE_KEY, RequestContext
 from ..login import Login
-from ..protocol.token_request import code_in
+from ..protocol.token_request import codes_in
 from .codes import ExpectedCodes
 
 MAX_FORM = 64 * 1024
@@ -67,10 +67,11 @@ class Watch:
         if not self._relay.is_started or scope["type"] == "lifespan":
             return self._start(scope, receive, send)
         if scope["type"] == "http":
-            if b"code=" in scope.get("query_string", b""):
-                return self._expect(scope, receive, send)
             if scope["method"] == "POST" and self._relay.form_post_path == route_path(scope):
                 return self._expect_form(scope, receive, send)
+            codes = codes_in(scope.get("query_string", b""))
+            if codes:
+                return self._expect(codes, scope, receive, send)
         return self.app(scope, receive, send)
 
     async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,9 +81,9 @@ class Watch:
             await self._relay.start()
             await self(scope, receive, send)
 
-    async def _expect(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _expect(self, codes: list[str], scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.ExitStack() as stack:
-            await self.app(scope, receive, self._expected(stack, scope, scope["query_string"], send) or send)
+            await self.app(scope, receive, self._expected(stack, codes, scope, send) or send)
 
     async def _expect_form(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read along while the application reads a posted callback (OAuth 2.0 Form Post Response Mode, section 2)."""
@@ -94,7 +95,8 @@ class Watch:
             if message["type"] == "http.request" and len(body) <= MAX_FORM:
                 body.extend(message.get("body", b""))
                 if not message.get("more_body", False) and len(body) <= MAX_FORM:
-                    to_client = self._expected(stack, scope, bytes(body), send) or send
+                    codes = codes_in(scope.get("query_string", b"")) + codes_in(body)
+                    to_client = self._expected(stack, codes, scope, send) or send
                     body.extend(bytes(MAX_FORM))  # it was read: whoever asks again gets a disconnect
             return message
 
@@ -104,18 +106,20 @@ class Watch:
         with contextlib.ExitStack() as stack:
             await self.app(scope, reading, sending)
 
-    def _expected(self, stack: contextlib.ExitStack, scope: Scope, fields: bytes, send: Send) -> Send | None:
-        """Expect the code in some fields until the end of the request; return the ``send`` for its answer, if any.
+    def _expected(self, stack: contextlib.ExitStack, codes: list[str], scope: Scope, send: Send) -> Send | None:
+        """Expect the codes of a request until its end; return the ``send`` for its answer, if it needs one.
 
         Another worker may redeem the code. It then puts the login into the store, which is asked if the answer may
         begin a session.
         """
-        code, context = code_in(fields), scope.get(SCOPE_KEY)
-        if code is None or not isinstance(context, RequestContext):
+        context = scope.get(SCOPE_KEY)
+        if not isinstance(context, RequestContext):
             return None
-        waiting = stack.enter_context(self._relay.codes.expected(code, context))
+        alone = len(codes) == 1
+        for code in set(codes):
+            waiting = stack.enter_context(self._relay.codes.expected(code, context, alone=alone))
         hand_over, began = self._relay.hand_over, time.time()
-        if hand_over is None:
+        if hand_over is None or not alone:
             return None
 
         async def taking_over(message: Message) -> None:

@@ -25,12 +25,13 @@ from ..providers.provider import issuer_of, name_of
 def login_to_remember(exchange: Exchange, start: ResponseStart) -> Login | None:
     """Return the login that a response is to remember: the handler's, or one that was noticed and begins a session.
 
-    An application may refuse the user after its client library has completed the login. It then begins no session.
+    An application may refuse the user after its client library has completed the login. It then begins no session: it
+    sets no session cookie, and leaves the session around us empty or as it is.
     """
     if exchange.remembered is not None or exchange.noticed is None or exchange.forgotten:
         return exchange.remembered
     cookies, declared = exchange.options.session_cookie, exchange.options.session_declared
-    begins = exchange.request.live_session() or any(
+    begins = app_session.has_changed(exchange.request) or any(
         cookies.sets(line) or not (declared or is_deletion(line)) for line in start.set_cookies
     )
     return exchange.noticed if begins else None

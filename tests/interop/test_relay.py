@@ -25,11 +25,12 @@ from asgi_rp_logout import OIDCProvider, RPLogoutMiddleware, TokenRelay
 from tests.conftest import Serve, UnusedPort
 from tests.interop.apps import CLIENT, client_metadata
 from tests.interop.conftest import NewPage, StartNode, asks_for_password, confirm_logout, sign_in
+from tests.interop.keycloak import Realm
 
 PAGE = "<!doctype html><p id=user>{}</p><form method=post action=/logout><button id=out>Log out</button></form>"
 
 
-def unknowing_app(metadata_url: str, url: str, middleware: Middleware) -> ASGIApp:
+def unknowing_app(metadata_url: str, url: str, client: tuple[str, str], middleware: Middleware) -> ASGIApp:
     """Make an application that never calls `remember_login`; its provider's metadata URL is a setting."""
 
     async def ask(method: str, address: str, **request: Any) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def unknowing_app(metadata_url: str, url: str, middleware: Middleware) -> ASGIAp
     async def login(request: Request) -> Response:
         provider = await ask("GET", metadata_url)
         request.session["state"] = secrets.token_urlsafe()
-        query = {"response_type": "code", "scope": "openid", "client_id": CLIENT["client_id"]}
+        query = {"response_type": "code", "scope": "openid", "client_id": client[0]}
         query |= {"redirect_uri": f"{url}/callback", "state": request.session["state"]}
         return RedirectResponse(f"{provider['authorization_endpoint']}?{urlencode(query)}", 303)
 
@@ -48,7 +49,6 @@ def unknowing_app(metadata_url: str, url: str, middleware: Middleware) -> ASGIAp
         assert request.query_params["state"] == request.session.pop("state")
         form = {"grant_type": "authorization_code", "code": request.query_params["code"]}
         token_endpoint = (await ask("GET", metadata_url))["token_endpoint"]
-        client = (CLIENT["client_id"], CLIENT["client_secret"])
         await ask("POST", token_endpoint, data={**form, "redirect_uri": f"{url}/callback"}, auth=client)
         request.session["user"] = "somebody"
         return RedirectResponse("/", 303)
@@ -67,12 +67,13 @@ def unknowing_app(metadata_url: str, url: str, middleware: Middleware) -> ASGIAp
     )
 
 
-def serve_app(serve: Serve, issuer: str, url: str, relay_port: int) -> None:
-    provider = OIDCProvider(issuer, CLIENT["client_id"], CLIENT["client_secret"])
+def serve_app(serve: Serve, issuer: str, url: str, relay_port: int, client_id: str = CLIENT["client_id"]) -> None:
+    client = (client_id, CLIENT["client_secret"])
+    provider = OIDCProvider(issuer, *client)
     relay = TokenRelay(provider, relay_port)
     options: dict[str, Any] = {"providers": [provider], "token_relay": relay, "freshness": 0}
     ours = Middleware(RPLogoutMiddleware, backchannel_path="/backchannel", **options)
-    serve(unknowing_app(relay.metadata_url, url, ours), host="localhost", port=urlsplit(url).port)
+    serve(unknowing_app(relay.metadata_url, url, client, ours), host="localhost", port=urlsplit(url).port)
 
 
 def signs_in(page: Page, url: str) -> None:
@@ -103,6 +104,35 @@ def test_a_login_that_was_noticed_logs_out_with_a_hint(
     issuer = oidc_provider([client_metadata(url)]).issuer
     serve_app(serve, issuer, url, unused_port())
     signs_out_with_a_hint(new_page(), issuer, url, confirm_logout)
+
+
+def test_with_keycloak_the_hint_spares_the_question_whether_to_log_out(
+    new_page: NewPage, serve: Serve, realm: Realm, unused_port: UnusedPort
+) -> None:
+    """Keycloak asks whoever comes without one: nothing is confirmed here."""
+    url = f"http://localhost:{unused_port()}"
+    realm.register(client_metadata(url))
+    serve_app(serve, realm.issuer, url, unused_port())
+    signs_out_with_a_hint(new_page(), realm.issuer, url, None)
+    assert realm.sessions("alice") == []
+
+
+def test_a_login_that_was_noticed_ends_with_a_logout_token_of_keycloak(
+    new_page: NewPage, serve: Serve, realm: Realm, unused_port: UnusedPort
+) -> None:
+    """By the `sid` that was in the noticed ID Token; another browser's login goes on."""
+    url = f"http://localhost:{unused_port()}"
+    client = client_metadata(url, client_id="rp-back", backchannel_logout_uri=f"{url}/backchannel")
+    realm.register(client)
+    serve_app(serve, realm.issuer, url, unused_port(), client["client_id"])
+    page, elsewhere = new_page(), new_page()
+    signs_in(page, url)
+    (sid,) = realm.sessions("alice")
+    signs_in(elsewhere, url)
+    realm.end_session(sid)
+    for tab, user in ((page, "nobody"), (elsewhere, "somebody")):
+        tab.goto(url)
+        expect(tab.locator("#user")).to_have_text(user)
 
 
 def test_a_login_that_was_noticed_ends_with_the_logout_at_the_provider(
