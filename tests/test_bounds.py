@@ -31,7 +31,7 @@ from asgi_rp_logout.protocol.cookies import Cookie, CookieSet, is_deletion, pars
 from asgi_rp_logout.protocol.front_channel import read_front_channel
 from asgi_rp_logout.protocol.logout_token import parse_form
 from asgi_rp_logout.protocol.return_target import local_reference
-from asgi_rp_logout.protocol.token_request import code_in
+from asgi_rp_logout.protocol.token_request import codes_in
 from tests.asgi import call, http_scope
 from tests.places import INSIDE, OUTSIDE, ForeignStore, Site, destination, in_both_places, providers
 from tests.test_registry import registry_of
@@ -101,7 +101,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "a bearer token": lambda text: SESSION.bearers("Bearer " + text),
     "other headers": lambda text: headers_read(text.encode()),
     "the query of a login's answer": lambda text: is_login_response({"query_string": text.encode()}),
-    "a code in a query": lambda text: code_in(text.encode()),
+    "a code in a query": lambda text: codes_in(text.encode()),
     "a front-channel query": lambda text: _refused(read_front_channel, text.encode()),
     "a form": lambda text: _refused(parse_form, text.encode(), "application/x-www-form-urlencoded"),
     "an address": lambda text: local_reference(text, own=()),

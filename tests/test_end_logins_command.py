@@ -15,7 +15,8 @@ from asgi_rp_logout import MemoryStore
 from asgi_rp_logout.cli import stores
 from tests.conftest import RedisServer
 from tests.places import in_both_places
-from tests.test_workers import SOON, connects, send, wait_until
+from tests.test_workers import send
+from tests.workers import SOON, connects, wait_until
 
 ROOT = Path(__file__).parent.parent
 ISS = "https://a.example"

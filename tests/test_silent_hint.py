@@ -41,8 +41,8 @@ from tests.places import Browser, ForeignStore
 from tests.stub_provider import SilentProvider, generated
 from tests.test_demo import BACK, make_rig
 from tests.test_demo import Rig as DemoRig
-from tests.test_workers import wait_until
 from tests.virtual_time import in_virtual_time, let_time_pass
+from tests.workers import wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", AuthlibDeprecationWarning)

@@ -25,14 +25,14 @@ def served_by_two_workers(app: str, port: int, environment: dict[str, str]) -> I
     command = [sys.executable, "-m", "uvicorn", app, "--workers", "2", "--port", str(port), "--log-level", "warning"]
     process = subprocess.Popen(command, cwd=Path(__file__).parent.parent, env=os.environ | environment)
     try:
-        wait_until(lambda: _connects(port))
+        wait_until(lambda: connects(port))
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(timeout=SOON)
 
 
-def _connects(port: int) -> bool:
+def connects(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

@@ -9,7 +9,7 @@ from tests.conftest import Serve
 from tests.interop.conftest import PostgreSQLServer
 from tests.places import Site, in_both_places
 from tests.test_end_logins_command import ISS, command, sign_in, who
-from tests.test_workers import wait_until
+from tests.workers import wait_until
 
 
 @pytest.mark.filterwarnings("ignore:A configured store is unstable:UserWarning")  # PostgreSQLStore says so of itself
