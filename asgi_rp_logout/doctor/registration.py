@@ -59,7 +59,7 @@ class Case:
         return {"client_id": self.client, "post_logout_redirect_uri": uri, **more}
 
     def unknown(self, why: object) -> list[Finding]:
-        """Return the finding that the provider does not tell."""
+        """Return the finding that nothing can be known of the registration."""
         uri = self.setup.return_address or "the return address"
         return [found("registration.unknown", self.subject, uri=uri, why=why)]
 
@@ -151,7 +151,7 @@ async def _ask_provider(case: Case, url: str, uri: str) -> list[Finding]:
 
 
 async def _explain_refusal(case: Case, answer: Answer, uri: str) -> list[Finding]:
-    """Tell what a provider has refused: any logout without an ID Token, the client, or the return address."""
+    """Return what a provider has refused: any logout without an ID Token, the client, or the return address."""
     if case.vendor.needs_hint or _WANTS_HINT.search(answer.body):
         return case.unknown("the provider takes no return address without an ID Token")
     bare = await ask(case.provider, case.offered(None))

@@ -96,5 +96,5 @@ def _field(address: Address) -> str:
 
 def _summary(report: Report) -> str:
     count = Counter(finding.level for finding in report.findings)
-    told = [f"{count[level]} {level}{'s' if count[level] > 1 else ''}" for level in LEVELS if count[level]]
-    return f"Found: {', '.join(told)}. Each id is explained in docs/doctor.md." if told else "Found nothing wrong."
+    parts = [f"{count[level]} {level}{'s' if count[level] > 1 else ''}" for level in LEVELS if count[level]]
+    return f"Found: {', '.join(parts)}. Each id is explained in docs/doctor.md." if parts else "Found nothing wrong."

@@ -42,7 +42,7 @@ class SignedSession:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Say where a middleware stands: the sessions around it and inside of it, and whether it has one route only."""
+    """Describe where a middleware stands: the sessions around it and inside of it; ``per_route``: around one route."""
 
     around: tuple[SignedSession, ...] = ()
     inside: tuple[SignedSession, ...] = ()
@@ -130,7 +130,7 @@ def _signed_session(part: object) -> SignedSession | None:
 
 
 def _walk(root: object, outer: tuple[object, ...] = ()) -> Iterator[tuple[object, tuple[object, ...]]]:
-    """Give each part of an app, with what it was reached through; the nearest first. ``outer`` is left out.
+    """Yield each part of an app, with what it was reached through; the nearest first. ``outer`` is left out.
 
     Parts refer back to what is around them, such as FastAPI's routes to their app.
     """
@@ -150,7 +150,7 @@ def _walk(root: object, outer: tuple[object, ...] = ()) -> Iterator[tuple[object
 
 
 def _inside_of(path: tuple[object, ...]) -> Iterator[tuple[object, tuple[object, ...]]]:
-    """Give what is inside of a middleware that is listed and not built: the rest of the list, and what is behind it."""
+    """Yield what is inside of a middleware that is listed, not built: the rest of the list, and what is behind it."""
     index = len(list(takewhile(lambda one: isinstance(one, _Declared), reversed(path))))
     owner = path[len(path) - index - 1]
     for declared in _declared_by(owner)[index + 1 :]:
