@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from asgi_rp_logout import OIDCProvider
 from asgi_rp_logout.doctor import examine
@@ -30,6 +31,7 @@ def node(oidc_provider: StartNode) -> NodeProvider:
         ("dashbord", APP, ["registration.client"]),
     ],
 )
-async def test_what_a_real_provider_tells(node: NodeProvider, client: str, url: str, expected: list[str]) -> None:
-    report = await examine.examine_app(inside(OIDCProvider(node.issuer, client)), url)
+def test_what_a_real_provider_tells(node: NodeProvider, client: str, url: str, expected: list[str]) -> None:
+    with start_blocking_portal() as portal:
+        report = portal.call(examine.examine_app, inside(OIDCProvider(node.issuer, client)), url)
     assert [one.id for one in report.findings] == expected
