@@ -191,6 +191,8 @@ class FakeProvider:
                 "end_session_endpoint": self._url("/logout"),
                 "id_token_signing_alg_values_supported": ["RS256"],
                 "code_challenge_methods_supported": ["S256"],
+                "backchannel_logout_supported": True,
+                "backchannel_logout_session_supported": True,
             }
         )
 
@@ -198,6 +200,11 @@ class FakeProvider:
         return JSONResponse({"keys": [_key().as_dict(private=False)]})
 
     async def _authorize(self, request: Request) -> Response:
+        query = request.query_params
+        # sign_in() plays a browser that has a session here. A request without it has none.
+        if query.get("prompt") == "none" and "redirect_uri" in query:
+            error = {"error": "login_required", "state": query.get("state")}
+            return RedirectResponse(_extended(query["redirect_uri"], error), 303)
         try:
             return RedirectResponse(self.sign_in(self._url(f"/authorize?{request.url.query}")), 303)
         except AssertionError as error:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import pytest
@@ -187,6 +187,23 @@ async def test_the_url_of_the_middleware_passes_the_check() -> None:
     guard = guarded(signs_out(), providers=[provider.oidc_provider()], **options)
     answer = await log_out(guard)
     assert provider.assert_logged_out(answer.header("location") or "", sub="alice").sid == "session-1"
+
+
+async def test_a_hint_on_demand_is_fetched_from_it() -> None:
+    """The first logout goes without: the provider is probed after it."""
+    provider = FakeProvider(post_logout_redirect_uris=["https://app.example.com/back"])
+    options = {"callback_path": "/back", "public_url": "https://app.example.com", "http_client": provider.http_client}
+    app = guarded(signs_out(), providers=[provider.oidc_provider(silent_hint=True)], **options)
+    ways = []
+    for number in range(2):
+        browser = Browser(app, {"session": f"a-session-of-32-characters-or-so-{number}"})
+        ways.append(answer := await browser.post("/logout"))
+        assert answer.status == 303
+    assert [urlsplit(way.header("location") or "").path for way in ways] == ["/logout", "/authorize"]
+    back = urlsplit(provider.sign_in(ways[1].header("location") or "", sub="alice"))
+    answer = await browser.get(f"{back.path}?{back.query}")
+    assert provider.assert_logged_out(answer.header("location") or "", sub="alice").return_url
+    assert provider.sessions == {}
 
 
 async def test_the_token_of_the_fake_provider_is_one_to_remember() -> None:
