@@ -171,6 +171,12 @@ def test_somebody_must_be_named(whose: tuple[str, ...]) -> None:
     assert "nobody is named: expected --iss with --sub, with --sid, or with both" in ended.stderr
 
 
+def test_a_setting_that_is_missing_is_found_by_the_line_of_the_application_that_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import os\nISSUER = os.environ['NO_SUCH_SETTING']\n")
+    ended = command("end-logins", "--store", "broken:store", "--iss", ISS, "--sub", "alice", cwd=tmp_path)
+    assert f"broken cannot be imported: KeyError in {tmp_path / 'broken.py'}, line 2" in ended.stderr
+
+
 def test_an_application_that_fails_to_start_shows_none_of_its_settings(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(f"raise RuntimeError('password={SECRET}')")
     ended = command("end-logins", "--store", "broken:store", "--iss", ISS, "--sub", "alice", cwd=tmp_path)

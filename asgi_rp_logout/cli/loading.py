@@ -64,6 +64,11 @@ def _named_errors(failed: str) -> Iterator[None]:
 
 
 def _place_of(error: BaseException) -> str:
+    """Return what was raised and where: in the last line of the application's own, if it is in the current folder."""
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+    here = Path.cwd()
+    files = [(frame, Path(frame.filename)) for frame in frames]
+    own = [frame for frame, file in files if file.is_relative_to(here) and "site-packages" not in file.parts]
+    last = (own or frames)[-1:]
+    where = f" in {last[0].filename}, line {last[0].lineno}" if last else ""
     return f"{type(error).__name__}{where}"
