@@ -18,11 +18,9 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from ..errors import ProviderError, RPLogoutError
 from ..logout.silent_trip import silent_of
-from ..protocol.authorization import is_error_at
 from ..protocol.end_session import checked_url
 from ..protocol.return_target import origin_of
 from ..providers.provider import Provider, ask, list_providers
-from ..providers.silent_hint import SilentRequest
 from ..providers.standard import StandardProvider
 from ..providers.transport import Answer, get
 from .findings import Finding, found
@@ -106,14 +104,12 @@ async def check_silent_hint(case: Case) -> tuple[str | None, list[Finding]]:
     if uri is None:
         return None, []
     try:
-        request = SilentRequest(uri)
-        answer = await get(await silent.url(request), client=options.http_client)
+        works, status = await silent.try_address(uri)
     except ProviderError as error:
         return None, [found("silent.unreachable", case.subject, error=error)]
-    location = answer.headers.get("location", "")
-    if 300 <= answer.status < 400 and is_error_at(location, uri, request.state):
+    if works:
         return uri, []
-    return None, [found("silent.refused", case.subject, uri=uri, status=answer.status)]
+    return None, [found("silent.refused", case.subject, uri=uri, status=status)]
 
 
 async def _check_length(case: Case) -> list[Finding]:

@@ -49,17 +49,24 @@ def oauth_metadata_url(issuer: str) -> str:
     return parts._replace(path=path).geturl()
 
 
-def checked_document(document: Mapping[str, Any], issuer: str) -> dict[str, Any]:
-    """Return what a logout needs out of a discovery document, the endpoints above all.
+def check_issuer(document: Mapping[str, Any], issuer: str) -> None:
+    """Check that a discovery document names the issuer asked for, code point by code point (section 4.3).
 
-    The document's issuer must be the issuer asked for, code point by code point (section 4.3): another one could send
-    our users, and their ID Tokens, anywhere. Raises ``ProviderError`` for another one. The endpoints are returned as
-    they are, absent ones left out: each is checked when it is used (``endpoint_of``), because a provider in a container
-    network may mix public addresses with internal ones, and a bad one must not make the others unusable.
+    Another one could send our users, and their ID Tokens, anywhere. Raises ``ProviderError``.
     """
     if document.get("issuer") != issuer:
         named = repr(document.get("issuer"))[:200]
         raise ProviderError(f"the discovery document of {issuer} names another issuer, {named}", code="issuer_mismatch")
+
+
+def checked_document(document: Mapping[str, Any], issuer: str) -> dict[str, Any]:
+    """Return what a logout needs out of a discovery document, the endpoints above all.
+
+    Raises ``ProviderError`` if it names another issuer. The endpoints are returned as they are, absent ones left out:
+    each is checked when it is used (``endpoint_of``), because a provider in a container
+    network may mix public addresses with internal ones, and a bad one must not make the others unusable.
+    """
+    check_issuer(document, issuer)
     return {"issuer": issuer, **{name: document[name] for name in _USED if document.get(name)}}
 
 
@@ -67,3 +74,11 @@ def endpoint_of(metadata: Mapping[str, Any], name: str) -> str | None:
     """Return one endpoint, or None if the metadata has none. Raises ``ProviderError`` for a URL that cannot be used."""
     url = metadata.get(name)
     return checked_url(url, f"{name} of {metadata.get('issuer')}") if url else None
+
+
+def required_endpoint(metadata: Mapping[str, Any], name: str, source: str, *, code: str) -> str:
+    """Return one endpoint of the provider ``source``; raise ``ProviderError`` with this code if there is none."""
+    url = endpoint_of(metadata, name)
+    if url is None:
+        raise ProviderError(f"the metadata of {source} has no {name}", code=code)
+    return url

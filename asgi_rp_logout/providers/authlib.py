@@ -143,10 +143,15 @@ def _is_out_of_reach(client: Any) -> bool:
     return False
 
 
+def _registered_method(client: Any) -> object:
+    """Return the method with which the client authenticates at the token endpoint, as the application gave it."""
+    return (getattr(client, "client_kwargs", None) or {}).get("token_endpoint_auth_method")
+
+
 def _method_of(client: Any) -> str | None:
     """Return how the client is registered to authenticate at the token endpoint, None if it does not say."""
-    method = (getattr(client, "client_kwargs", None) or {}).get("token_endpoint_auth_method")
-    return method if method in ("client_secret_basic", "client_secret_post", "none") else None
+    method = _registered_method(client)
+    return str(method) if method in ("client_secret_basic", "client_secret_post", "none") else None
 
 
 def _secret_of(client: Any, revoke: object, *, silent_hint: bool) -> str | None:
@@ -155,7 +160,7 @@ def _secret_of(client: Any, revoke: object, *, silent_hint: bool) -> str | None:
     With ``private_key_jwt`` Authlib keeps a private key in ``client_secret``, which must not be sent to anybody.
     """
     secret = getattr(client, "client_secret", None)
-    method = (getattr(client, "client_kwargs", None) or {}).get("token_endpoint_auth_method")
+    method = _registered_method(client)
     if method is None or str(method).startswith("client_secret_"):
         return None if secret is None else str(secret)
     shown = repr(method) if isinstance(method, str) else type(method).__name__

@@ -9,7 +9,14 @@ from typing import Any
 
 from ..errors import ConfigurationError, ProviderError
 from ..login import Login
-from ..protocol.discovery import checked_document, checked_issuer, endpoint_of, oauth_metadata_url, well_known_url
+from ..protocol.discovery import (
+    checked_document,
+    checked_issuer,
+    endpoint_of,
+    oauth_metadata_url,
+    required_endpoint,
+    well_known_url,
+)
 from ..protocol.end_session import checked_url
 from ..protocol.logout_token import Expected, LogoutToken, read_logout_token
 from .cached_document import Metadata
@@ -115,10 +122,7 @@ class MetadataProvider(StandardProvider):
 
     async def jwks_uri(self) -> str:
         """Return the address of the provider's keys. Raises ``ProviderError`` if there is none."""
-        uri = endpoint_of(await self.metadata.get(), "jwks_uri")
-        if uri is None:
-            raise ProviderError(f"the metadata of {self.name} has no jwks_uri", code="no_jwks_uri")
-        return uri
+        return required_endpoint(await self.metadata.get(), "jwks_uri", self.name, code="no_jwks_uri")
 
     async def learn_issuer(self) -> None:
         """Fetch the metadata, which names the issuer. Raises ``ProviderError``."""

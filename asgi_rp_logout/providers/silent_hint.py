@@ -30,7 +30,7 @@ import anyio
 from ..errors import ProviderError, RPLogoutError
 from ..log import logger
 from ..protocol.authorization import AuthorizationResponse, is_error_at, is_from_issuer
-from ..protocol.discovery import FAILURE_REMEMBERED_FOR, endpoint_of
+from ..protocol.discovery import FAILURE_REMEMBERED_FOR, required_endpoint
 from ..protocol.id_token import ExpectedToken, check_id_token
 from .cached_document import Metadata
 from .token_verifier import TokenVerifier
@@ -166,15 +166,24 @@ class SilentHint:
         if probed is not None and not probed.on:
             del self._probed[redirect_uri]
 
-    async def _probe(self, redirect_uri: str) -> _Probed:
+    async def try_address(self, redirect_uri: str) -> tuple[bool, int]:
+        """Send the request without a browser; return whether a browser may be sent, and the status of the answer.
+
+        Raises ``ProviderError`` if the provider cannot be asked.
+        """
         request = SilentRequest(redirect_uri)
+        answer = await get(await self.url(request), client=self._metadata.http_client)
+        location = answer.headers.get("location", "")
+        works = 300 <= answer.status < 400 and is_error_at(location, redirect_uri, request.state)
+        return works, answer.status
+
+    async def _probe(self, redirect_uri: str) -> _Probed:
         try:
-            answer = await get(await self.url(request), client=self._metadata.http_client)
+            works, status = await self.try_address(redirect_uri)
         except Exception as error:  # whatever it is, no logout fails by it
             logger.info("whether %r answers prompt=none is not known yet: %s", self.name, _why(error))
             return self._outcome(on=False, again_in=FAILURE_REMEMBERED_FOR)
-        status, location = answer.status, answer.headers.get("location", "")
-        if 300 <= status < 400 and is_error_at(location, redirect_uri, request.state):
+        if works:
             return self._outcome(on=True, again_in=PROBED_FOR)
         self._warn_once(
             f"silent_hint of provider {self.name!r} is off, so its logouts go without an ID Token: asked with "
@@ -294,10 +303,7 @@ class SilentHint:
             )
 
     async def _endpoint(self, name: str) -> str:
-        endpoint = endpoint_of(await self._metadata.get(), name)
-        if endpoint is None:
-            raise ProviderError(f"the metadata of {self.name} has no {name}", code="no_endpoint")
-        return endpoint
+        return required_endpoint(await self._metadata.get(), name, self.name, code="no_endpoint")
 
 
 def _why(error: Exception) -> str:

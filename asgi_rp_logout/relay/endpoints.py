@@ -22,11 +22,10 @@ from ..asgi.types import ASGIApp, Message, Receive, Scope, Send, respond
 from ..errors import ProviderError, RPLogoutError
 from ..log import WarningLimiter
 from ..login import Login
-from ..protocol.discovery import endpoint_of, well_known_url
+from ..protocol.discovery import check_issuer, required_endpoint
 from ..protocol.id_token import ExpectedToken, check_id_token
 from ..protocol.token_request import passed_on, redeemed_code, tokens_in
-from ..providers.cached_document import Metadata
-from ..providers.oidc import OIDCProvider
+from ..providers.oidc import Discovery, OIDCProvider
 from ..providers.transport import Forwarded, HTTPClient, fetch_json, forward_token_request
 
 METADATA_PATH, TOKEN_PATH = "/.well-known/openid-configuration", "/token"
@@ -52,20 +51,13 @@ class Deliver(Protocol):
         ...
 
 
-class WholeDocument(Metadata):
+class WholeDocument(Discovery):
     """Keep the whole discovery document of a provider, for the application's client."""
-
-    def __init__(self, issuer: str) -> None:
-        super().__init__(issuer)
-        self._issuer = issuer
 
     async def load(self) -> dict[str, Any]:
         """Fetch the document; its issuer must be ours (Discovery 1.0, section 4.3). Raises ``ProviderError``."""
-        document = await fetch_json(well_known_url(self._issuer), client=self.http_client)
-        if document.get("issuer") != self._issuer:
-            raise ProviderError(
-                f"the discovery document of {self._issuer} names another issuer", code="issuer_mismatch"
-            )
+        document = await fetch_json(self.address, client=self.http_client)
+        check_issuer(document, self.issuer)
         return document
 
 
@@ -162,16 +154,12 @@ class Endpoints:
         )
 
     async def _token_endpoint(self) -> str:
-        endpoint = endpoint_of(await self._document.get(), "token_endpoint")
-        if endpoint is None:
-            raise ProviderError(f"the metadata of {self._provider.name} has no token_endpoint", code="no_endpoint")
-        return endpoint
+        document, name = await self._document.get(), self._provider.name
+        return required_endpoint(document, "token_endpoint", name, code="no_endpoint")
 
     async def _jwks_uri(self) -> str:
-        uri = endpoint_of(await self._document.get(), "jwks_uri")
-        if uri is None:
-            raise ProviderError(f"the metadata of {self._provider.name} has no jwks_uri", code="no_jwks_uri")
-        return uri
+        document, name = await self._document.get(), self._provider.name
+        return required_endpoint(document, "jwks_uri", name, code="no_jwks_uri")
 
     async def prefetch(self) -> None:
         """Fetch the document and the keys before the first login; it is logged there if they cannot be fetched."""
