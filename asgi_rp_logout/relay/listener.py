@@ -23,8 +23,9 @@ from uvicorn.server import ServerState
 
 from ..errors import ProviderError
 from ..log import logger
-from ..providers.transport import HTTPClient, client_for_many_users, fetch_json
+from ..providers.transport import HTTPClient, certificates, client_for_many_users, fetch_json
 from .endpoints import MakeApp, Prefetch
+from .upstream import OwnConnections, ThroughClient
 
 HOST = "127.0.0.1"
 
@@ -109,8 +110,11 @@ class Listener:
 
     async def _listen_until_stopped(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            own = await stack.enter_async_context(client_for_many_users())
-            app, prefetch = self._make_app(self._client if self._client is not None else own)
+            trusted = certificates()
+            own = await stack.enter_async_context(client_for_many_users(trusted))
+            app, prefetch = self._make_app(
+                ThroughClient(self._client) if self._client else OwnConnections(own, trusted)
+            )
             config = uvicorn.Config(
                 app,
                 interface="asgi3",

@@ -23,7 +23,7 @@ from ..login import Login
 from ..providers.oidc import OIDCProvider
 from ..providers.transport import HTTPClient, is_http_client
 from .codes import ExpectedCodes
-from .endpoints import METADATA_PATH, TOKEN_PATH, Endpoints, Prefetch
+from .endpoints import METADATA_PATH, TOKEN_PATH, Endpoints, Prefetch, Upstream
 from .watch import HandOver, Watch
 
 if TYPE_CHECKING:
@@ -187,8 +187,8 @@ class TokenRelay:
         named = f"{self.provider.issuer}\n{self.provider.client_id}"
         return hashlib.sha256(named.encode()).hexdigest()[:32]
 
-    def _make_app(self, client: HTTPClient) -> tuple[ASGIApp, Prefetch]:
-        endpoints = Endpoints(self.provider, self, self._address, client)
+    def _make_app(self, upstream: Upstream) -> tuple[ASGIApp, Prefetch]:
+        endpoints = Endpoints(self.provider, self, self._address, upstream)
         return endpoints.app(self._identity()), endpoints.prefetch
 
     # -- logins --------------------------------------------------------------------------------------------------
