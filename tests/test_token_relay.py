@@ -640,6 +640,21 @@ def test_a_client_with_a_proxy_and_credentials_asks_the_provider_only(rig: MakeR
     assert [url for url in asked if not url.startswith(here.upstream.issuer)] == []
 
 
+def test_the_event_loop_that_the_application_has_chosen_is_not_the_relays(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop's, for example, knows no Happy Eyeballs."""
+    monkeypatch.setattr(asyncio, "new_event_loop", PlainLoop)
+    assert rig().known() == KNOWN
+
+
+class PlainLoop(asyncio.SelectorEventLoop):
+    async def create_connection(self, *where: Any, **options: Any) -> Any:
+        if "happy_eyeballs_delay" in options:
+            raise TypeError("create_connection() got an unexpected keyword argument 'happy_eyeballs_delay'")
+        return await super().create_connection(*where, **options)
+
+
 def test_each_token_request_has_a_connection_of_its_own(rig: MakeRig) -> None:
     """The provider may close an idle one in the moment in which a code is sent on it."""
     here = rig()

@@ -78,7 +78,7 @@ class Listener:
         self.shares_port = False
         self._port, self._identity = port, identity
         self._make_app, self._client = make_app, client
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()  # whichever the application has chosen: others lack what is used here
         self._stop = asyncio.Event()
         self._socket: socket.socket | None = None
         self._said = ""
@@ -159,8 +159,7 @@ class Listener:
             fetching.cancel()
         finally:
             # Accepting ends first: a connection that is accepted while a server closes is lost (Python 3.11).
-            with contextlib.suppress(NotImplementedError):  # Windows accepts in another way
-                self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._socket)
             await _settle()
             server.close()
             await _finish(state)
