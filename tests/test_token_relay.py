@@ -734,6 +734,20 @@ def test_a_client_that_does_not_wait_is_not_waited_for(rig: MakeRig, log: Log) -
     assert here.known() == KNOWN
 
 
+def test_a_provider_that_hangs_is_waited_for_until_a_deadline(
+    rig: MakeRig, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = rig()
+    assert here.known() == KNOWN
+    monkeypatch.setattr(endpoints, "FORWARD_WITHIN", 0.2)
+    here.upstream.go_on.clear()
+    assert here.ask_relay("POST", content=b"x", timeout=20).status_code == 502
+    assert log() == [
+        "a token request could not be passed on, so its login has failed: the provider did not answer within 0.2 s"
+    ]
+    here.upstream.go_on.set()
+
+
 def test_a_client_that_leaves_in_the_middle_of_its_request_causes_no_line_in_the_log(
     rig: MakeRig, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -200,7 +200,7 @@ async def _unless_gone(request: Request, posting: Coroutine[Any, Any, Forwarded]
             leaving.cancel()
     if leaving.done() and not leaving.cancelled():
         raise ProviderError("the application has not waited for the answer", code="gone")
-    raise ProviderError(f"the provider did not answer within {FORWARD_WITHIN:.0f} s", code="fetch_timeout")
+    raise ProviderError(f"the provider did not answer within {FORWARD_WITHIN:g} s", code="fetch_timeout")
 
 
 async def _disconnect(request: Request) -> None:

@@ -45,8 +45,7 @@ class OwnConnections(NamedTuple):
             reader, writer = await self._connected(endpoint)
             try:
                 connection = h11.Connection(h11.CLIENT)
-                for event in _request(endpoint, headers, body):
-                    writer.write(connection.send(event) or b"")
+                writer.write(b"".join(connection.send(event) or b"" for event in _request(endpoint, headers, body)))
                 return await _answer(connection, reader, where)
             finally:
                 writer.transport.abort()  # closing waits for a peer that reads nothing more
