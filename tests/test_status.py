@@ -187,6 +187,7 @@ MOMENTS = {
     "the second before": (1000, 1000.0, 999.999, False),
     "the login was on its way, in the same second": (1000, 1003.0, 1000.0, True),
     "the provider's clock is ahead, and the moment is ours": (1030, 1000.5, 1001.0, True),
+    "the provider's clock is ahead, and the moment is in our second": (1030, 1000.9, 1000.2, True),
     "the provider's clock is behind, and the moment is its own": (970, 1000.5, 971.0, True),
     "a new login, by both clocks": (1010, 1040.5, 1005.0, False),
 }
