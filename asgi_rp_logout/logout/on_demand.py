@@ -56,8 +56,6 @@ async def end_logins(
     ``RPLogoutMiddleware`` without a ``store``. Raises ``StoreError`` if the store fails: the logins have ended in this
     process then, and in others as soon as it answers.
     """
-    now = time.time()
-    moment = moment_of(not_after, now)
     for name, value in (("iss", iss), ("sub", sub), ("sid", sid)):
         if not isinstance(value, str | None):
             raise RPLogoutError(f"{name} is a {type(value).__name__}: expected text", code="token")
@@ -71,7 +69,9 @@ async def end_logins(
             code="nobody",
         )
     registry = registry_for(store) if store is not None else _in_exchange(context, ", or store=").registry
-    await registry.end_sessions(EndedSessions(iss, sid or None, sub or None, moment, now, "logout"), StoreBudget())
+    now = time.time()
+    ended = EndedSessions(iss, sid or None, sub or None, moment_of(not_after, now), now, "logout")
+    await registry.end_sessions(ended, StoreBudget())
 
 
 async def end_login(request_or_scope: Any = None) -> str | None:
