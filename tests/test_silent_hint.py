@@ -379,6 +379,26 @@ async def test_somebody_else_at_the_provider_is_not_logged_out_by_our_hint(there
     assert (hint_of(answer) is not None) is hints
 
 
+@pytest.mark.parametrize(
+    ("known", "claims", "hints"),
+    [
+        ({"sid": "sid-of-alice"}, {}, True),
+        ({"sid": "sid-of-bob"}, {}, False),
+        ({"sid": "sid-of-alice"}, {"sid": "another-of-alice"}, False),  # nothing shows that it is hers
+        ({"sid": "sid-of-alice"}, {"sid": None}, False),
+        ({"sub": "alice", "sid": "sid-of-alice"}, {"sid": "another-of-alice"}, True),  # she has signed in again
+        ({"sub": "alice", "sid": "sid-of-alice"}, {"sid": None}, True),
+        ({"sub": "bob", "sid": "sid-of-alice"}, {}, False),
+    ],
+)
+async def test_the_sid_says_whose_session_it_is_where_the_sub_is_not_known(
+    known: dict[str, str], claims: dict[str, Any], hints: bool
+) -> None:
+    rig = await Rig(login_source=knowing(**known)).probed()
+    rig.op.claims = claims
+    assert (hint_of((await rig.trip())[1]) is not None) is hints
+
+
 async def test_where_nobody_is_known_the_browsers_own_session_counts() -> None:
     rig = await Rig().probed()
     assert subject(hint_of((await rig.trip("bob"))[1])) == "bob"

@@ -82,10 +82,11 @@ class SilentRequest:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SilentAnswer:
-    """What a request has brought: a verified ID Token with its subject, and a refresh token that nobody needs."""
+    """What a request has brought: a verified ID Token with its subject and session, and a refresh token for nobody."""
 
     id_token: str | None = None
     sub: str | None = None
+    sid: str | None = None
     refresh_token: str | None = None
 
 
@@ -285,7 +286,7 @@ class SilentHint:
         issuer = (await self._metadata.get()).get("issuer")
         expected = ExpectedToken(str(issuer or ""), self._credentials.client_id, request.nonce)
         check_id_token(claims, expected, now=time.time())
-        return replace(answer, id_token=id_token, sub=claims["sub"])
+        return replace(answer, id_token=id_token, sub=claims["sub"], sid=_text(claims, "sid"))
 
     async def revoke(self, refresh_token: str) -> None:
         """Revoke a refresh token, if the provider has an endpoint for that (RFC 7009, section 2.1). Never raises."""
