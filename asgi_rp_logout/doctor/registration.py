@@ -104,10 +104,10 @@ async def check_silent_hint(case: Case) -> tuple[str | None, list[Finding]]:
     if uri is None:
         return None, []
     try:
-        works, status = await silent.try_address(uri)
+        answered, status = await silent.try_address(uri)
     except ProviderError as error:
         return None, [found("silent.unreachable", case.subject, error=error)]
-    if works:
+    if answered is not None:
         return uri, []
     return None, [found("silent.refused", case.subject, uri=uri, status=status)]
 
