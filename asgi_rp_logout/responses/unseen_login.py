@@ -39,7 +39,6 @@ async def refuse(exchange: Exchange, start: ResponseStart) -> ResponseStart:
     store did not answer, it may be a live one, and is left alone.
     """
     log.unseen_login(exchange.request.path)
-    exchange.remembered = exchange.noticed = None
     app_session.replace(exchange.request)
     if exchange.request.session is None and exchange.status.known:
         await exchange.registry.end_anonymous_session(exchange)
