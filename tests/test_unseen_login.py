@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -11,10 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_rp_logout import Cookie, current_login, remember_login
 from asgi_rp_logout.logout.deferred import MOST_PLAYS
+from asgi_rp_logout.store import UNKNOWN
 from tests.apps import SECRET, guarded, page, parameters, signs_out, went_to_provider
 from tests.asgi import call, http_scope
 from tests.conftest import Log
-from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places
+from tests.places import INSIDE, OUTSIDE, Browser, ForeignStore, Site, destination, in_both_places, providers
 from tests.test_deferred import CLICK, FETCH, alice
 from tests.test_noticed_logins import Application, known_to
 from tests.virtual_time import in_virtual_time, let_time_pass
@@ -96,6 +98,25 @@ async def test_the_control_a_login_that_the_user_sees_counts(place: str, headers
     assert (await browser.get("/", **CLICK)).status == 200
 
 
+@in_both_places
+@pytest.mark.parametrize("headers", UNSEEN)
+async def test_it_signs_nobody_in_where_nobody_remembers_it(place: str, headers: dict[str, str]) -> None:
+    site = Site(place, remembers=False, providers=providers()[:1])
+    browser = await waiting(site)
+    await browser.get("/login?user=alice&code=x&state=y", **headers)
+    assert await site.who(browser) == "anonymous"
+    assert destination(await browser.get("/", **CLICK))[0] == "a.example"
+
+
+@in_both_places
+async def test_the_control_without_code_and_state_it_is_the_applications_affair(place: str) -> None:
+    site = Site(place, remembers=False, providers=providers()[:1])
+    browser = await waiting(site)
+    await browser.get("/login?user=alice&code=x", **IMAGE)
+    assert await site.who(browser) == "alice"
+    assert destination(await browser.get("/", **CLICK))[0] == "a.example"
+
+
 @pytest.mark.parametrize("headers", UNSEEN)
 async def test_the_answer_to_a_login_is_one_though_nobody_remembers_it(headers: dict[str, str]) -> None:
     browser = await after_fetch(signing_in())
@@ -111,10 +132,9 @@ async def test_the_control_other_answers_to_subresources_keep_their_session_cook
     assert went_to_provider(await browser.get("/", **CLICK))
 
 
-@pytest.mark.parametrize("remembers", [True, False])
-async def test_a_session_whose_id_the_login_has_kept_is_over(remembers: bool) -> None:
+async def test_a_session_whose_id_the_login_has_kept_is_over() -> None:
     """The application has put the user into the session that the request came with, and sets no cookie."""
-    browser = await after_fetch(signing_in("", remembers=remembers))
+    browser = await after_fetch(signing_in("", remembers=True))
     browser.cookies["session"] = NEW
     await browser.get(CALLBACK, **IMAGE)
     thief = browser.copy()
@@ -123,11 +143,15 @@ async def test_a_session_whose_id_the_login_has_kept_is_over(remembers: bool) ->
     assert went_to_provider(await browser.get("/", **CLICK))
 
 
-async def test_the_control_the_session_of_any_other_subresource_goes_on() -> None:
-    browser = await after_fetch(signing_in(""))
-    browser.cookies["session"] = NEW
-    await browser.get("/callback", **IMAGE)
-    assert NEW.encode() in (await browser.get("/", **FETCH)).body
+@in_both_places
+async def test_an_address_with_a_code_ends_no_session_of_somebody_who_has_signed_in_since(place: str) -> None:
+    """By a password, say, which nobody remembers: whoever writes a comment can put the address of an image there."""
+    site = Site(place, remembers=False)
+    browser = await waiting(site)
+    await browser.get("/login?user=bob", **FETCH)
+    for path in ("/?code=x&state=y", "/touch?code=x&state=y"):
+        await browser.get(path, **IMAGE)
+        assert await site.who(browser) == "bob"
 
 
 async def test_a_login_that_authlib_completes_is_not_noticed() -> None:
@@ -213,6 +237,22 @@ async def test_a_strangers_invented_cookie_costs_one_read_and_a_request_without_
     assert reads[1] - reads[0] == 1
 
 
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_for_a_stranger_one_small_record_is_written_at_most(remembers: bool) -> None:
+    """With a logout of their own that waits; the record has the place of any anonymous logout's."""
+    store = ForeignStore()
+    browser = await after_fetch(signing_in("", remembers=remembers), store=store)
+    before = set(store.names())
+    store.calls.clear()
+    browser.cookies["session"] = NEW
+    await browser.get(CALLBACK, **IMAGE)
+    names = set(store.names()) - before
+    assert len(names) == store.calls["put"] + store.calls["put_many"] == int(remembers)
+    for name in names:
+        record = await store.record(name)
+        assert (record["of"], len(json.dumps(record)) < 300) == (UNKNOWN, True)
+
+
 async def test_the_log_says_why(log: Log) -> None:
     browser = await after_fetch(signing_in())
     await browser.get(CALLBACK, **IMAGE)
@@ -253,8 +293,11 @@ async def test_its_cookie_goes_wherever_the_session_cookie_goes(
     headers: dict[str, str], scheme: str, samesite: Any, expected: str
 ) -> None:
     """Else a page of another site could sign the user in by a request that does not show what is waiting."""
-    app = guarded(signing_in(), session_cookie=Cookie("session", samesite=samesite))
+    app = guarded(signing_in(), session_cookie=Cookie("session", samesite=samesite), callback_path="/back")
     pairs = {"cookie": f"session={SECRET}", **{name.replace("_", "-"): value for name, value in headers.items()}}
     answer = await call(app, http_scope("/logout", "POST", pairs, scheme=scheme))
     own = [line for name, lines in answer.set_cookies().items() if "rp_later" in name for line in lines]
     assert [line[line.index("; HttpOnly") :] for line in own] == [expected]
+    others = [line for name, lines in answer.set_cookies().items() if "rp_return" in name for line in lines]
+    assert len(others) == (headers is CLICK)
+    assert all("; SameSite=Lax" in line for line in others)

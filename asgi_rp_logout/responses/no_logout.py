@@ -20,7 +20,7 @@ async def apply_to_response(exchange: Exchange, start: ResponseStart) -> Respons
     status, registry = exchange.status, exchange.registry
     login = login_to_remember(exchange, start)
     if await is_refused(exchange, login):
-        start = await refuse(exchange, start)
+        start = await refuse(exchange, login, start)
         return expire_dead(exchange, start) if status.hides else start
     if login is not None and is_accepted(exchange, start):
         return await remember(exchange, login, start)

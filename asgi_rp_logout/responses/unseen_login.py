@@ -32,14 +32,19 @@ async def is_refused(exchange: Exchange, login: Login | None) -> bool:
     return not now.live and await still_waits(exchange.registry, waiting, exchange.budget)
 
 
-async def refuse(exchange: Exchange, start: ResponseStart) -> ResponseStart:
+async def refuse(exchange: Exchange, login: Login | None, start: ResponseStart) -> ResponseStart:
     """Remember no login, and return the start message without the session that it begins.
 
-    An application may also have put the user into the session that the request came with, so this session ends. If the
-    store did not answer, it may be a live one, and is left alone.
+    An application may also have put the user into the session that the request came with, so this session ends. It does
+    not if only the query says that this is a login: anybody can write such an address, and the session may be a living
+    one. So it may be if the store did not answer.
     """
-    log.unseen_login(exchange.request.path)
-    app_session.replace(exchange.request)
-    if exchange.request.session is None and exchange.status.known:
-        await exchange.registry.end_anonymous_session(exchange)
-    return start.without_cookies(exchange.options.session_cookie.sets)
+    request, cookies = exchange.request, exchange.options.session_cookie
+    log.unseen_login(request.path)
+    if login is None:
+        app_session.restore(request)
+    else:
+        app_session.replace(request)
+        if request.session is None and exchange.status.known:
+            await exchange.registry.end_anonymous_session(exchange)
+    return start.without_cookies(cookies.sets)
