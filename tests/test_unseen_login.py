@@ -103,7 +103,7 @@ async def test_the_control_a_login_that_the_user_sees_counts(place: str, headers
 async def test_it_signs_nobody_in_where_nobody_remembers_it(place: str, headers: dict[str, str]) -> None:
     site = Site(place, remembers=False, providers=providers()[:1])
     browser = await waiting(site)
-    await browser.get("/login?user=alice&code=x&state=y", **headers)
+    await browser.get("/login?user=bob&code=x&state=y", **headers)
     assert await site.who(browser) == "anonymous"
     assert destination(await browser.get("/", **CLICK))[0] == "a.example"
 
@@ -150,7 +150,8 @@ async def test_an_address_with_a_code_ends_no_session_of_somebody_who_has_signed
     browser = await waiting(site)
     await browser.get("/login?user=bob", **FETCH)
     for path in ("/?code=x&state=y", "/touch?code=x&state=y"):
-        await browser.get(path, **IMAGE)
+        answer = await browser.get(path, **IMAGE)
+        assert "session" not in answer.cookies() or path.startswith("/touch")
         assert await site.who(browser) == "bob"
 
 
@@ -212,6 +213,40 @@ async def test_it_does_not_count_either_where_only_the_application_knows_who_is_
     browser = await after_fetch(signing_in(), login_source=alice)
     await browser.get(CALLBACK, **IMAGE)
     assert parameters(await browser.get("/", **CLICK))["id_token_hint"] == "a.b.c"
+
+
+# What is left
+
+
+async def test_the_limit_where_the_cookie_does_not_come_along_it_counts() -> None:
+    """A Lax cookie, with an application whose SameSite=None session cookie is not declared so."""
+    site = Site(OUTSIDE)
+    browser = await waiting(site)
+    later = browser.cookies.pop("rp_later")
+    await browser.get("/login?user=alice", **IMAGE)
+    browser.cookies["rp_later"] = later
+    assert (await browser.get("/", **CLICK)).status == 200
+    assert await site.who(browser) == "alice"
+
+
+@pytest.mark.parametrize(
+    ("headers", "options"),
+    [
+        (FETCH | {"hx_request": "true"}, {}),
+        (FETCH | {"x_inertia": "true"}, {}),
+        (FETCH | {"accept": "text/vnd.turbo-stream.html, text/html"}, {}),
+        (FETCH, {"for_fetch": "json"}),
+    ],
+)
+async def test_the_limit_after_a_logout_that_leaves_no_cookie_it_counts(
+    headers: dict[str, str], options: dict[str, Any]
+) -> None:
+    site = Site(INSIDE, **options)
+    browser = await site.signed_in()
+    await browser.post("/logout", **headers)
+    assert "rp_later" not in browser.cookies
+    await browser.get("/login?user=alice", **IMAGE)
+    assert await site.who(browser) == "alice"
 
 
 # The store, the log, the cookie
