@@ -443,12 +443,14 @@ def test_no_other_method_plays_it(method: str) -> None:
         *(fetched(site, "navigate", dest) for dest in FRAMES for site in (*OURS, "cross-site")),
         fetched("cross-site", "navigate", "iframe", sec_fetch_user="?0"),
         fetched("none", "navigate", "document", sec_purpose="prefetch;prerender"),
+        fetched("same-origin", "websocket", "empty"),
         headers(sec_fetch_mode="no-cors"),
         headers(x_purpose="preview"),
     ],
 )
 def test_a_subresource_a_prefetch_and_a_frame_without_a_click_are_unseen(said: Pairs) -> None:
     assert is_unseen("GET", said)
+    assert is_unseen("HEAD", said)
 
 
 @pytest.mark.parametrize(
