@@ -169,6 +169,15 @@ def other_audience(notices: Notices, audience: object, client_id: str) -> None:
     )
 
 
+def unseen_login(path: str) -> None:
+    """Log that a login does not count."""
+    logger.debug(
+        "%s: a login by a subresource, a prefetch or a frame without a click does not count while a logout waits for "
+        "the next page",
+        shown(path),
+    )
+
+
 def not_remembered(status: int) -> None:
     """Log why a login was not remembered."""
     logger.debug("a login was not remembered: the answer (%d) is an error, or there is no session", status)

@@ -11,6 +11,7 @@ from asgi_rp_logout.negotiation.request_kind import (
     comes_from_own_page,
     is_in_frame,
     is_prefetch,
+    is_unseen,
     is_without_click,
     kind_of,
     may_be_cross_site,
@@ -429,6 +430,46 @@ def test_nothing_else_plays_it(said: Pairs) -> None:
 def test_no_other_method_plays_it(method: str) -> None:
     """A form's answer is the app's business."""
     assert not may_finish_deferred(method, fetched("same-origin", "navigate", "document", accept=HTML))
+
+
+# What the user does not see.
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(fetched("cross-site", "no-cors", dest) for dest in ("image", "script", "style", "empty", "")),
+        *(fetched("same-origin", mode, dest) for dest in SUBRESOURCES for mode in ("no-cors", "cors", "same-origin")),
+        *(fetched(site, "navigate", dest) for dest in FRAMES for site in (*OURS, "cross-site")),
+        fetched("cross-site", "navigate", "iframe", sec_fetch_user="?0"),
+        fetched("none", "navigate", "document", sec_purpose="prefetch;prerender"),
+        fetched("same-origin", "websocket", "empty"),
+        headers(sec_fetch_mode="no-cors"),
+        headers(x_purpose="preview"),
+    ],
+)
+def test_a_subresource_a_prefetch_and_a_frame_without_a_click_are_unseen(said: Pairs) -> None:
+    assert is_unseen("GET", said)
+    assert is_unseen("HEAD", said)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        *(("GET", fetched(site, "navigate", "document")) for site in (*OURS, "cross-site")),  # back from the provider
+        ("POST", fetched("cross-site", "navigate", "document")),  # the same, with response_mode=form_post
+        *(("POST", fetched(site, "cors", "empty")) for site in (*OURS, "cross-site")),  # a page that sends the code
+        ("POST", fetched("same-origin", "same-origin", "empty")),
+        ("GET", fetched("same-origin", "navigate", "empty")),  # passed on by a service worker
+        *(("GET", fetched("cross-site", "navigate", dest, sec_fetch_user="?1")) for dest in FRAMES),
+        ("POST", fetched("same-origin", "cors", "empty", x_purpose="preview")),
+        ("GET", headers(accept="image/avif,image/webp,*/*")),  # a browser that does not say
+        ("GET", headers()),
+        ("GET", headers(sec_fetch_mode="no-cors") + headers(sec_fetch_mode="navigate")),
+    ],
+)
+def test_what_the_user_sees_or_a_script_reads_is_not_unseen(method: str, said: Pairs) -> None:
+    assert not is_unseen(method, said)
 
 
 # Headers twice, in odd spelling, or at random.

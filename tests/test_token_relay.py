@@ -206,6 +206,18 @@ def rig(serve: Serve, unused_port: UnusedPort) -> MakeRig:
 # Which logins are noticed
 
 
+def test_a_login_that_the_user_does_not_see_is_not_noticed_while_a_logout_waits(rig: MakeRig) -> None:
+    """An image on some page goes through the provider; the control is the same as a page."""
+    image = {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image", "sec-fetch-site": "cross-site"}
+    fetch = {"sec-fetch-mode": "cors", "sec-fetch-dest": "empty", "sec-fetch-site": "same-origin"}
+    here = rig()
+    for headers, known in ((image, None), ({}, KNOWN)):
+        browser = here.signed_in()
+        assert "rp_later" in browser.post("/logout", headers=fetch).cookies
+        browser.get("/callback", params={"code": CODE, "state": "a-state"}, headers=headers)
+        assert known_to(browser) == known
+
+
 def test_a_login_through_the_relay_is_known_and_its_id_token_is_the_hint(rig: MakeRig) -> None:
     here = rig()
     browser = here.signed_in()

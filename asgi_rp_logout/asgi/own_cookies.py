@@ -13,7 +13,8 @@ class OwnCookies:
     """The names of the middleware's own cookies, for one mount and one scheme.
 
     ``login`` identifies a remembered login, ``deferred`` a logout that the next page finishes, ``return_trip`` the
-    browser that is at the provider, and ``silent_trip`` the one that fetches an ID Token there.
+    browser that is at the provider, and ``silent_trip`` the one that fetches an ID Token there. ``travels`` says that
+    the application's session is sent with requests of other sites, and so ``deferred`` must be.
     """
 
     login: str
@@ -21,25 +22,29 @@ class OwnCookies:
     deferred: str
     silent_trip: str
     secure: bool
+    travels: bool = False
 
     @classmethod
-    def of(cls, root_path: str, *, secure: bool) -> OwnCookies:
+    def of(cls, root_path: str, *, secure: bool, travels: bool = False) -> OwnCookies:
         """Return the names; two mounts of one origin get different ones, since ``__Host-`` cookies have no path."""
         suffix = "_" + hashlib.sha256(root_path.encode("utf-8", "replace")).hexdigest()[:8] if root_path else ""
         prefix = "__Host-" if secure else ""
         login, back, later, silent = (f"{prefix}rp_{what}{suffix}" for what in ("login", "return", "later", "silent"))
-        return cls(login=login, return_trip=back, deferred=later, silent_trip=silent, secure=secure)
+        travels = travels and secure  # browsers take SameSite=None over https only
+        return cls(login, back, later, silent, secure, travels)
 
     def setting(self, name: str, value: str, max_age: float) -> bytes:
         """Return the Set-Cookie value that sets one of them for ``max_age`` seconds."""
-        secure = "; Secure" if self.secure else ""
-        return f"{name}={value}; Path=/; Max-Age={int(max_age)}; HttpOnly; SameSite=Lax{secure}".encode("ascii")
+        return f"{name}={value}; Path=/; Max-Age={int(max_age)}{self._attributes(name)}".encode("ascii")
 
     def deletion(self, name: str) -> bytes:
         """Return the Set-Cookie value that expires one of them."""
-        secure = "; Secure" if self.secure else ""
         expired = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
-        return f"{name}=; Path=/; {expired}; HttpOnly; SameSite=Lax{secure}".encode("ascii")
+        return f"{name}=; Path=/; {expired}{self._attributes(name)}".encode("ascii")
+
+    def _attributes(self, name: str) -> str:
+        same_site = "None" if self.travels and name == self.deferred else "Lax"
+        return f"; HttpOnly; SameSite={same_site}{'; Secure' if self.secure else ''}"
 
 
 def values_of(name: str, header: str) -> Iterator[str]:

@@ -93,6 +93,14 @@ def replace(request: Request) -> None:
         session.clear()
 
 
+def restore(request: Request) -> None:
+    """Put back what the session held when the request came in, if the handler has changed it."""
+    session = request.live_session()
+    if session is not None and request.session is not None and has_changed(request):
+        session.clear()
+        session.update(request.session)
+
+
 def anonymous_part(session: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a session that is unchanged from before its login, and that every session has.
 

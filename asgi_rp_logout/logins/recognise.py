@@ -36,6 +36,7 @@ class Recogniser:
         self._registry = registry
         self._own: dict[tuple[str, bool], OwnCookies] = {}
         self._declared = options.session_declared
+        self._travels = any(cookie.samesite == "none" for cookie in options.session_cookie.cookies)
         self._public_https = (options.public_url or "").startswith("https")
 
     def snapshot(self, scope: Scope) -> Request:
@@ -53,7 +54,7 @@ class Recogniser:
         if own is None:
             if len(self._own) >= _MOST_MOUNTS:  # a root_path may come from a header; no client fills this table
                 self._own.clear()
-            own = self._own[key] = OwnCookies.of(key[0], secure=key[1])
+            own = self._own[key] = OwnCookies.of(key[0], secure=key[1], travels=self._travels)
         return own
 
     def key(self, scope: Scope, session: dict[str, Any] | None) -> object | None:

@@ -449,6 +449,12 @@ class LoginRegistry:
         await self.end(Ending(handle, ended, digests, also), visit.budget, cause=cause)
         return ended
 
+    async def end_anonymous_session(self, visit: Visit) -> None:
+        """Revoke the session cookies of a request that has no live login."""
+        cause = self._cause_of(visit, None)
+        ended = Ended("logout", time.time(), LogoutIntent(local=True))
+        await self.end(Ending(None, ended, self.revocable(visit.status, cause)), visit.budget, cause=cause)
+
     async def end_replaced(self, visit: Visit, kept: Iterable[str]) -> None:
         """End the login that a new one in the same browser replaces, and the session cookies that it does not keep.
 

@@ -9,6 +9,9 @@ A browser may drop that answer, if the user clicks twice or a script of the page
 logout can be finished again for ``REPLAYED_FOR`` seconds, by navigations that the application's own pages start. This
 ends as soon as the browser comes from somewhere else, as it does on its way back from the provider.
 
+Until then the browser is still signed in at the provider, and any page can send it through a login unseen, such as by
+the address of an image. Such a login does not count: see ``responses.unseen_login``.
+
 A logout by form or link is answered with that redirect at once. It leaves a deferred logout all the same, which counts
 as finished once: when a second click arrives, the first answer may already have deleted the session cookie. The second
 click may even arrive after the browser has come back.
@@ -158,7 +161,7 @@ async def take(
     if stored is None or (repeats is not None and stored.record.via != (repeats.method, repeats.path)):
         return None
     record, now = stored.record, time.time()
-    if record.plays and (not again or record.plays >= MOST_PLAYS or _left(record, now) <= 0):
+    if _is_over(record, now) or (record.plays and not again):
         return None
     if record.plays and record.back and repeats is None:
         return None
@@ -184,6 +187,15 @@ async def note_return(registry: LoginRegistry, value: str, budget: StoreBudget) 
     return bool(record.plays)
 
 
+async def still_waits(registry: LoginRegistry, value: str, budget: StoreBudget) -> bool:
+    """Return whether a deferred logout can still be finished, for the first time or again; also if the store fails."""
+    try:
+        stored = await _read(registry, value, budget)
+    except StoreError:
+        return True
+    return stored is not None and not _is_over(stored.record, time.time())
+
+
 async def cancel(registry: LoginRegistry, value: str, budget: StoreBudget) -> None:
     """Drop a deferred logout."""
     with contextlib.suppress(StoreError):
@@ -191,6 +203,11 @@ async def cancel(registry: LoginRegistry, value: str, budget: StoreBudget) -> No
             await registry.store.take(deferred_key(value), budget)
         elif (stored := await _read(registry, value, budget)) is not None:
             await stored.write(registry, replace(stored.record, plays=MOST_PLAYS, played=1.0), budget)
+
+
+def _is_over(record: DeferredRecord, now: float) -> bool:
+    """Return whether a logout was finished so often, or so long ago, that it cannot be finished again."""
+    return bool(record.plays) and (record.plays >= MOST_PLAYS or _left(record, now) <= 0)
 
 
 def _left(record: DeferredRecord, now: float) -> float:

@@ -121,6 +121,22 @@ def is_in_frame(headers: Headers) -> bool:
     return not _is_speculative(relevant) and (not _has_fetch_metadata(relevant) or _single(relevant, _DEST) in _FRAMES)
 
 
+def is_unseen(method: str, headers: Headers) -> bool:
+    """Return whether the user neither sees the answer nor has clicked for it: any page can make a browser ask for it.
+
+    This is a subresource, a beacon, a prefetch, or a frame that was not opened by a click. Whoever writes a page can
+    send its visitors' browsers through a login this way: ``no-cors`` follows a redirect anywhere, with cookies. A
+    request that CORS restricts cannot pass the provider. False if the browser does not say: see above.
+    """
+    relevant = _relevant_headers(headers)
+    mode, dest = _single(relevant, _MODE), _single(relevant, _DEST)
+    if method in ("GET", "HEAD") and _is_speculative(relevant):
+        return True
+    if dest in _FRAMES:
+        return _single(relevant, _USER) != b"?1"
+    return mode == b"no-cors" or _is_subresource(mode, dest)
+
+
 def may_finish_deferred(method: str, headers: Headers) -> bool:
     """Return whether a request may be answered with the redirect that an earlier fetch left behind.
 

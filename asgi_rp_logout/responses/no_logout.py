@@ -12,12 +12,16 @@ from ..protocol.cookie_values import Secret
 from ..protocol.cookies import is_deletion, name_set_by
 from .ended_meanwhile import drop_cookies_of_ended_login, expire_dead, has_ended_meanwhile
 from .remember_login import forget, is_accepted, login_to_remember, remember
+from .unseen_login import is_refused, refuse
 
 
 async def apply_to_response(exchange: Exchange, start: ResponseStart) -> ResponseStart:
     """Return the start message as it goes out, for a response that is no logout."""
     status, registry = exchange.status, exchange.registry
     login = login_to_remember(exchange, start)
+    if await is_refused(exchange, login):
+        start = await refuse(exchange, login, start)
+        return expire_dead(exchange, start) if status.hides else start
     if login is not None and is_accepted(exchange, start):
         return await remember(exchange, login, start)
     if login is not None:

@@ -100,7 +100,7 @@ def create_app(
     session: dict[str, Any] = {"session_cookie": session_cookie, "https_only": https, "same_site": same_site}
     middleware = [Middleware(SessionMiddleware, "interop", **session)]
     if rp_logout is not None:
-        ours = Middleware(RPLogoutMiddleware, session_cookie=session_cookie, **rp_logout)
+        ours = Middleware(RPLogoutMiddleware, **{"session_cookie": session_cookie, **rp_logout})
         middleware.insert(1 if inside else 0, ours)
     return Starlette(
         routes=[

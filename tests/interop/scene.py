@@ -93,13 +93,15 @@ def scene(
     claims: Mapping[str, Any] | None = None,
     confirm: str = "without_hint",
     client: Mapping[str, Any] | None = None,
+    signs_in_anywhere: bool = False,
     **options: Any,
 ) -> Iterator[Scene]:
     """Serve the demo's provider on 127.0.0.1 and the application on localhost, which is another site.
 
     `rp_logout`: the options of the middleware, None for none; `routes`: more pages; `certificate` puts the application
     on https; `oidc`: options of the OIDCProvider; `claims`: in the ID Token; `confirm`: when the provider asks;
-    `client`: more of the registration, with paths of the application; `options` as `create_app` has them.
+    `client`: more of the registration, with paths of the application; `signs_in_anywhere`: the provider's cookies are
+    SameSite=None; `options` as `create_app` has them.
     """
     url = f"{'https' if certificate else 'http'}://localhost:{(port := _free_port())}"
     issuer = f"http://127.0.0.1:{(provider_port := _free_port())}"
@@ -124,7 +126,7 @@ def scene(
     )
     here = Scene(url, issuer, provider.state.provider)
     with (
-        _served(provider, port=provider_port),
+        _served(with_cookies_anywhere(provider) if signs_in_anywhere else provider, port=provider_port),
         _served(noting(application, here.arrivals), host="localhost", port=port, certificate=certificate),
     ):
         yield here
@@ -184,6 +186,21 @@ def noting(app: ASGIApp, arrivals: list[Arrival]) -> ASGIApp:
         return await app(scope, receive, send_and_note)
 
     return noted
+
+
+def with_cookies_anywhere(app: ASGIApp) -> ASGIApp:
+    """Wrap a provider so that its cookies come with requests of other sites; browsers take Secure from loopback."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_lenient(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                pairs = [(n, v.replace(b"SameSite=lax", b"SameSite=None; Secure")) for n, v in message["headers"]]
+                message = {**message, "headers": pairs}
+            await send(message)
+
+        await app(scope, receive, send_lenient)
+
+    return wrapped
 
 
 def provider_visits(page: Page, issuer: str) -> Sequence[str]:
