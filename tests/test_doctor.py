@@ -523,7 +523,7 @@ async def test_a_provider_whose_parameters_drop_the_client_id(faulty: Faulty) ->
 async def test_a_provider_that_has_no_logout_and_is_known_for_it() -> None:
     report = await examine.examine_app(inside(presets.local_only("github"), backchannel_path=...), APP)
     assert report.findings == []
-    assert report.confirmed == ["Provider github has no logout, as its preset declares: its logins end here only"]
+    assert report.confirmed == ["Provider github has no logout, as is declared (local_only): its logins end here only"]
     ((_, addresses),) = report.addresses
     assert [one.kind for one in addresses] == ["redirect"]
 
@@ -537,6 +537,26 @@ async def test_the_report_says_where_an_end_session_endpoint_is_missing(faulty: 
     why = {one.subject: one.sentence for one in report.findings if one.id == "metadata.no_end_session"}
     assert why[f"provider {faulty.issuer}"].startswith(f"{faulty.issuer}.well-known/openid-configuration names no end")
     assert why["provider registered"].startswith("Its registration with Authlib names no end_session_endpoint")
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (presets.hydra, "a logout ends the session here and not there"),
+        (lambda issuer, client: presets.oracle(issuer, client, tenant=issuer), "its logout tokens are refused"),
+    ],
+)
+async def test_the_report_says_what_follows_from_a_document_that_cannot_be_read(
+    faulty: Faulty, make: Callable[..., Any], expected: str
+) -> None:
+    """Some presets know the end-session endpoint without it."""
+    faulty.issuer_in_document = "https://other.example.com"
+    (finding,) = (await examine.examine_app(inside(make(faulty.issuer, "dashboard")), APP)).findings
+    assert (finding.id, f", so {expected}." in finding.sentence) == ("discovery.issuer", True)
+    missing = make(f"{faulty.issuer}other", "dashboard")
+    faulty.answer = page(404)
+    (finding,) = (await examine.examine_app(inside(missing), APP)).findings
+    assert (finding.id, f", so {expected}: " in finding.sentence) == ("discovery.not_found", True)
 
 
 async def test_an_object_of_the_app_may_have_no_url() -> None:
@@ -702,6 +722,10 @@ async def test_a_provider_of_which_little_is_known_may_call(faulty: Faulty, free
     faulty.document["backchannel_logout_supported"] = ...
     silent, down = at(faulty), OIDCProvider(f"http://127.0.0.1:{free_port}", "dashboard")
     assert await ids(inside(silent, Own(), **FRONT), notes=False) == []
+    reserved = Own()
+    reserved.name = "local"
+    listed: dict[str, Any] = {"providers": lambda: [silent, reserved]}
+    assert await ids(inside(**listed), notes=False) == ["provider.unusable"]
     assert await ids(inside(silent, down, **FRONT), notes=False) == ["discovery.unreachable"]
     local = presets.local_only("github", issuer="https://github.com")
     assert await ids(inside(silent, local, **FRONT), notes=False) == ["backchannel.no_caller", "frontchannel.no_caller"]

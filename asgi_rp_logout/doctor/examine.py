@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..providers.provider import Provider, WithoutEndpoint, issuer_of, list_prov
 from ..providers.standard import StandardProvider
 from .configuration import check_addresses, check_cookies, check_place, check_store
 from .findings import LEVELS, UNREACHABLE, Finding, found
-from .metadata import check_callers, check_keys, check_metadata, fetch_document
+from .metadata import check_callers, check_keys, check_metadata, fetch_document, without_document
 from .registration import Case, check_registration, check_silent_hint
 from .search import middlewares_of, nothing
 from .setup import Setup
@@ -94,17 +94,13 @@ async def _examine_providers(setup: Setup, report: Report) -> None:
         return
     if not providers:
         report.findings.append(found("providers.none", setup.name, error="an empty list"))
-    for relay in options.token_relay:
-        wrong = await check_relay(setup, relay, providers)
-        report.findings += wrong
-        if not wrong:
-            urls = f"{relay.token_url} and {relay.metadata_url}"
-            report.confirmed.append(f"The token relay of provider {relay.provider.name} has its port: {urls}")
+    await _examine_relays(setup, providers, report)
     documents: list[tuple[Provider, Mapping[str, Any] | None]] = []
     for provider in providers:
         subject = f"provider {name_of(provider) or type(getattr(provider, 'entry', provider)).__name__}"
         report.examined.append(subject if setup.place is None else f"{setup.name}, {subject}")
         if isinstance(provider, WithoutEndpoint):
+            documents.append((provider, {}))
             report.findings.append(_why_unusable(provider, subject))
             continue
         document, findings = await _examine_metadata(setup, provider, subject)
@@ -112,6 +108,15 @@ async def _examine_providers(setup: Setup, report: Report) -> None:
         report.findings += findings
         report.findings += await _examine_provider(setup, provider, subject, document, report)
     report.findings += check_callers(setup, documents)
+
+
+async def _examine_relays(setup: Setup, providers: Sequence[Provider], report: Report) -> None:
+    for relay in setup.options.token_relay:
+        wrong = await check_relay(setup, relay, providers)
+        report.findings += wrong
+        if not wrong:
+            urls = f"{relay.token_url} and {relay.metadata_url}"
+            report.confirmed.append(f"The token relay of provider {relay.provider.name} has its port: {urls}")
 
 
 def _why_unusable(provider: WithoutEndpoint, subject: str) -> Finding:
@@ -130,7 +135,7 @@ async def _examine_provider(
     shown = f"{subject[0].upper()}{subject[1:]}"
     report.addresses.append((subject, _addresses(setup, provider, vendor)))
     if getattr(provider, "local_only", False):
-        report.confirmed.append(f"{shown} has no logout, as its preset declares: its logins end here only")
+        report.confirmed.append(f"{shown} has no logout, as is declared (local_only): its logins end here only")
         return []
     if document is None:
         return []
@@ -174,7 +179,7 @@ async def _examine_metadata(
     try:
         document, wrong = await fetch_document(setup, provider, subject)
     except ProviderError as error:
-        document, wrong = None, [found("discovery.unreachable", subject, error=error)]
+        document, wrong = None, [found("discovery.unreachable", subject, error=error, so=without_document(provider))]
     findings += wrong
     if document is not None:
         findings += await check_metadata(setup, provider, document, subject)

@@ -187,22 +187,22 @@ CATALOGUE = {
     ),
     "discovery.unreachable": Rule(
         "error",
-        "The discovery document cannot be fetched: {error}.",
+        "The discovery document cannot be fetched, so {so}: {error}.",
         "Look at this address, and at the network from here to it; a proxy is set with http_client.",
     ),
     "discovery.tls": Rule(
         "error",
-        "The certificate of the provider is not trusted: {error}.",
+        "The certificate of the provider is not trusted, so {so}: {error}.",
         "For a private certificate authority pass http_client=httpx.AsyncClient(verify=...).",
     ),
     "discovery.not_found": Rule(
         "error",
-        "There is no discovery document where the issuer says: {error}.",
+        "There is no discovery document where the issuer says, so {so}: {error}.",
         "Correct the issuer: its document is at <issuer>/.well-known/openid-configuration.",
     ),
     "discovery.issuer": Rule(
         "error",
-        "The issuer is configured as {configured}, and the discovery document names {named}.",
+        "The issuer is configured as {configured}, and the discovery document names {named}, so {so}.",
         "Configure it as the document has it, to the last character, including a slash at its end.",
     ),
     "clock.skew": Rule(

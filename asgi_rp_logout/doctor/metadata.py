@@ -31,17 +31,24 @@ async def fetch_document(
     try:
         answer = await get(address, client=setup.options.http_client)
     except ProviderError as error:
-        return None, [found(_cause_of(error), subject, error=error)]
+        return None, [found(_cause_of(error), subject, error=error, so=without_document(provider))]
     try:
         document = read_json(answer, without_query(address))
     except ProviderError as error:
         kind = "discovery.unreachable" if answer.status >= 500 else "discovery.not_found"
-        return None, [found(kind, subject, error=error)]
+        return None, [found(kind, subject, error=error, so=without_document(provider))]
     findings = list(_check_clock(answer, subject))
     expected, named = issuer_of(provider), document.get("issuer")
     if expected is not None and named != expected:  # an Authlib client need not say which issuer it expects
-        return None, [*findings, found("discovery.issuer", subject, configured=expected, named=repr(named)[:200])]
+        facts = {"configured": expected, "named": repr(named)[:200], "so": without_document(provider)}
+        return None, [*findings, found("discovery.issuer", subject, **facts)]
     return document, findings
+
+
+def without_document(provider: Provider) -> str:
+    """Return what it means that a provider's document cannot be read: some presets know the end-session endpoint."""
+    knows_endpoint = getattr(getattr(provider, "deviation", None), "endpoint", "")
+    return "its logout tokens are refused" if knows_endpoint else "a logout ends the session here and not there"
 
 
 def _cause_of(error: ProviderError) -> str:
