@@ -78,31 +78,31 @@ async def check_metadata(
 ) -> list[Finding]:
     """Compare what the provider offers with what is configured. What it lacks is a note: others may have it."""
     options, findings = setup.options, []
-    if options.backchannel_path is not None and not sends_tokens(document):
+    if options.backchannel_path is not None and not _sends_tokens(document):
         findings.append(found("metadata.no_back_channel", subject))
-    if options.backchannel_path is None and sends_tokens(document) and setup.place is not None:
+    if options.backchannel_path is None and _sends_tokens(document) and setup.place is not None:
         findings.append(found("metadata.back_channel_unused", subject))
-    if options.frontchannel_path is not None and not shows_frames(document, False):
-        findings.append(found("metadata.no_front_channel", subject))
-    elif options.frontchannel_path is not None and not shows_frames(document, options.frontchannel_session_required):
-        findings.append(found("metadata.front_channel_without_session", subject))
+    if options.frontchannel_path is not None and not _shows_frames(document, options.frontchannel_session_required):
+        shows_any = _shows_frames(document, with_session=False)
+        lacks = "metadata.front_channel_without_session" if shows_any else "metadata.no_front_channel"
+        findings.append(found(lacks, subject))
     if provider.revoke == "refresh_token" and not await _has_revocation(provider):
         findings.append(found("metadata.no_revocation", subject))
     return findings
 
 
-def sends_tokens(document: Mapping[str, Any]) -> bool:
+def _sends_tokens(document: Mapping[str, Any]) -> bool:
     """Return whether a provider says that it sends logout tokens (Back-Channel Logout 1.0, section 2.1)."""
     return document.get("backchannel_logout_supported") is True
 
 
-def shows_frames(document: Mapping[str, Any], with_session: bool) -> bool:
-    """Return whether a provider says that it shows logout frames, that name the session if they have to.
+def _shows_frames(document: Mapping[str, Any], with_session: bool) -> bool:
+    """Return whether a provider says that it shows logout frames, which name the session if they have to.
 
     Front-Channel Logout 1.0, section 3.
     """
-    needed = ["frontchannel_logout_supported", *["frontchannel_logout_session_supported"] * with_session]
-    return all(document.get(name) is True for name in needed)
+    names_session = document.get("frontchannel_logout_session_supported") is True
+    return document.get("frontchannel_logout_supported") is True and (names_session or not with_session)
 
 
 def check_callers(setup: Setup, documents: Iterable[tuple[Provider, Mapping[str, Any] | None]]) -> Iterator[Finding]:
@@ -118,14 +118,14 @@ def check_callers(setup: Setup, documents: Iterable[tuple[Provider, Mapping[str,
 def _may_send_tokens(provider: Provider, document: Mapping[str, Any] | None) -> bool:
     if not isinstance(provider, MetadataProvider):
         return hasattr(provider, "verify_logout_token")
-    return document is None or sends_tokens(document)
+    return document is None or _sends_tokens(document)
 
 
 def _may_end(provider: Provider, document: Mapping[str, Any] | None, with_session: bool) -> bool:
     """Return whether a frame of this provider may end a session here."""
     if not isinstance(provider, MetadataProvider):
         return issuer_of(provider) is not None and not getattr(provider, "local_only", False)
-    return document is None or shows_frames(document, with_session)
+    return document is None or _shows_frames(document, with_session)
 
 
 async def _has_revocation(provider: MetadataProvider) -> bool:

@@ -170,9 +170,9 @@ async def _ask_provider(case: Case, url: str, uri: str) -> list[Finding]:
         invented = await _url_for(case, INVENTED)
         other = await _follow(invented or url, INVENTED, case.setup)
     except RPLogoutError as error:
-        return (
-            [found("endpoint.unreachable", case.subject, error=error)] if is_unreached(error) else case.unknown(error)
-        )
+        if is_unreached(error):
+            return [found("endpoint.unreachable", case.subject, error=error)]
+        return case.unknown(error)
     if other is None:
         return [found("registration.anywhere", case.subject)]
     if answer is None or (answer.status < 400 and _is_refusal(other)):
