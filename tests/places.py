@@ -193,8 +193,13 @@ class Site:
         user, provider = query.get("user", "alice"), query.get("provider", "a")
         request.session.update(user=user)
         if self.remembers:
+            claims = {"iat": int(query["iat"])} if "iat" in query else {}
             token = id_token(
-                user, query.get("sid", "s1"), f"https://{provider}.example", pad="x" * int(query.get("pad", 0))
+                user,
+                query.get("sid", "s1"),
+                f"https://{provider}.example",
+                pad="x" * int(query.get("pad", 0)),
+                **claims,
             )
             remember_login(request, {"id_token": token, "refresh_token": f"refresh-{user}"}, provider=provider)
         return RedirectResponse("/", 303)

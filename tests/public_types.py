@@ -7,6 +7,7 @@ mypy and pyright, both strict, must find every name here fully typed; `assert_ty
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, assert_type
 
 import httpx
@@ -30,6 +31,7 @@ from asgi_rp_logout import (
     StaticProvider,
     StoreError,
     current_login,
+    end_logins,
     forget_login,
     local_logout_only,
     remember_login,
@@ -89,6 +91,8 @@ async def endpoints(request: Request, token: Mapping[str, Any]) -> None:
     remember_login(request, token, provider="own")
     remember_login(id_token="...", sid="...")
     forget_login(request)
+    await end_logins(request, iss="https://id.example.com", sub="...", not_after=1764162000)
+    await end_logins(iss="https://id.example.com", sid="...", not_after=datetime.now(UTC), store=MemoryStore())
     login = current_login(request)
     assert_type(login, Login | None)
     if login is not None:

@@ -28,7 +28,7 @@ LAYERS = {
     "protocol": "what the specifications say: no I/O, clock or randomness",
     "store": "what a store is, and MemoryStore",
     "asgi": "ASGI's types, the request as it came in, the start of a response",
-    "providers": "providers, and the only modules that connect to one or verify a signature",
+    "providers": "providers, and the only modules that fetch from one or verify a signature",
     "relay": "the token relay: a loopback address that notices the logins of any client library",
     "negotiation": "which kind of request it was, and the answer that each kind understands",
     "option_checks": "what each kind of option looks like",
@@ -137,10 +137,10 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"context", "middleware"}))
 def test_no_function_takes_more_than_five_parameters(module: str) -> None:
-    """But for constructors and presets, whose parameters are options that users give by name."""
+    """But for constructors, presets and what handlers call, whose parameters are options that users give by name."""
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != "__init__":
-            public = module == "providers.presets" or node.name in ("get_end_session_url", "stream")
+            public = module == "providers.presets" or node.name in ("get_end_session_url", "stream", "end_logins")
             assert public or _parameters(node) <= 5, f"{module}.{node.name} takes {_parameters(node)}"
 
 
@@ -185,7 +185,9 @@ def test_protocol_and_what_says_so_does_no_io_and_asks_no_clock_and_no_dice(modu
     assert not [node for node in ast.walk(TREES[module]) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
 
 
-def test_only_transport_connects_only_the_relay_listens_and_only_the_token_verifier_verifies_a_signature() -> None:
+def test_only_transport_and_relay_connect_only_the_relay_listens_and_only_the_token_verifier_verifies_a_signature() -> (
+    None
+):
     """And httpx2 is imported nowhere: it need not be installed."""
     for module, tree in TREES.items():
         if module == "testing":
@@ -194,12 +196,18 @@ def test_only_transport_connects_only_the_relay_listens_and_only_the_token_verif
         assert "joserfc" not in outside or module == "providers.token_verifier"
         assert "httpx" not in outside or module == "providers.transport"
         assert "httpx2" not in outside
-        assert not outside & {"urllib3", "requests", "aiohttp", "ssl"}, module
+        assert not outside & {"urllib3", "requests", "aiohttp"}, module
+        assert not outside & {"ssl"} or module in ("providers.transport", "relay.upstream"), module
+        assert "h11" not in outside or module == "relay.upstream"
         assert not outside & {"socket", "uvicorn"} or module == "relay.listener", module
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         fetching = {call for call in calls if call.startswith("httpx.") or call.endswith((".stream", ".request"))}
         fetching -= {"request.stream"}  # the body of a request that has come in
         assert not fetching or module == "providers.transport", (module, fetching)
+        connecting = {
+            call for call in calls if call.endswith((".open_connection", ".create_connection", ".connect_tcp"))
+        }
+        assert not connecting or module in ("relay.upstream", "relay.listener"), (module, connecting)
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,25 @@ def test_one_session_ends_alone_and_the_store_may_come_from_the_environment(
     assert (ended.returncode, ended.stderr) == (0, "")
     wait_until(lambda: who(url, here) == "anonymous")
     assert who(url, there) == "alice"
+
+
+@pytest.mark.slow
+@in_both_places
+def test_with_a_moment_only_logins_end_that_began_by_then(
+    worker: Callable[[str], str], redis_server: RedisServer, place: str
+) -> None:
+    url = worker(place)
+    before = sign_in(url, "alice", "s1")
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    wait_until(lambda: datetime.now(UTC).isoformat(timespec="seconds") > moment)
+    after = sign_in(url, "alice", "s2")
+    arguments = ("--store", redis_server.url, "--iss", ISS, "--sub", "alice", "--not-after", moment)
+    for _ in range(2):
+        ended = command("end-logins", *arguments)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.startswith(f"The logins of this user up to {moment} have ended.")
+        wait_until(lambda: who(url, before) == "anonymous")
+        assert who(url, after) == "alice"
 
 
 @pytest.mark.slow
@@ -169,6 +189,15 @@ def test_somebody_must_be_named(whose: tuple[str, ...]) -> None:
     ended = command("end-logins", "--store", "redis://127.0.0.1", *whose)
     assert ended.returncode == 2
     assert "nobody is named: expected --iss with --sub, with --sid, or with both" in ended.stderr
+
+
+@pytest.mark.parametrize("moment", ["2026-11-26T13:00:00", "2026-11-26", "1764162000", "yesterday", ""])
+def test_a_moment_has_a_time_zone(moment: str) -> None:
+    ended = command(
+        *("end-logins", "--store", "redis://127.0.0.1", "--iss", ISS, "--sub", "alice", "--not-after", moment)
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"--not-after {moment!r}: expected a time with its zone, such as 2026-11-26T13:00:00Z" in ended.stderr
 
 
 def test_a_setting_that_is_missing_is_found_by_the_line_of_the_application_that_reads_it(tmp_path: Path) -> None:

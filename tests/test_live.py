@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -41,6 +42,7 @@ from tests.conftest import RedisServer, Serve
 from tests.places import INSIDE, Browser, ForeignStore, in_both_places, providers
 from tests.stub_provider import StubProvider
 from tests.tokens import id_token
+from tests.workers import wait_until
 
 SOON = 20.0
 """Seconds after which something that has to happen within a quarter of one has not happened."""
@@ -213,6 +215,38 @@ def test_a_login_that_ends_at_another_server_ends_its_connections_here(
         alice.log_out(there)
         assert closed_with(mine) == 4401
         assert "data: more" not in list(lines)
+
+
+@in_both_places
+def test_with_a_moment_the_connections_of_later_logins_go_on_at_every_server(
+    serve: Serve, visitors: Any, redis_server: RedisServer, place: str
+) -> None:
+    """Also if an old moment is named once more, by a process of its own."""
+    here, there = (serve(make_app(place, RedisStore(url=redis_server.url))) for _ in range(2))
+    before, after = visitors(here), visitors(there)
+    before.sign_in()
+    moment = time.time()
+    wait_until(lambda: int(time.time()) > moment)
+    after.sign_in(sid="s2")
+
+    async def end_up_to_the_moment() -> None:
+        async with RedisStore(url=redis_server.url) as store:
+            await end_logins(iss="https://a.example", sub="alice", not_after=moment, store=store)
+
+    with before.socket() as old, after.socket() as new, after.http.stream("GET", "/events") as stream:
+        assert (old.recv(timeout=SOON), new.recv(timeout=SOON)) == ("alice alice", "alice alice")
+        asyncio.run(end_up_to_the_moment())
+        assert closed_with(old) == 4401
+        asyncio.run(end_up_to_the_moment())
+        other = visitors(there)
+        other.sign_in(sid="s3")
+        with other.socket() as another:  # that it is closed shows that this server has looked at all connections
+            another.recv(timeout=SOON)
+            other.log_out(here)
+            assert closed_with(another) == 4401
+        new.send("still here")
+        assert new.recv(timeout=SOON) == "still here"
+        assert next(stream.iter_lines()) == "data: 0"
 
 
 @in_both_places

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -34,6 +35,8 @@ from asgi_rp_logout import (
     remember_login,
     rp_logout,
 )
+from asgi_rp_logout.logins.guarded_store import StoreBudget
+from asgi_rp_logout.logins.registry import EndedSessions
 from tests.asgi import http_scope
 from tests.places import (
     OUTSIDE,
@@ -45,8 +48,9 @@ from tests.places import (
     in_both_places,
     providers,
 )
+from tests.test_registry import registry_of
 from tests.tokens import id_token
-from tests.virtual_time import in_virtual_time
+from tests.virtual_time import in_virtual_time, virtual_now
 
 ISS = "https://a.example"
 
@@ -268,6 +272,123 @@ def test_no_provider_may_be_called_everywhere() -> None:
         RPLogoutMiddleware(Site(OUTSIDE).app, providers=[StaticProvider("https://x.example/end", name="Everywhere")])
     with pytest.raises(ConfigurationError, match="everywhere='yes': expected True or False"):
         rp_logout(everywhere="yes")  # type: ignore[call-overload]
+
+
+# Up to a moment
+
+
+@in_both_places
+@pytest.mark.parametrize("make_store", [MemoryStore, ForeignStore])
+@pytest.mark.parametrize("named", [{"sub": "alice"}, {"sid": "s1"}, {"sub": "alice", "sid": "s1"}])
+@in_virtual_time
+async def test_only_logins_end_that_began_by_the_moment_however_often_and_late_it_is_named(
+    place: str, make_store: Any, named: dict[str, str]
+) -> None:
+    """An old event that is sent again ends nothing that began since."""
+    site = Service(place, store=make_store(), freshness=0)
+    before, bob = await site.signed_in(), await site.signed_in(user="bob", sid="s3")
+    await anyio.sleep(10)
+    moment = virtual_now()
+    await anyio.sleep(10)
+    after = await site.signed_in()
+    for times in range(3):
+        if times:
+            await end_logins(iss=ISS, **named, not_after=moment, store=site.store)
+        await anyio.sleep(10)
+        expected = ["alice" if not times else "anonymous", "alice", "bob"]
+        assert [await site.who(one.copy()) for one in (before, after, bob)] == expected
+
+
+@in_virtual_time
+async def test_a_moment_may_be_a_datetime_of_any_zone() -> None:
+    site = Service(OUTSIDE, freshness=0)
+    before = await site.signed_in()
+    await anyio.sleep(10)
+    moment = datetime.fromtimestamp(virtual_now(), timezone(timedelta(hours=-7)))
+    await anyio.sleep(10)
+    after = await site.signed_in()
+    await end_logins(iss=ISS, sub="alice", not_after=moment, store=site.store)
+    await anyio.sleep(1)
+    assert [await site.who(one) for one in (before, after)] == ["anonymous", "alice"]
+
+
+@pytest.mark.parametrize("moment", [1e13, 10**400, datetime(9999, 12, 31, tzinfo=UTC)])
+@in_virtual_time
+async def test_a_moment_in_the_future_counts_as_now(moment: Any) -> None:
+    """Milliseconds among them, which would end all logins to come."""
+    site = Service(OUTSIDE, freshness=0)
+    before = await site.signed_in()
+    await anyio.sleep(10)
+    await end_logins(iss=ISS, sub="alice", not_after=moment, store=site.store)
+    await anyio.sleep(10)
+    after = await site.signed_in()
+    await anyio.sleep(1)
+    assert [await site.who(one) for one in (before, after)] == ["anonymous", "alice"]
+
+
+@pytest.mark.parametrize("moment", [0, -1.5, -(10**400), datetime(1, 1, 1, tzinfo=UTC)])
+async def test_a_moment_before_all_logins_ends_none(moment: Any) -> None:
+    site = Service(OUTSIDE, freshness=0)
+    before = await site.signed_in()
+    await end_logins(iss=ISS, sub="alice", not_after=moment, store=site.store)
+    assert await site.who(before) == "alice"
+
+
+@in_both_places
+@in_virtual_time
+async def test_a_renewal_does_not_change_when_a_login_began(place: str) -> None:
+    """Otherwise whoever stole a session could keep it from ending, by refreshing it."""
+    site = Service(place, freshness=0)
+    renewed = await site.signed_in()
+    await anyio.sleep(10)
+    moment = virtual_now()
+    await anyio.sleep(10)
+    handle = site.handle(renewed)
+    await site.sign_in(renewed)
+    assert site.handle(renewed) == handle
+    await end_logins(iss=ISS, sub="alice", not_after=moment, store=site.store)
+    await anyio.sleep(1)
+    assert await site.who(renewed) == "anonymous"
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [True, float("nan"), float("inf"), float("-inf"), "1700000000", b"1", datetime(2026, 11, 26), [1]],  # noqa: DTZ001
+    ids=repr,
+)
+async def test_what_is_no_moment_is_refused_and_ends_nothing(moment: Any) -> None:
+    site = Service(OUTSIDE, freshness=0)
+    here = await site.signed_in()
+    with pytest.raises(RPLogoutError, match="expected a datetime with a time zone, or a finite number") as refused:
+        await end_logins(iss=ISS, sub="alice", not_after=moment, store=site.store)
+    assert (refused.value.code, await site.who(here)) == ("not_after", "alice")
+
+
+@pytest.mark.parametrize("ahead", [50, -50])
+@pytest.mark.parametrize("first", ["app", "provider", "moment"])
+@pytest.mark.parametrize("second", ["app", "provider", "moment"])
+@in_virtual_time
+async def test_no_end_hides_a_later_one_by_another_clock(ahead: int, first: str, second: str) -> None:
+    """The provider's clock may differ by a minute from ours, and so may that of whoever names a moment."""
+    site = Service(OUTSIDE, store=ForeignStore(), freshness=0)
+
+    async def end_by(channel: str) -> None:
+        theirs = virtual_now() + ahead
+        if channel == "provider":
+            ended = EndedSessions(ISS, None, "alice", theirs, virtual_now(), "back-channel")
+            await registry_of(site).end_sessions(ended, StoreBudget())
+        else:
+            moment = theirs if channel == "moment" else None
+            await end_logins(iss=ISS, sub="alice", not_after=moment, store=site.store)
+
+    await end_by(first)
+    await anyio.sleep(10)
+    here = await site.signed_in(iat=str(int(virtual_now()) + ahead))
+    await anyio.sleep(5)
+    assert await site.who(here.copy()) == "alice"
+    await end_by(second)
+    await anyio.sleep(5)
+    assert await site.who(here.copy()) == "anonymous"
 
 
 # One login, without a logout response

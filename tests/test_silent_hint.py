@@ -379,6 +379,26 @@ async def test_somebody_else_at_the_provider_is_not_logged_out_by_our_hint(there
     assert (hint_of(answer) is not None) is hints
 
 
+@pytest.mark.parametrize(
+    ("known", "claims", "hints"),
+    [
+        ({"sid": "sid-of-alice"}, {}, True),
+        ({"sid": "sid-of-bob"}, {}, False),
+        ({"sid": "sid-of-alice"}, {"sid": "another-of-alice"}, False),  # nothing shows that it is hers
+        ({"sid": "sid-of-alice"}, {"sid": None}, False),
+        ({"sub": "alice", "sid": "sid-of-alice"}, {"sid": "another-of-alice"}, True),  # she has signed in again
+        ({"sub": "alice", "sid": "sid-of-alice"}, {"sid": None}, True),
+        ({"sub": "bob", "sid": "sid-of-alice"}, {}, False),
+    ],
+)
+async def test_the_sid_says_whose_session_it_is_where_the_sub_is_not_known(
+    known: dict[str, str], claims: dict[str, Any], hints: bool
+) -> None:
+    rig = await Rig(login_source=knowing(**known)).probed()
+    rig.op.claims = claims
+    assert (hint_of((await rig.trip())[1]) is not None) is hints
+
+
 async def test_where_nobody_is_known_the_browsers_own_session_counts() -> None:
     rig = await Rig().probed()
     assert subject(hint_of((await rig.trip("bob"))[1])) == "bob"
@@ -931,34 +951,121 @@ async def test_below_a_root_path_the_address_is_below_it_too() -> None:
 # Off by itself
 
 
-async def test_after_three_failures_in_a_row_it_is_off_for_an_hour_with_one_warning(log: Log) -> None:
-    rig = await Rig().probed()
+OF_THE_PROVIDER: dict[str, dict[str, Any]] = {
+    "it wants an ID Token first": {"answers": "invalid_request"},
+    "it always wants a page": {"answers": "interaction_required"},
+    "no ID Token": {"tokens": {"id_token": None}},
+    "an ID Token without a nonce": {"claims": {"nonce": None}},
+}
+
+
+@pytest.mark.parametrize("fault", OF_THE_PROVIDER.values(), ids=OF_THE_PROVIDER.keys())
+async def test_after_three_failures_in_a_row_it_is_off_for_an_hour_with_one_warning(
+    fault: dict[str, Any], log: Log
+) -> None:
+    """Glewlwyd answers the probe with `interaction_required`, and a browser with `invalid_request`."""
+    rig = await probed_with("interaction_required" if "answers" in fault else "by the book")
     now = [0.0]
     rig.silent._clock = lambda: now[0]
     rig.silent._off_until = 0.0
-    rig.op.answers = "invalid_request"
+    for name, value in fault.items():
+        setattr(rig.op, name, value)
     for _ in range(2):
         for _ in range(MOST_FAILURES):
             assert hint_of((await rig.trip())[1]) is None
         assert hint_of(await rig.browser().post("/logout")) is None
         assert len(log()) == 1
         assert log()[0].startswith("3 logouts in a row came back from provider 'idp' without the ID Token")
+        assert "off for 60 minutes at a time" in log()[0]
         now[0] += OFF_FOR - 1
         assert not is_trip(await rig.browser().post("/logout"))
         now[0] += 2
-    rig.op.answers = "by the book"
+    rig.op.answers, rig.op.tokens, rig.op.claims = "by the book", {}, {}
     assert subject(hint_of((await rig.trip())[1])) == "alice"
     assert rig.op.fetched["auth"] == 1 + 2 * MOST_FAILURES + 1
 
 
-@pytest.mark.parametrize(("between", "goes_on"), [("login_required", False), ("by the book", True)])
-async def test_a_hint_interrupts_the_row_and_nobody_signed_in_does_not(between: str, goes_on: bool) -> None:
-    """Anybody could send that in between, and make the server ask the token endpoint again and again."""
+async def probed_with(answer: str) -> Rig:
+    """Give a rig whose provider answers the probe like this, and browsers by the book."""
+    rig = Rig()
+    rig.op.answers = answer
+    await rig.probed()
+    rig.op.answers = "by the book"
+    return rig
+
+
+OF_THE_USER = ["interaction_required", "consent_required", "account_selection_required", "login_required", "x"]
+
+
+@pytest.mark.parametrize("error", OF_THE_USER)
+async def test_an_error_is_no_failure_of_a_provider_that_knows_when_nobody_is_signed_in(error: str, log: Log) -> None:
+    """It says something about this user, or anybody has made it up."""
     rig = await Rig().probed()
-    for answers in ("invalid_request", "invalid_request", between, "invalid_request"):
-        rig.op.answers = answers
+    rig.op.answers = error
+    for _ in range(MOST_FAILURES + 1):
+        assert hint_of((await rig.trip())[1]) is None
+    assert is_trip(await rig.browser().post("/logout"))
+    assert log() == []
+
+
+@pytest.mark.parametrize("error", OF_THE_USER)
+async def test_an_error_is_no_failure_of_a_provider_that_has_given_an_id_token(error: str, log: Log) -> None:
+    """AD FS answers with `interaction_required` where nobody is signed in, and with a code where somebody is."""
+    rig = await probed_with("interaction_required")
+    assert subject(hint_of((await rig.trip())[1])) == "alice"
+    rig.op.answers = error
+    for _ in range(MOST_FAILURES + 1):
+        assert hint_of((await rig.trip())[1]) is None
+    assert is_trip(await rig.browser().post("/logout"))
+    assert log() == []
+
+
+@in_virtual_time
+async def test_a_later_probe_does_not_take_back_what_the_provider_has_shown(log: Log) -> None:
+    rig = await probed_with("interaction_required")
+    assert subject(hint_of((await rig.trip())[1])) == "alice"
+    rig.op.answers = "interaction_required"
+    let_time_pass(3610)
+    for _ in range(MOST_FAILURES + 1):
+        assert hint_of((await rig.trip())[1]) is None
+    assert rig.op.fetched["auth"] == 3 + MOST_FAILURES + 1
+    assert log() == []
+
+
+async def test_an_error_is_no_failure_where_no_probe_has_shown_anything_yet(log: Log) -> None:
+    """Another worker has probed the provider, and sent the browser there."""
+    op, store = SilentProvider(), ForeignStore()
+    here, there = await Rig(op, store=store).probed(), Rig(op, store=store)
+    op.answers = "invalid_request"
+    for _ in range(MOST_FAILURES):
+        browser, answer = await here.leaves()
+        back = str(await op.visit(str(answer.header("location"))))
+        assert hint_of(await Browser(there.app, browser.cookies).get(back, **ARRIVAL)) is None
+    op.answers = "by the book"
+    await there.probed()
+    assert is_trip(await there.browser().post("/logout"))
+    assert log() == []
+
+
+@pytest.mark.parametrize(
+    ("between", "goes_on"), [("login_required", False), ("interaction_required", False), ("by the book", True)]
+)
+async def test_only_a_hint_interrupts_the_row(between: str, goes_on: bool) -> None:
+    """Anybody could send an error in between, and make the server ask the token endpoint again and again."""
+    rig = await Rig().probed()
+    for tokens, answers in ((500, "by the book"), (500, "by the book"), ({}, between), (500, "by the book")):
+        rig.op.tokens, rig.op.answers = tokens, answers
         await rig.trip()
     assert is_trip(await rig.browser().post("/logout")) is goes_on
+
+
+async def test_codes_that_are_refused_and_wrong_id_tokens_are_counted_apart() -> None:
+    """Else it took a stranger and one bad answer of the provider to switch it off for an hour."""
+    rig = await Rig().probed()
+    for tokens in (400, 400, {"id_token": None}, {"id_token": None}):
+        rig.op.tokens = tokens
+        await rig.trip()
+    assert is_trip(await rig.browser().post("/logout"))
 
 
 @pytest.mark.parametrize("there", ["bob", "alice"])
@@ -976,16 +1083,39 @@ async def test_nobody_signed_in_is_no_failure_however_often() -> None:
         assert hint_of((await rig.trip(None))[1]) is None
 
 
-async def test_failures_of_the_token_endpoint_count_too(log: Log) -> None:
+OF_THE_TOKEN_ENDPOINT: dict[str, dict[str, Any]] = {
+    "it refuses": {"tokens": 400},
+    "it refuses with 200": {"tokens": dict.fromkeys(("id_token", "access_token", "refresh_token"))},
+    "it is broken": {"tokens": 500},
+    "it is slow": {"token_delay": 3600.0},
+}
+
+
+@pytest.mark.parametrize("fault", OF_THE_TOKEN_ENDPOINT.values(), ids=OF_THE_TOKEN_ENDPOINT.keys())
+@in_virtual_time
+async def test_a_token_endpoint_that_redeems_nothing_is_left_alone_for_half_a_minute(
+    fault: dict[str, Any], log: Log
+) -> None:
+    """Any of these may be an invented code's doing."""
     rig = await Rig().probed()
-    rig.op.tokens = 500
+    for name, value in fault.items():
+        setattr(rig.op, name, value)
     for _ in range(MOST_FAILURES):
-        await rig.trip()
+        assert hint_of((await rig.trip())[1]) is None
+    let_time_pass(29)
     assert not is_trip(await rig.browser().post("/logout"))
+    rig.op.tokens, rig.op.token_delay = {}, 0.0
+    let_time_pass(2)
+    assert subject(hint_of((await rig.trip())[1])) == "alice"
     assert len(log()) == 1
+    assert "off for 0.5 minutes at a time" in log()[0]
 
 
 # Strangers
+
+
+NO_CODE = ["code=x", "code=x&iss=https://other.example/"]
+"""The provider of these tests announces that it sends `iss`."""
 
 
 async def test_invented_hosts_make_a_few_probes_and_do_not_stop_an_address_that_works(log: Log) -> None:
@@ -1038,12 +1168,39 @@ async def test_an_address_is_probed_although_the_provider_answers_at_invented_on
     assert len(rig.silent._probed) == MOST_ADDRESSES
 
 
-async def test_invented_codes_reach_the_token_endpoint_a_few_times_only() -> None:
+@pytest.mark.parametrize("code", ["invented", "%00", "%FF", "%F0%9F%92%A5", "%27%20or%201=1--", "x" * 6000])
+@in_virtual_time
+async def test_invented_codes_reach_the_token_endpoint_a_few_times_only(code: str) -> None:
+    """Three in half a minute: after that, the option works again for everybody."""
     rig = await Rig().probed()
     for browser, answer in [await rig.leaves() for _ in range(10)]:
-        back = f"/back?code=invented&state={parameters(answer)['state']}&iss={rig.op.issuer}"
+        back = f"/back?code={code}&state={parameters(answer)['state']}&iss={rig.op.issuer}"
         assert hint_of(await browser.get(back, **ARRIVAL)) is None
     assert rig.op.fetched["token"] == MOST_FAILURES
+    assert not is_trip(await rig.browser().post("/logout"))
+    let_time_pass(31)
+    assert subject(hint_of((await rig.trip())[1])) == "alice"
+
+
+@pytest.mark.parametrize("invented", ["error=server_error", "error=invalid_request&iss=https://op.example/", *NO_CODE])
+async def test_an_answer_that_asks_nothing_of_the_provider_switches_nothing_off(invented: str, log: Log) -> None:
+    """It takes the state and the cookie of one's own logout to send it."""
+    rig = await Rig().probed()
+    for _ in range(2 * MOST_FAILURES):
+        browser, answer = await rig.leaves()
+        back = f"/back?{invented}&state={parameters(answer)['state']}"
+        assert hint_of(await browser.get(back, **ARRIVAL)) is None
+    assert rig.op.fetched["token"] == 0
+    assert subject(hint_of((await rig.trip())[1])) == "alice"
+    assert log() == []
+
+
+async def test_with_a_login_source_a_stranger_begins_no_trip() -> None:
+    rig = Rig(login_source=lambda connection: Login("idp", sub="alice") if "uid" in connection.cookies else None)
+    rig = await rig.probed(cookie="session=one-0123456789abcdef; uid=alice")
+    for uid, begins in (("", False), ("; uid=alice", True)):
+        answer = await Browser(rig.app).post("/logout", cookie=f"session=two-0123456789abcdef{uid}")
+        assert is_trip(answer) is begins
 
 
 async def test_a_strangers_trip_leaves_little_and_pushes_out_nobody_elses() -> None:

@@ -13,7 +13,10 @@ from asgi_rp_logout.logins import records
 from asgi_rp_logout.logins.credentials import Credentials
 from asgi_rp_logout.logins.handle import LoginHandle, digest
 from asgi_rp_logout.logins.records import (
+    EITHER_CLOCK,
     FRONT_CHANNEL,
+    OUR_CLOCK,
+    SID_UNKNOWN,
     Ended,
     EndedUntil,
     LoginRecord,
@@ -173,6 +176,59 @@ def test_a_token_from_the_future_ends_nothing_that_comes_after_it() -> None:
     assert not token.covers(LoginHandle.new(Login("a", id_token(iat=1005)), 1005.5))
     assert not token.covers(LoginHandle.new(Login("a", sub="alice"), 1005.5))
     assert token.covers(LoginHandle.new(Login("a", sub="alice"), 999.5))
+
+
+MOMENTS = {
+    # iat of the login, when we remembered it, the moment that the application named
+    "long after the login began": (1000, 1000.5, 2000.0, True),
+    "long before it": (1000, 1000.5, 500.0, False),
+    "the same second": (1000, 1000.9, 1000.0, True),
+    "the same second, with a fraction": (1000, 1000.9, 1000.2, True),
+    "the second before": (1000, 1000.0, 999.999, False),
+    "the login was on its way, in the same second": (1000, 1003.0, 1000.0, True),
+    "the provider's clock is ahead, and the moment is ours": (1030, 1000.5, 1001.0, True),
+    "the provider's clock is ahead, and the moment is in our second": (1030, 1000.9, 1000.2, True),
+    "the provider's clock is behind, and the moment is its own": (970, 1000.5, 971.0, True),
+    "a new login, by both clocks": (1010, 1040.5, 1005.0, False),
+}
+
+
+@pytest.mark.parametrize(("iat", "made", "moment", "ends"), MOMENTS.values(), ids=MOMENTS.keys())
+def test_a_moment_that_the_application_names_ends_what_began_by_then_by_either_clock(
+    iat: int, made: float, moment: float, ends: bool
+) -> None:
+    handle = LoginHandle.new(Login("a", id_token(iat=iat)), made)
+    record = EndedUntil({EITHER_CLOCK: Until(moment, 5000.0, "logout")}).to_json()
+    found = read(EndedUntil.from_json, record)
+    assert found is not None
+    assert (found.ending_entry(handle) is not None) is ends
+
+
+@pytest.mark.parametrize("whose", ["", digest(ISS, "sub", "alice"), digest(ISS, "sub", "bob"), SID_UNKNOWN])
+@pytest.mark.parametrize("clock", [OUR_CLOCK, EITHER_CLOCK])
+def test_a_slot_means_the_same_logins_whatever_its_clock(whose: str, clock: str) -> None:
+    """Those of all subjects, of the one that was named, or without a known sid."""
+    entry = Until(None, NOW, "logout")
+    for handle in (HANDLE, LoginHandle.new(Login("a", sub="alice", iss=ISS), NOW - 5)):
+        assert EndedUntil({clock + whose: entry}).ending_entry(handle) is EndedUntil({whose: entry}).ending_entry(
+            handle
+        )
+
+
+@pytest.mark.parametrize("clock", ["", OUR_CLOCK, EITHER_CLOCK])
+def test_of_two_times_of_one_clock_the_later_one_is_kept(clock: str) -> None:
+    earlier, later = (
+        EndedUntil({clock: Until(None if clock == OUR_CLOCK else time, 2000.0 + time, "logout")}) for time in (0.0, 9.0)
+    )
+    assert earlier.merged(later) == later.merged(earlier) == later
+
+
+def test_times_of_two_clocks_are_both_kept() -> None:
+    entries = {clock: Until(time, 2000.0, "x") for clock, time in (("", 9.0), (OUR_CLOCK, None), (EITHER_CLOCK, 7.0))}
+    merged = EndedUntil({})
+    for clock, until in entries.items():
+        merged = merged.merged(EndedUntil({clock: until}))
+    assert merged.slots == entries
 
 
 def test_a_login_whose_record_is_gone_still_ends() -> None:

@@ -640,6 +640,21 @@ def test_a_client_with_a_proxy_and_credentials_asks_the_provider_only(rig: MakeR
     assert [url for url in asked if not url.startswith(here.upstream.issuer)] == []
 
 
+def test_the_event_loop_that_the_application_has_chosen_is_not_the_relays(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop's, for example, knows no Happy Eyeballs."""
+    monkeypatch.setattr(asyncio, "new_event_loop", PlainLoop)
+    assert rig().known() == KNOWN
+
+
+class PlainLoop(asyncio.SelectorEventLoop):
+    async def create_connection(self, *where: Any, **options: Any) -> Any:
+        if "happy_eyeballs_delay" in options:
+            raise TypeError("create_connection() got an unexpected keyword argument 'happy_eyeballs_delay'")
+        return await super().create_connection(*where, **options)
+
+
 def test_each_token_request_has_a_connection_of_its_own(rig: MakeRig) -> None:
     """The provider may close an idle one in the moment in which a code is sent on it."""
     here = rig()
@@ -717,6 +732,20 @@ def test_a_client_that_does_not_wait_is_not_waited_for(rig: MakeRig, log: Log) -
     ]
     here.upstream.go_on.set()
     assert here.known() == KNOWN
+
+
+def test_a_provider_that_hangs_is_waited_for_until_a_deadline(
+    rig: MakeRig, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = rig()
+    assert here.known() == KNOWN
+    monkeypatch.setattr(endpoints, "FORWARD_WITHIN", 0.2)
+    here.upstream.go_on.clear()
+    assert here.ask_relay("POST", content=b"x", timeout=20).status_code == 502
+    assert log() == [
+        "a token request could not be passed on, so its login has failed: the provider did not answer within 0.2 s"
+    ]
+    here.upstream.go_on.set()
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_request_causes_no_line_in_the_log(

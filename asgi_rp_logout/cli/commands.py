@@ -78,4 +78,9 @@ def _add_end_logins(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("--iss", required=True, help="the issuer, exactly as in its ID Tokens")
     command.add_argument("--sub", help="the user: the subject at that issuer")
     command.add_argument("--sid", help="one session at that issuer")
+    command.add_argument(
+        "--not-after",
+        metavar="TIME",
+        help="only logins that began in this second or before it, such as 2026-11-26T13:00:00Z; default: now",
+    )
     command.set_defaults(run=end_logins.run)

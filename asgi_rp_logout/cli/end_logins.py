@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from argparse import Namespace
 from contextlib import AsyncExitStack
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -14,7 +16,7 @@ import anyio
 from ..errors import ConfigurationError, StoreError
 from ..logins.guarded_store import StoreBudget
 from ..logins.registry import EndedSessions
-from ..logout.on_demand import registry_for
+from ..logout.on_demand import moment_of, registry_for
 from ..store import COLLECTION
 from .stores import store_at
 
@@ -25,21 +27,35 @@ PATIENCE = 10.0
 def run(given: Namespace) -> int:
     """End the logins that the arguments name, and return 0.
 
-    Raises ``ConfigurationError`` for arguments that name nobody or no store, and ``StoreError`` if the store fails.
+    Raises ``ConfigurationError`` for arguments that name nobody, no store or no moment, and ``StoreError`` if the store
+    fails.
     """
     if not given.iss or not (given.sub or given.sid):
         raise ConfigurationError("nobody is named: expected --iss with --sub, with --sid, or with both")
     if not given.store:
         raise ConfigurationError("no store is named: expected --store, such as --store redis://localhost:6379/0")
-    asyncio.run(_end(store_at(given.store), given))
-    whose = "this session" if given.sid else "this user"
+    moment = _moment(given.not_after)
+    store, now = store_at(given.store), time.time()
+    ending = EndedSessions(given.iss, given.sid or None, given.sub or None, moment_of(moment, now), now, "logout")
+    asyncio.run(_end(store, ending))
+    whose = ("this session" if given.sid else "this user") + (f" up to {given.not_after}" if given.not_after else "")
     sys.stdout.write(f"The logins of {whose} have ended. All workers with this store know it within their freshness.\n")
     return 0
 
 
-async def _end(store: Any, given: Namespace) -> None:
+def _moment(text: str | None) -> datetime | None:
+    """Return the moment that ``--not-after`` names. Raises ``ConfigurationError``."""
+    if text is None:
+        return None
+    with contextlib.suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+        if moment.utcoffset() is not None:
+            return moment
+    raise ConfigurationError(f"--not-after {text!r}: expected a time with its zone, such as 2026-11-26T13:00:00Z")
+
+
+async def _end(store: Any, ending: EndedSessions) -> None:
     """End the logins in ``store``. Nothing that a store raises is shown but its type: it may hold the password."""
-    ending = EndedSessions(given.iss, given.sid or None, given.sub or None, None, time.time(), "logout")
     async with AsyncExitStack() as stack:
         try:
             with anyio.fail_after(PATIENCE):

@@ -133,11 +133,11 @@ async def check_silent_hint(case: Case) -> tuple[str | None, list[Finding]]:
     if uri is None:
         return None, []
     try:
-        works, status = await silent.try_address(uri)
+        answered, status = await silent.try_address(uri)
     except ProviderError as error:
         kind = "silent.unreachable" if is_unreached(error) else "silent.no_endpoint"
         return None, [found(kind, case.subject, error=error)]
-    if works:
+    if answered is not None:
         return uri, []
     if status >= 500:
         return None, [found("silent.unreachable", case.subject, error=f"it answered {status}")]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import ProviderError
 from ..providers.provider import Provider, issuer_of, name_of
-from ..providers.transport import client_for_many_users, fetch_json
+from ..providers.transport import certificates, client_for_many_users, fetch_json
 from ..relay.token_relay import TokenRelay, identity_of
 from .findings import Finding, found
 from .setup import Setup
@@ -27,7 +27,7 @@ async def check_relay(setup: Setup, relay: TokenRelay, providers: Sequence[Provi
 async def _stranger_on(relay: TokenRelay) -> str | None:
     """Return who has the port, None if it is free or belongs to a relay of the same provider and client."""
     try:
-        async with client_for_many_users() as client:  # which asks no proxy about this machine
+        async with client_for_many_users(certificates()) as client:  # which asks no proxy about this machine
             answer = await fetch_json(f"http://127.0.0.1:{relay.port}/", client=client)
     except ProviderError as error:
         nobody = type(error.__cause__).__name__ == "ConnectError"  # of httpx

@@ -26,6 +26,12 @@ FRONT_CHANNEL = "*"
 SID_UNKNOWN = "?"
 """The slot of a subject's not-before record for its logins without a known sid."""
 
+OUR_CLOCK = "="
+"""What a slot begins with whose time is ours alone: the application ended the logins, with no moment of its own."""
+
+EITHER_CLOCK = "@"
+"""What a slot begins with whose time is a moment that the application named, and nobody knows by which clock."""
+
 SHORT = 100
 """Characters of the longest path that is stored for a logout without a known login."""
 
@@ -275,7 +281,10 @@ def _readable(kind: Callable[[Record], T], record: Record | None) -> T | None:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Up to when logins have ended: ``iat`` of the logout token (None without one), its receipt, what brought it."""
+    """Up to when logins have ended: ``iat`` of the logout token (None without one), its receipt, what brought it.
+
+    A moment that the application named takes the place of the ``iat``.
+    """
 
     iat: float | None
     received: float
@@ -284,7 +293,7 @@ class Until:
     @property
     def time(self) -> float:
         """The time that is compared with those of other logouts."""
-        return self.iat or self.received
+        return self.received if self.iat is None else self.iat
 
     def covers(self, handle: LoginHandle) -> bool:
         """Return whether a login was made before this time.
@@ -300,13 +309,22 @@ class Until:
         # iat, whichever clock is ahead.
         return (here and handle.at <= self.iat) or handle.at < min(self.iat, self.received)
 
+    def covers_by_either_clock(self, handle: LoginHandle) -> bool:
+        """Return whether a login was made up to the named moment, in whole seconds, by the provider's clock or by ours.
+
+        The moment may come from either clock, or from a third one, and is often cut to the second. In doubt a login
+        ends: one that lives on although its session was revoked is worse than one more sign-in.
+        """
+        return min(handle.at, int(handle.made)) <= self.time
+
 
 @dataclass(frozen=True, slots=True)
 class EndedUntil:
     """The not-before times of a session or subject, by slot.
 
     A slot is the digest of the subject that a logout token named beside the sid, an empty string where it named none,
-    ``FRONT_CHANNEL``, or ``SID_UNKNOWN``.
+    ``FRONT_CHANNEL``, or ``SID_UNKNOWN``. Before it stands ``OUR_CLOCK`` or ``EITHER_CLOCK`` if the application ended
+    the logins. So times are compared, and the later one kept, only if they come from the same clock.
     """
 
     slots: Mapping[str, Until]
@@ -331,10 +349,12 @@ class EndedUntil:
         logins without a known sid have ended, because any of these may be the session that a token named.
         """
         for slot, until in self.slots.items():
-            meant = not slot or not handle.sub or slot in (FRONT_CHANNEL, handle.sub)
-            if slot == SID_UNKNOWN:
+            whose = slot.lstrip(OUR_CLOCK + EITHER_CLOCK)
+            meant = not whose or not handle.sub or whose in (FRONT_CHANNEL, handle.sub)
+            if whose == SID_UNKNOWN:
                 meant = not handle.sid
-            if meant and until.covers(handle):
+            covers = until.covers_by_either_clock if slot.startswith(EITHER_CLOCK) else until.covers
+            if meant and covers(handle):
                 return until
         return None
 

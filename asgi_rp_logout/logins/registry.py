@@ -32,8 +32,10 @@ from .credentials import Credentials
 from .guarded_store import GuardedStore, StoreBudget, all_at_once, in_order, shared_by, uninterrupted
 from .handle import LoginHandle, sub_digest
 from .records import (
+    EITHER_CLOCK,
     FRONT_CHANNEL,
     LAST_END,
+    OUR_CLOCK,
     SHORT,
     SID_UNKNOWN,
     Ended,
@@ -108,7 +110,7 @@ class EndedSessions:
     """Which sessions at a provider have ended: one by its ``sid``, all of a ``sub``, or the one that has both.
 
     Logins made up to ``not_after`` end, by the provider's clock, or else up to ``received``, by ours, in seconds since
-    the epoch. ``by`` is the channel.
+    the epoch. ``by`` is the channel; for ``"logout"``, by the application, ``not_after`` may be of any clock.
     """
 
     iss: str
@@ -123,14 +125,18 @@ class EndedSessions:
 
         With a sid and a sub, the subject's logins without a known sid end too: one of them may be that session.
         """
-        until = Until(self.not_after, self.received, self.by)
         if self.sid is None:
-            return {ended_until_key(self.iss, sub=self.sub): EndedUntil({"": until})}
+            return {ended_until_key(self.iss, sub=self.sub): self._up_to("")}
         slot = sub_digest(self.iss, self.sub) if self.sub is not None else ""
-        ends = {ended_until_key(self.iss, sid=self.sid): EndedUntil({FRONT_CHANNEL if self._unsigned else slot: until})}
+        ends = {ended_until_key(self.iss, sid=self.sid): self._up_to(FRONT_CHANNEL if self._unsigned else slot)}
         if self.sub is not None:
-            ends[ended_until_key(self.iss, sub=self.sub)] = EndedUntil({SID_UNKNOWN: until})
+            ends[ended_until_key(self.iss, sub=self.sub)] = self._up_to(SID_UNKNOWN)
         return ends
+
+    def _up_to(self, slot: str) -> EndedUntil:
+        if self.by == "logout":
+            slot = (OUR_CLOCK if self.not_after is None else EITHER_CLOCK) + slot
+        return EndedUntil({slot: Until(self.not_after, self.received, self.by)})
 
     @property
     def _unsigned(self) -> bool:

@@ -6,8 +6,10 @@ inside a WebSocket.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import MutableMapping
+from datetime import datetime
 from typing import Any
 
 from ..context import find_context
@@ -35,6 +37,7 @@ async def end_logins(
     iss: str | None = None,
     sub: str | None = None,
     sid: str | None = None,
+    not_after: datetime | float | None = None,
     store: Any = None,
 ) -> None:
     """End all logins of a user here, or those of one session at the provider, that were made up to now.
@@ -44,8 +47,14 @@ async def end_logins(
     stop working, and their WebSockets and streams end. The session at the provider goes on. A login counts if its iss
     and sub, or sid, are known: see ``remember_login``.
 
-    Raises ``RPLogoutError`` if nobody is named, and outside of ``RPLogoutMiddleware`` without a ``store``. Raises
-    ``StoreError`` if the store fails: the logins have ended in this process then, and in others as soon as it answers.
+    With ``not_after``, only logins end that began in the same second as this moment or before it. It is a datetime with
+    a time zone, or seconds since the epoch as in a JWT (NumericDate; RFC 7519, section 2). One in the future counts as
+    now. A login began when its ID Token was issued or when it was remembered first, whichever is earlier; a renewal
+    does not change that.
+
+    Raises ``RPLogoutError`` if nobody is named, if ``not_after`` is no such moment, and outside of
+    ``RPLogoutMiddleware`` without a ``store``. Raises ``StoreError`` if the store fails: the logins have ended in this
+    process then, and in others as soon as it answers.
     """
     for name, value in (("iss", iss), ("sub", sub), ("sid", sid)):
         if not isinstance(value, str | None):
@@ -61,7 +70,8 @@ async def end_logins(
         )
     registry = registry_for(store) if store is not None else _in_exchange(context, ", or store=").registry
     now = time.time()
-    await registry.end_sessions(EndedSessions(iss, sid or None, sub or None, None, now, "logout"), StoreBudget())
+    ended = EndedSessions(iss, sid or None, sub or None, moment_of(not_after, now), now, "logout")
+    await registry.end_sessions(ended, StoreBudget())
 
 
 async def end_login(request_or_scope: Any = None) -> str | None:
@@ -139,6 +149,23 @@ async def _url_of(exchange: Exchange, login: Login | None) -> str | None:
         return None
     exchange.asked, exchange.outcome = destination.provider, "provider"
     return destination.url
+
+
+def moment_of(not_after: object, now: float) -> float | None:
+    """Return ``not_after`` in seconds since the epoch, at most ``now``; None for None.
+
+    Raises ``RPLogoutError`` for what is neither a datetime with a time zone nor a finite number.
+    """
+    if not_after is None:
+        return None
+    seconds = not_after
+    if isinstance(not_after, datetime) and not_after.utcoffset() is not None:
+        seconds = not_after.timestamp()
+    # bool is an int in Python, and json.loads reads NaN and Infinity.
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not -math.inf < seconds < math.inf:
+        expected = "a datetime with a time zone, or a finite number of seconds since the epoch"
+        raise RPLogoutError(f"not_after is a {type(not_after).__name__}: expected {expected}", code="not_after")
+    return float(max(0, min(seconds, now)))
 
 
 def registry_for(store: Any) -> LoginRegistry:

@@ -27,7 +27,7 @@ from ..options import Options
 from ..protocol.authorization import AuthorizationResponse, read_authorization_response
 from ..protocol.return_target import absolute_url, local_reference
 from ..providers.provider import Provider, is_issuer_of, list_providers, name_of
-from ..providers.silent_hint import SilentHint, SilentRequest
+from ..providers.silent_hint import SilentAnswer, SilentHint, SilentRequest
 from ..store import UNKNOWN, Record
 from .afterwards import AFTER_DEADLINE
 from .deferred import REPLAYED_FOR
@@ -187,12 +187,24 @@ async def _with_hint(
     answer = await silent.answer(question, response, max(until - time.monotonic(), 0))
     if answer.id_token is None:
         return trip
-    if login is not None and login.sub is not None and login.sub != answer.sub:
+    if login is not None and _is_somebody_else(login, answer):
         logger.info("somebody else is signed in at %r than here, so it gets no ID Token, and asks", intent.provider)
         return trip
     logout_hint = login.logout_hint if login is not None else None
     login = Login(intent.provider, answer.id_token, logout_hint=logout_hint, known_by="silent_hint")
     return replace(trip, login=login, silent=silent, refresh_token=answer.refresh_token)
+
+
+def _is_somebody_else(login: Login, answer: SilentAnswer) -> bool:
+    """Return whether an ID Token belongs to somebody else than the user who has logged out.
+
+    If the ``sub`` is known, it decides alone. If the ``sid`` differs then, the same user has signed in again in this
+    browser, and the logout is meant for that session as well. If only the ``sid`` is known, an ID Token with another
+    ``sid``, or with none, may be anybody's (Back-Channel Logout 1.0, section 2.1).
+    """
+    if login.sub is not None:
+        return login.sub != answer.sub
+    return login.sid is not None and login.sid != answer.sid
 
 
 async def _find(options: Options, name: str | None) -> SilentHint | None:

@@ -47,8 +47,8 @@ def is_from_issuer(response: AuthorizationResponse, metadata: Mapping[str, Any])
     return response.code is None or metadata.get("authorization_response_iss_parameter_supported") is not True
 
 
-def is_error_at(location: str, redirect_uri: str, state: str) -> bool:
-    """Return whether a redirect brings an error to ``redirect_uri``, in answer to the request with this ``state``."""
+def error_at(location: str, redirect_uri: str, state: str) -> str | None:
+    """Return the error that a redirect brings to ``redirect_uri``, in answer to the request with this ``state``."""
     address, _, query = location.partition("?")
     response = read_authorization_response(query)
-    return address == redirect_uri and response is not None and response.state == state and response.error is not None
+    return response.error if address == redirect_uri and response is not None and response.state == state else None

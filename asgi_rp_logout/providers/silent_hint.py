@@ -6,8 +6,17 @@ logged out. So the provider is tried first:
 1. The same request is sent from here, without a browser and its cookies: the probe. Only a redirect to our own address,
    with our state and an error, shows that the provider knows this kind of request, and the address. A registration may
    change, and a browser that is stranded does not come back to tell: so it is tried again every ``PROBED_FOR``.
-2. After ``MOST_FAILURES`` failures in a row, no browser is sent for ``OFF_FOR``. ``login_required`` is no failure, and
-   does not interrupt the row either: anybody can send it.
+2. After ``MOST_FAILURES`` failures of a kind in a row, no browser is sent for a while. Anybody can begin a logout and
+   invent the answer, so it depends on who can cause the failure:
+
+   - An error in the answer, or a wrong ``iss``, does not count: it is about this user (OpenID Connect Core 1.0, section
+     3.1.2.6), or invented. It does count, for ``OFF_FOR``, if the provider answered the probe with another error than
+     ``login_required``, and has returned no ID Token since the process started: it may never return one.
+   - If the token endpoint does not redeem a code, for any reason: ``FAILURE_REMEMBERED_FOR``. An invented code is
+     refused too, and the pause limits how many of them the token endpoint gets.
+   - If it returns tokens, but no valid ID Token: ``OFF_FOR``. This takes an account at the provider.
+
+   Only an ID Token interrupts a row.
 
 Authlib writes the requests, and ``TokenVerifier`` verifies the ID Token.
 """
@@ -21,6 +30,7 @@ import math
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,7 +39,7 @@ import anyio
 
 from ..errors import ProviderError, RPLogoutError
 from ..log import logger
-from ..protocol.authorization import AuthorizationResponse, is_error_at, is_from_issuer
+from ..protocol.authorization import AuthorizationResponse, error_at, is_from_issuer
 from ..protocol.discovery import FAILURE_REMEMBERED_FOR, required_endpoint
 from ..protocol.id_token import ExpectedToken, check_id_token
 from .cached_document import Metadata
@@ -37,10 +47,10 @@ from .token_verifier import TokenVerifier
 from .transport import Credentials, get, request_token, revoke_refresh_token
 
 MOST_FAILURES = 3
-"""Logouts in a row without a hint, after which no browser is sent for a while."""
+"""Failures in a row after which no browser is sent for a while."""
 
 OFF_FOR = 3600.0
-"""Seconds for which no browser is sent then. Anybody can make three logouts fail, so it is not for good."""
+"""Seconds for which no browser is sent after failures that nobody without an account at the provider can cause."""
 
 PROBED_FOR = 3600.0
 """Seconds after which a provider is probed again, after the response of a logout."""
@@ -82,10 +92,11 @@ class SilentRequest:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SilentAnswer:
-    """What a request has brought: a verified ID Token with its subject, and a refresh token that nobody needs."""
+    """What a request has brought: a verified ID Token with its subject and session, and a refresh token for nobody."""
 
     id_token: str | None = None
     sub: str | None = None
+    sid: str | None = None
     refresh_token: str | None = None
 
 
@@ -117,7 +128,8 @@ class SilentHint:
         self._clock: Callable[[], float] = lambda: time.monotonic()  # noqa: PLW0108  # looked up at each call
         self._probed: dict[str, _Probed] = {}
         self._probing = False
-        self._failures = 0
+        self._shown_to_work: bool | None = None  # None: not tried yet
+        self._failures: Counter[float] = Counter()  # in a row, by the seconds for which they switch it off
         self._off_until = -math.inf
         self._warned: set[str] = set()
 
@@ -166,24 +178,25 @@ class SilentHint:
         if probed is not None and not probed.on:
             del self._probed[redirect_uri]
 
-    async def try_address(self, redirect_uri: str) -> tuple[bool, int]:
-        """Send the request without a browser; return whether a browser may be sent, and the status of the answer.
+    async def try_address(self, redirect_uri: str) -> tuple[str | None, int]:
+        """Send the request without a browser; return the error that it brings to our address, and the status.
 
-        Raises ``ProviderError`` if the provider cannot be asked.
+        Without such an error no browser may be sent. Raises ``ProviderError`` if the provider cannot be asked.
         """
         request = SilentRequest(redirect_uri)
         answer = await get(await self.url(request), client=self._metadata.http_client)
         location = answer.headers.get("location", "")
-        works = 300 <= answer.status < 400 and is_error_at(location, redirect_uri, request.state)
-        return works, answer.status
+        is_redirect = 300 <= answer.status < 400
+        return error_at(location, redirect_uri, request.state) if is_redirect else None, answer.status
 
     async def _probe(self, redirect_uri: str) -> _Probed:
         try:
-            works, status = await self.try_address(redirect_uri)
+            answered, status = await self.try_address(redirect_uri)
         except Exception as error:  # whatever it is, no logout fails by it
             logger.info("whether %r answers prompt=none is not known yet: %s", self.name, _why(error))
             return self._outcome(on=False, again_in=FAILURE_REMEMBERED_FOR)
-        if works:
+        if answered is not None:
+            self._shown_to_work = self._shown_to_work or answered == "login_required"
             return self._outcome(on=True, again_in=PROBED_FOR)
         self._warn_once(
             f"silent_hint of provider {self.name!r} is off, so its logouts go without an ID Token: asked with "
@@ -198,15 +211,29 @@ class SilentHint:
         now = self._clock()
         return _Probed(on, now, now + again_in)
 
-    def _note(self, *, failed: bool) -> None:
-        self._failures = self._failures + 1 if failed else 0
-        if self._failures >= MOST_FAILURES:
-            self._failures, self._off_until = 0, self._clock() + OFF_FOR
-            self._warn_once(
-                f"{MOST_FAILURES} logouts in a row came back from provider {self.name!r} without the ID Token that "
-                f"they asked for, so silent_hint is off for {OFF_FOR / 60:.0f} minutes at a time, and logouts go "
-                "without an ID Token: see the lines at INFO for the reasons"
-            )
+    def _note(self, failure: str | None, off_for: float) -> None:
+        """Log how a trip has ended, and count its failure, unless ``off_for`` is 0."""
+        if failure is None:
+            self._shown_to_work = True
+            self._failures.clear()
+        elif failure == "login_required":
+            logger.debug("a logout goes to %r without an ID Token: nobody is signed in there, it says", self.name)
+        else:
+            logger.info("a logout goes to %r without an ID Token: %s", self.name, failure)
+            if off_for:
+                self._count_failure(off_for)
+
+    def _count_failure(self, off_for: float) -> None:
+        self._failures[off_for] += 1
+        if self._failures[off_for] < MOST_FAILURES:
+            return
+        self._failures[off_for] = 0
+        self._off_until = self._clock() + off_for
+        self._warn_once(
+            f"{MOST_FAILURES} logouts in a row came back from provider {self.name!r} without the ID Token that they "
+            f"asked for, so silent_hint is off for {off_for / 60:g} minutes at a time, and logouts go without an ID "
+            "Token: see the lines at INFO for the reasons"
+        )
 
     def _warn_once(self, sentence: str) -> None:
         if sentence not in self._warned:
@@ -244,38 +271,38 @@ class SilentHint:
         if self._clock() < self._off_until:  # trips that have begun before must not go on asking it
             return answer
         failure: str | None = f"no answer within {seconds:g} s"
+        off_for = 0.0  # what a failure counts for at the step that is reached: see above
         with anyio.move_on_after(seconds):
             try:
-                if response.code is not None:
-                    tokens = await self._redeem(request, response)
+                if not is_from_issuer(response, await self._metadata.get()):
+                    raise ProviderError("the answer names another issuer, or none", code="iss")
+                if response.code is None:
+                    failure, off_for = _error_code(response), OFF_FOR if self._shown_to_work is False else 0.0
+                else:
+                    off_for = FAILURE_REMEMBERED_FOR
+                    tokens = await self._redeem(request, response.code)
+                    off_for = OFF_FOR
                     answer = SilentAnswer(refresh_token=_text(tokens, "refresh_token"))
                     answer = await self._verified(request, tokens, answer)
                     failure = None
-                else:
-                    failure = _error_code(response)
             except Exception as error:  # whatever it is, the logout goes on
                 failure = _why(error)
-        if failure == "login_required":
-            logger.debug("a logout goes to %r without an ID Token: nobody is signed in there, it says", self.name)
-            return answer
-        if failure is not None:
-            logger.info("a logout goes to %r without an ID Token: %s", self.name, failure)
-        self._note(failed=failure is not None)
+        self._note(failure, off_for)
         return answer
 
-    async def _redeem(self, request: SilentRequest, response: AuthorizationResponse) -> dict[str, Any]:
-        metadata = await self._metadata.get()
-        if not is_from_issuer(response, metadata):
-            raise ProviderError("the answer names another issuer, or none", code="iss")
+    async def _redeem(self, request: SilentRequest, code: str) -> dict[str, Any]:
         parameters = {
             "grant_type": "authorization_code",
-            "code": response.code or "",
+            "code": code,
             "redirect_uri": request.redirect_uri,
             "code_verifier": request.code_verifier,
         }
-        credentials = self._credentials.accepted_by(metadata)
+        credentials = self._credentials.accepted_by(await self._metadata.get())
         endpoint = await self._endpoint("token_endpoint")
-        return await request_token(endpoint, credentials, parameters, client=self._metadata.http_client)
+        tokens = await request_token(endpoint, credentials, parameters, client=self._metadata.http_client)
+        if not tokens.keys() & {"access_token", "id_token"}:  # a refusal with the status 200
+            raise ProviderError("the token endpoint returned no token", code="id_token")
+        return tokens
 
     async def _verified(self, request: SilentRequest, tokens: dict[str, Any], answer: SilentAnswer) -> SilentAnswer:
         id_token = _text(tokens, "id_token")
@@ -285,7 +312,7 @@ class SilentHint:
         issuer = (await self._metadata.get()).get("issuer")
         expected = ExpectedToken(str(issuer or ""), self._credentials.client_id, request.nonce)
         check_id_token(claims, expected, now=time.time())
-        return replace(answer, id_token=id_token, sub=claims["sub"])
+        return replace(answer, id_token=id_token, sub=claims["sub"], sid=_text(claims, "sid"))
 
     async def revoke(self, refresh_token: str) -> None:
         """Revoke a refresh token, if the provider has an endpoint for that (RFC 7009, section 2.1). Never raises."""

@@ -1,4 +1,4 @@
-"""The only module that opens a socket: small documents from a provider, and requests for and about tokens.
+"""Small documents from a provider, and requests for and about tokens: nothing else opens a socket, but the relay.
 
 A provider's document decides where browsers are sent, so the fetch is strict: https (http on loopback, for tests and
 demos), the certificate is checked, redirects are not followed, the size and the time are limited.
@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -70,6 +71,8 @@ def why(error: Exception) -> str:
     if isinstance(error, _classes("ConnectError")):
         # The cause shows whether the name, the port or the certificate is at fault, and is no part of the request.
         return f"{name} ({error.__cause__ or error})"
+    if isinstance(error, OSError):
+        return f"{name} ({error})"
     status = getattr(getattr(error, "response", None), "status_code", None)
     return f"{name} ({status})" if isinstance(status, int) else name
 
@@ -110,7 +113,7 @@ async def _fetch(method: str, url: str, client: HTTPClient | None, *, must_be_ok
                 if must_be_ok:
                     _check_ok(response.status_code, where)
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, headers, await _body(response, where))
+                return Answer(response.status_code, headers, await _read(response.aiter_bytes(), where))
     except TimeoutError as error:
         raise ProviderError(f"{where} did not answer within {seconds:.1f} s", code="fetch_timeout") from error
 
@@ -141,13 +144,18 @@ def _check_ok(status: int, where: str) -> None:
         raise ProviderError(f"{where} answered {status}, not 200", code="fetch_status")
 
 
-async def _body(response: Any, where: str) -> bytes:
+async def _read(chunks: AsyncIterable[bytes], where: str) -> bytes:
     body = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in chunks:
         body += chunk
-        if len(body) > MAX_DOCUMENT:
-            raise ProviderError(f"{where} is over {MAX_DOCUMENT} bytes", code="fetch_too_large")
+        check_size(body, where)
     return bytes(body)
+
+
+def check_size(body: bytearray, where: str) -> None:
+    """Raise ``ProviderError`` for more than ``MAX_DOCUMENT`` bytes of an answer; ``where`` names it in errors."""
+    if len(body) > MAX_DOCUMENT:
+        raise ProviderError(f"{where} is over {MAX_DOCUMENT} bytes", code="fetch_too_large")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +217,6 @@ async def revoke_refresh_token(
         raise ProviderError(f"{where} answered {status}, not 200", code="revocation")
 
 
-FORWARD_TIMEOUT = 30.0
-"""Seconds for a token request that is passed on, all in all; clients of applications wait for five to ten."""
-
-
 class Forwarded(NamedTuple):
     """The answer to a token request that was passed on."""
 
@@ -221,14 +225,15 @@ class Forwarded(NamedTuple):
     body: bytes
 
 
-def client_for_many_users() -> httpx.AsyncClient:
-    """Return a client that keeps neither a cookie nor a connection of one request for the next.
+def certificates() -> ssl.SSLContext:
+    """Return the authorities that are trusted: those that the environment names, else those of httpx."""
+    return httpx.create_ssl_context()
 
-    A server may close an idle connection just when the next code is sent on it, and a code cannot be sent twice. The
-    client uses no proxy of the environment, but the certificates that the environment names.
-    """
+
+def client_for_many_users(trusted: ssl.SSLContext) -> httpx.AsyncClient:
+    """Return a client that keeps neither a cookie nor a connection, and uses no proxy of the environment."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    transport = httpx.AsyncHTTPTransport(limits=limits)
+    transport = httpx.AsyncHTTPTransport(verify=trusted, limits=limits)
     cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     return httpx.AsyncClient(transport=transport, cookies=cookies)
 
@@ -236,26 +241,17 @@ def client_for_many_users() -> httpx.AsyncClient:
 async def forward_token_request(
     endpoint: str, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, client: HTTPClient
 ) -> Forwarded:
-    """Post a token request as it is, and return the answer as it is.
+    """Post a token request as it is, and return the answer as it is; the caller sets a deadline.
 
-    Raises ``ProviderError``: not reached, no answer within ``FORWARD_TIMEOUT``, or one over ``MAX_DOCUMENT`` bytes.
+    Raises ``ProviderError``: not reached, or an answer over ``MAX_DOCUMENT`` bytes.
     """
     where = without_query(endpoint)
     plain = [*headers, (b"accept-encoding", b"identity")]
-    try:
-        with anyio.fail_after(FORWARD_TIMEOUT), _named_errors(where):
-            stream = client.stream(
-                "POST", endpoint, content=body, headers=plain, follow_redirects=False, timeout=FORWARD_TIMEOUT
-            )
-            async with stream as response:
-                answer = bytearray()
-                async for chunk in response.aiter_raw():
-                    answer += chunk
-                    if len(answer) > MAX_DOCUMENT:
-                        raise ProviderError(f"{where} is over {MAX_DOCUMENT} bytes", code="fetch_too_large")
-                return Forwarded(response.status_code, list(response.headers.raw), bytes(answer))
-    except TimeoutError as error:
-        raise ProviderError(f"{where} did not answer within {FORWARD_TIMEOUT:.0f} s", code="fetch_timeout") from error
+    with _named_errors(where):
+        stream = client.stream("POST", endpoint, content=body, headers=plain, follow_redirects=False, timeout=None)
+        async with stream as response:
+            answer = await _read(response.aiter_raw(), where)
+            return Forwarded(response.status_code, list(response.headers.raw), answer)
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 
-from ..asgi.types import ASGIApp, Message, Receive, Scope, Send, respond
+from ..asgi.types import ASGIApp, Headers, Message, Receive, Scope, Send, respond
 from ..errors import ProviderError, RPLogoutError
 from ..log import WarningLimiter
 from ..login import Login
@@ -26,12 +26,15 @@ from ..protocol.discovery import check_issuer, required_endpoint
 from ..protocol.id_token import ExpectedToken, check_id_token
 from ..protocol.token_request import passed_on, redeemed_code, tokens_in
 from ..providers.oidc import Discovery, OIDCProvider
-from ..providers.transport import Forwarded, HTTPClient, fetch_json, forward_token_request
+from ..providers.transport import Forwarded, HTTPClient, fetch_json
 
 METADATA_PATH, TOKEN_PATH = "/.well-known/openid-configuration", "/token"
 
 MAX_BODY = 64 * 1024
 """Bytes of a token request. One with a client assertion has about three thousand."""
+
+FORWARD_WITHIN = 30.0
+"""Seconds for a token request that is passed on, all in all; clients of applications wait for five to ten."""
 
 NOTICE_WITHIN = 2.0
 """Seconds that a login waits at most for the provider's keys, which are fetched at most once in half a minute."""
@@ -51,6 +54,19 @@ class Deliver(Protocol):
         ...
 
 
+class Upstream(Protocol):
+    """Describe the way to the provider."""
+
+    @property
+    def client(self) -> HTTPClient:
+        """The client that fetches the provider's documents."""
+        ...
+
+    async def post(self, endpoint: str, headers: Headers, body: bytes) -> Forwarded:
+        """Pass on one token request. Raises ``ProviderError``."""
+        ...
+
+
 class WholeDocument(Discovery):
     """Keep the whole discovery document of a provider, for the application's client."""
 
@@ -64,14 +80,14 @@ class WholeDocument(Discovery):
 class Endpoints:
     """Answer the application's client."""
 
-    def __init__(self, provider: OIDCProvider, logins: Deliver, address: str, client: HTTPClient) -> None:
+    def __init__(self, provider: OIDCProvider, logins: Deliver, address: str, upstream: Upstream) -> None:
         self._provider = provider
         self._logins = logins
         self._address = address
-        self._client = client
+        self._upstream = upstream
         self._document = WholeDocument(provider.issuer)
         self._verifier = provider.verifier.for_another_loop(self._jwks_uri)
-        self._document.http_client = self._verifier.keys.http_client = client
+        self._document.http_client = self._verifier.keys.http_client = upstream.client
         self._log = WarningLimiter()
 
     def app(self, identity: str) -> ASGIApp:
@@ -110,9 +126,8 @@ class Endpoints:
             return Response(status_code=400)
         try:
             endpoint = await self._token_endpoint()
-            headers = passed_on(request.headers.raw)
-            forwarding = forward_token_request(endpoint, headers, bytes(body), client=self._client)
-            answer = await _unless_gone(request, forwarding)
+            posting = self._upstream.post(endpoint, passed_on(request.headers.raw), bytes(body))
+            answer = await _unless_gone(request, posting)
         except ProviderError as error:
             return self._failed("a token request could not be passed on, so its login has failed", error)
         tokens = tokens_in(answer.status, answer.body)
@@ -174,17 +189,18 @@ class Endpoints:
         return JSONResponse({"error": "temporarily_unavailable"}, 502, NO_STORE)
 
 
-async def _unless_gone(request: Request, forwarding: Coroutine[Any, Any, Forwarded]) -> Forwarded:
-    """Wait for the provider's answer, but not for longer than the client does. Raises ``ProviderError``."""
-    task, gone = asyncio.ensure_future(forwarding), asyncio.ensure_future(_disconnect(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
+async def _unless_gone(request: Request, posting: Coroutine[Any, Any, Forwarded]) -> Forwarded:
+    """Wait for the provider's answer in time, and not for longer than the client does. Raises ``ProviderError``."""
+    leaving = asyncio.ensure_future(_disconnect(request))
+    with anyio.move_on_after(FORWARD_WITHIN) as waiting:
+        leaving.add_done_callback(lambda left: None if left.cancelled() else waiting.cancel())
+        try:
+            return await posting
+        finally:
+            leaving.cancel()
+    if leaving.done() and not leaving.cancelled():
         raise ProviderError("the application has not waited for the answer", code="gone")
-    finally:
-        task.cancel()
-        gone.cancel()
+    raise ProviderError(f"the provider did not answer within {FORWARD_WITHIN:g} s", code="fetch_timeout")
 
 
 async def _disconnect(request: Request) -> None:
@@ -220,5 +236,5 @@ class LoopbackOnly:
 
 Prefetch = Callable[[], Coroutine[Any, Any, None]]
 
-MakeApp = Callable[[HTTPClient], tuple[ASGIApp, Prefetch]]
-"""Given the HTTP client of the relay's thread, returns the application, and what to do once it listens."""
+MakeApp = Callable[[Upstream], tuple[ASGIApp, Prefetch]]
+"""Given the way to the provider from the relay's thread, returns the application, and what to do once it listens."""

@@ -23,8 +23,9 @@ from uvicorn.server import ServerState
 
 from ..errors import ProviderError
 from ..log import logger
-from ..providers.transport import HTTPClient, client_for_many_users, fetch_json
+from ..providers.transport import HTTPClient, certificates, client_for_many_users, fetch_json
 from .endpoints import MakeApp, Prefetch
+from .upstream import OwnConnections, ThroughClient
 
 HOST = "127.0.0.1"
 
@@ -77,7 +78,7 @@ class Listener:
         self.shares_port = False
         self._port, self._identity = port, identity
         self._make_app, self._client = make_app, client
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()  # whichever the application has chosen: others lack what is used here
         self._stop = asyncio.Event()
         self._socket: socket.socket | None = None
         self._said = ""
@@ -109,8 +110,11 @@ class Listener:
 
     async def _listen_until_stopped(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            own = await stack.enter_async_context(client_for_many_users())
-            app, prefetch = self._make_app(self._client if self._client is not None else own)
+            trusted = certificates()
+            own = await stack.enter_async_context(client_for_many_users(trusted))
+            app, prefetch = self._make_app(
+                ThroughClient(self._client) if self._client else OwnConnections(own, trusted)
+            )
             config = uvicorn.Config(
                 app,
                 interface="asgi3",
@@ -155,8 +159,7 @@ class Listener:
             fetching.cancel()
         finally:
             # Accepting ends first: a connection that is accepted while a server closes is lost (Python 3.11).
-            with contextlib.suppress(NotImplementedError):  # Windows accepts in another way
-                self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._socket)
             await _settle()
             server.close()
             await _finish(state)

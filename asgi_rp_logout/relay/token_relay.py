@@ -23,7 +23,7 @@ from ..login import Login
 from ..providers.oidc import OIDCProvider
 from ..providers.transport import HTTPClient, is_http_client
 from .codes import ExpectedCodes
-from .endpoints import METADATA_PATH, TOKEN_PATH, Endpoints, Prefetch
+from .endpoints import METADATA_PATH, TOKEN_PATH, Endpoints, Prefetch, Upstream
 from .watch import HandOver, Watch
 
 if TYPE_CHECKING:
@@ -182,8 +182,8 @@ class TokenRelay:
 
         await lifespan(stopping)
 
-    def _make_app(self, client: HTTPClient) -> tuple[ASGIApp, Prefetch]:
-        endpoints = Endpoints(self.provider, self, self._address, client)
+    def _make_app(self, upstream: Upstream) -> tuple[ASGIApp, Prefetch]:
+        endpoints = Endpoints(self.provider, self, self._address, upstream)
         return endpoints.app(identity_of(self.provider)), endpoints.prefetch
 
     # -- logins --------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from key_value.aio.stores.postgresql import PostgreSQLStore
 
@@ -21,7 +23,15 @@ def test_a_worker_with_its_logins_in_postgresql_sees_them_dead(
     address = f"postgresql://postgres@127.0.0.1:{postgresql_server.port}/postgres?sslmode=disable"
     url = serve(Site(place, store=PostgreSQLStore(url=address), freshness=0).app)
     alice, bob = sign_in(url, f"alice-{place}", "s1"), sign_in(url, f"bob-{place}", "s2")
-    ended = command("end-logins", "--store", address, "--iss", ISS, "--sub", f"alice-{place}")
-    assert (ended.returncode, ended.stderr) == (0, "")
+
+    def end(user: str, *moment: str) -> None:
+        ended = command("end-logins", "--store", address, "--iss", ISS, "--sub", f"{user}-{place}", *moment)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+    end("alice", "--not-after", "2001-01-01T00:00:00Z")
+    assert who(url, alice) == f"alice-{place}"
+    end("alice")
     wait_until(lambda: who(url, alice) == "anonymous")
     assert who(url, bob) == f"bob-{place}"
+    end("bob", "--not-after", datetime.now(UTC).isoformat())
+    wait_until(lambda: who(url, bob) == "anonymous")

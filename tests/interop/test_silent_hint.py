@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from asgi_rp_logout import OIDCProvider, RPLogoutMiddleware
+from asgi_rp_logout.providers.silent_hint import MOST_FAILURES
 from demo.provider import Client, create_provider
 from tests.conftest import Serve, UnusedPort
 from tests.interop.apps import CLIENT, client_metadata, create_app
@@ -193,6 +194,23 @@ def test_a_fetch_is_finished_by_way_of_the_trip(page: Page, make_scene: Callable
     page.wait_for_url(f"{scene.url}/pages/home")
     assert [url for url in visits if "id_token_hint=" in url]
     assert scene.next_login_asks(page)
+
+
+def test_invented_errors_switch_nothing_off_and_invented_codes_do_so_for_a_while(
+    make_scene: Callable[..., Scene],
+) -> None:
+    """Each provider has answered the probe with `login_required`, and refuses a code that it has not issued."""
+    scene = make_scene()
+    errors, codes = [("error", "interaction_required")] * (MOST_FAILURES + 1), [("code", "invented")] * MOST_FAILURES
+    for name, value in errors + codes:
+        with httpx.Client(base_url=scene.url, cookies={"session": "invented-" * 4}) as stranger:
+            asked = httpx.URL(stranger.post("/logout").headers["location"])
+            assert asked.params["prompt"] == "none"
+            back = {"state": asked.params["state"], "iss": scene.provider.issuer, name: value}
+            assert "prompt=none" not in stranger.get("/signed-out", params=back).headers["location"]
+    location = httpx.post(f"{scene.url}/logout", cookies={"session": "invented-" * 4}).headers["location"]
+    assert location.startswith(f"{scene.provider.issuer}/")
+    assert "prompt=none" not in location
 
 
 def test_the_back_button_logs_nobody_out_again(new_page: NewPage, make_scene: Callable[..., Scene]) -> None:
