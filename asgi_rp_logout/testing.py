@@ -15,6 +15,10 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import httpx
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.rfc6749.errors import InvalidClientError, InvalidGrantError, UnsupportedGrantTypeError
+from authlib.oauth2.rfc6749.util import extract_basic_authorization
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
@@ -54,11 +58,21 @@ class EndSessionRequest:
     return_url: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """What an authorization code stands for, and what the token request must bring along with it."""
+
+    grant: Mapping[str, Any]
+    redirect_uri: str
+    challenge: str | None
+
+
 class FakeProvider:
     """Stand in for an OpenID provider in tests: an ASGI app that signs everybody in without asking.
 
     - ``issuer``: its issuer; nothing is ever sent there.
-    - ``client_id``, ``client_secret``: the one application that it knows.
+    - ``client_id``: the one application that it knows.
+    - ``client_secret``: its secret, without which there are no tokens; None accepts any.
     - ``post_logout_redirect_uris``: the registered addresses to return to after a logout; None accepts any.
 
     ``sessions`` has the ``sub`` of each session that ``sign_in()`` began and no logout has ended, by its ``sid``.
@@ -70,7 +84,7 @@ class FakeProvider:
         issuer: str = "https://id.example.com",
         *,
         client_id: str = "app",
-        client_secret: str = "secret",  # noqa: S107
+        client_secret: str | None = None,
         post_logout_redirect_uris: Sequence[str] | None = None,
     ) -> None:
         self.issuer = issuer
@@ -79,7 +93,9 @@ class FakeProvider:
         self.post_logout_redirect_uris = post_logout_redirect_uris
         self.sessions: dict[str, str] = {}
         self.revoked: list[str] = []
-        self._grants: dict[str, dict[str, Any]] = {}
+        self._codes: dict[str, _Code] = {}
+        self._refresh_tokens: dict[str, Mapping[str, Any]] = {}
+        self._access_tokens: dict[str, Mapping[str, Any]] = {}
         base = urlsplit(issuer).path.rstrip("/")
         self._app = Starlette(
             routes=[
@@ -118,15 +134,19 @@ class FakeProvider:
 
         Takes the application's response with the redirect, or its URL. Returns the URL of the application's callback,
         with ``code`` and ``state``: request it next. Raises ``AssertionError`` if the application sends the browser
-        elsewhere or as another client. OpenID Connect Core 1.0, section 3.1.2.
+        elsewhere or as another client, or with a code challenge of another kind than S256. OpenID Connect Core 1.0,
+        section 3.1.2; RFC 7636, section 4.3.
         """
         query = self._query(response, "/authorize")
         client_id = query.get("client_id")
         _check(client_id == self.client_id, f"client_id={client_id!r}: expected {self.client_id!r}")
         _check("redirect_uri" in query, "the authorization request has no redirect_uri")
+        challenge, method = query.get("code_challenge"), query.get("code_challenge_method", "plain")
+        _check(challenge is None or method == "S256", f"code_challenge_method={method!r}: expected 'S256'")
         sid, code = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
         self.sessions[sid] = sub
-        self._grants[code] = {"sub": sub, "sid": sid, "nonce": query.get("nonce")}
+        grant = {"sub": sub, "sid": sid, "nonce": query.get("nonce")}
+        self._codes[code] = _Code(grant, query["redirect_uri"], challenge)
         return _extended(query["redirect_uri"], {"code": code, "state": query.get("state")})
 
     def assert_logged_out(self, response: HasHeaders | str, *, sub: str | None = None) -> EndSessionRequest:
@@ -148,7 +168,7 @@ class FakeProvider:
         """Return the answer of the token endpoint, as ``remember_login(request, token)`` takes it."""
         grant = {"sub": sub, "sid": sid, **claims}
         access, refresh = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
-        self._grants |= {access: grant, refresh: grant}
+        self._access_tokens[access] = self._refresh_tokens[refresh] = grant
         return {
             "access_token": access,
             "token_type": "Bearer",
@@ -212,15 +232,58 @@ class FakeProvider:
 
     async def _token(self, request: Request) -> Response:
         form = _form(await request.body())
-        grant = self._grants.pop(form.get("code") or form.get("refresh_token", ""), None)
-        return JSONResponse({"error": "invalid_grant"}, 400) if grant is None else JSONResponse(self.token(**grant))
+        try:
+            self._check_client(request, form)
+            return JSONResponse(self.token(**self._granted(form)))
+        except OAuth2Error as error:
+            return _refusal(error)
+
+    def _check_client(self, request: Request, form: Mapping[str, str]) -> None:
+        """Check who asks, by either way to send a secret (RFC 6749, section 2.3.1)."""
+        if "client_assertion" in form:  # signed with a key that is not known here
+            return
+        client_id, secret = extract_basic_authorization(request.headers)
+        if client_id is None:
+            client_id, secret = form.get("client_id"), form.get("client_secret")
+        if client_id != self.client_id:
+            raise InvalidClientError("the client_id is missing, or is that of another client", status_code=401)
+        if self.client_secret not in (None, secret):
+            raise InvalidClientError("the client_secret is missing, or is another one", status_code=401)
+
+    def _granted(self, form: Mapping[str, str]) -> Mapping[str, Any]:
+        """Return what a code or a refresh token stands for; each works once (RFC 6749, sections 4.1.3 and 6)."""
+        grant_type = form.get("grant_type")
+        if grant_type == "authorization_code":
+            return self._redeemed(form)
+        if grant_type != "refresh_token":
+            raise UnsupportedGrantTypeError(grant_type)
+        grant = self._refresh_tokens.pop(form.get("refresh_token", ""), None)
+        if grant is None:
+            raise InvalidGrantError("the refresh token is not known, or was used before")
+        return grant
+
+    def _redeemed(self, form: Mapping[str, str]) -> Mapping[str, Any]:
+        code, verifier = self._codes.pop(form.get("code", ""), None), form.get("code_verifier")
+        if code is None:
+            raise InvalidGrantError("the code is not known, or was used before")
+        if form.get("redirect_uri") != code.redirect_uri:
+            raise InvalidGrantError("the redirect_uri is not that of the authorization request")
+        # RFC 7636, section 4.6. A verifier without a challenge is refused too: RFC 9700, section 2.1.1.
+        if code.challenge != (None if verifier is None else create_s256_code_challenge(verifier)):
+            raise InvalidGrantError("the code_verifier does not belong to the code_challenge")
+        return code.grant
 
     async def _userinfo(self, request: Request) -> Response:
-        grant = self._grants.get(request.headers.get("authorization", "").removeprefix("Bearer "))
+        grant = self._access_tokens.get(request.headers.get("authorization", "").removeprefix("Bearer "))
         return Response(status_code=401) if grant is None else JSONResponse({"sub": grant["sub"]})
 
     async def _revoke(self, request: Request) -> Response:
-        self.revoked.append(_form(await request.body()).get("token", ""))
+        form = _form(await request.body())
+        try:
+            self._check_client(request, form)
+        except OAuth2Error as error:
+            return _refusal(error)
+        self.revoked.append(form.get("token", ""))
         return Response()
 
     async def _logout(self, request: Request) -> Response:
@@ -284,6 +347,12 @@ def _check(fits: bool, sentence: str) -> None:
 
 def _destination(response: HasHeaders) -> str:
     return next((str(response.headers.get(name)) for name in _REDIRECTS if response.headers.get(name)), "")
+
+
+def _refusal(error: OAuth2Error) -> Response:
+    """Return the answer to a request that is refused (RFC 6749, section 5.2)."""
+    status, body, headers = error()
+    return JSONResponse(body, status, dict(headers))
 
 
 def _form(body: bytes) -> dict[str, str]:

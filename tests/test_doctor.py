@@ -13,6 +13,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from authlib.integrations.starlette_client import OAuth
 from fastapi import FastAPI
@@ -36,7 +37,7 @@ from asgi_rp_logout import (
     presets,
 )
 from asgi_rp_logout.doctor import configuration, examine, registration
-from asgi_rp_logout.doctor.findings import CATALOGUE, LEVELS
+from asgi_rp_logout.doctor.findings import CATALOGUE, LEVELS, UNREACHABLE, found
 from asgi_rp_logout.doctor.report import as_json, write_text
 from asgi_rp_logout.doctor.search import middlewares_of
 from asgi_rp_logout.doctor.vendors import STANDARD, VENDORS, vendor_of
@@ -123,6 +124,15 @@ class Faulty(StubProvider):
 
 @pytest.fixture
 def faulty(serve: Serve, unused_port: UnusedPort) -> Faulty:
+    port = unused_port()
+    provider = Faulty(f"http://127.0.0.1:{port}/")
+    serve(provider.app, port=port, date_header=False)
+    return provider
+
+
+@pytest.fixture
+def another(serve: Serve, unused_port: UnusedPort) -> Faulty:
+    """A second provider beside `faulty`."""
     port = unused_port()
     provider = Faulty(f"http://127.0.0.1:{port}/")
     serve(provider.app, port=port, date_header=False)
@@ -480,13 +490,98 @@ async def test_a_provider_that_raises() -> None:
     assert SECRET not in as_json(report)
 
 
+async def test_a_provider_that_raises_when_it_is_asked_again(faulty: Faulty) -> None:
+    """About an address that is not registered, or for the list of providers."""
+
+    class Raises:
+        name, client_id = "own", "dashboard"
+
+        def get_end_session_url(self, post_logout_redirect_uri: str) -> str:
+            if post_logout_redirect_uri != f"{APP}/":
+                raise ValueError(SECRET)
+            return f"{faulty.issuer}end_session?post_logout_redirect_uri={APP}/"
+
+    report = await examine.examine_app(inside(Raises(), backchannel_path=...), APP)
+    assert [one.id for one in report.findings] == ["provider.opaque", "registration.unknown"]
+    assert SECRET not in as_json(report)
+    asked_silently(faulty, login_required)
+    lists = iter([[at(faulty, silent_hint=True)]])
+    assert await ids(inside(**{"providers": lambda: next(lists), **SILENT})) == ["providers.none"]
+
+
 async def test_a_provider_without_a_client_id(faulty: Faulty) -> None:
     provider = StaticProvider(f"{faulty.issuer}end_session")
     assert await ids(inside(provider, backchannel_path=...), notes=False) == ["client.no_id"]
 
 
+async def test_a_provider_whose_parameters_drop_the_client_id(faulty: Faulty) -> None:
+    """To set one would change nothing."""
+    provider = StaticProvider(f"{faulty.issuer}end_session", parameters={"client_id": None})
+    assert await ids(inside(provider, backchannel_path=...), notes=False) == []
+
+
 async def test_a_provider_that_has_no_logout_and_is_known_for_it() -> None:
-    assert await ids(inside(presets.local_only("github"), backchannel_path=...)) == []
+    report = await examine.examine_app(inside(presets.local_only("github"), backchannel_path=...), APP)
+    assert report.findings == []
+    assert report.confirmed == ["Provider github has no logout, as is declared (local_only): its logins end here only"]
+    ((_, addresses),) = report.addresses
+    assert [one.kind for one in addresses] == ["redirect"]
+
+
+async def test_the_report_says_where_an_end_session_endpoint_is_missing(faulty: Faulty) -> None:
+    faulty.document["end_session_endpoint"] = ...
+    oauth = OAuth()
+    given = {"authorize_url": f"{faulty.issuer}authorize", "client_kwargs": {"scope": "openid"}}
+    registered = AuthlibProvider(oauth.register("registered", client_id="dashboard", **given))
+    report = await examine.examine_app(inside(at(faulty), registered), APP)
+    why = {one.subject: one.sentence for one in report.findings if one.id == "metadata.no_end_session"}
+    assert why[f"provider {faulty.issuer}"].startswith(f"{faulty.issuer}.well-known/openid-configuration names no end")
+    assert why["provider registered"].startswith("Its registration with Authlib names no end_session_endpoint")
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (presets.hydra, "a logout ends the session here and not there"),
+        (lambda issuer, client: presets.oracle(issuer, client, tenant=issuer), "its logout tokens are refused"),
+    ],
+)
+async def test_the_report_says_what_follows_from_a_document_that_cannot_be_read(
+    faulty: Faulty, make: Callable[..., Any], expected: str
+) -> None:
+    """Some presets know the end-session endpoint without it."""
+    faulty.issuer_in_document = "https://other.example.com"
+    (finding,) = (await examine.examine_app(inside(make(faulty.issuer, "dashboard")), APP)).findings
+    assert (finding.id, f", so {expected}." in finding.sentence) == ("discovery.issuer", True)
+    missing = make(f"{faulty.issuer}other", "dashboard")
+    faulty.answer = page(404)
+    (finding,) = (await examine.examine_app(inside(missing), APP)).findings
+    assert (finding.id, f", so {expected}: " in finding.sentence) == ("discovery.not_found", True)
+
+
+async def test_an_object_of_the_app_may_have_no_url() -> None:
+    class Own:
+        name = "own"
+
+        def get_end_session_url(self) -> None:
+            return None
+
+    assert await ids(inside(Own(), backchannel_path=...)) == ["provider.opaque", "provider.no_url"]
+
+
+async def test_an_entry_that_is_no_provider_is_reported_with_its_reason(faulty: Faulty) -> None:
+    """Another kind of sign-in is none of our business, and a name given twice is a mistake."""
+
+    class Password:
+        name = "password"
+
+    listed: dict[str, Any] = {"providers": lambda: [at(faulty), Password(), at(faulty)]}
+    report = await examine.examine_app(inside(**listed), APP)
+    why = {one.id: one for one in report.findings}
+    assert list(why) == ["provider.other_kind", "provider.unusable"]
+    assert why["provider.other_kind"].subject == "provider password"
+    assert f"name {faulty.issuer!r} is given twice: expected unique names" in why["provider.unusable"].sentence
+    assert len(report.addresses) == 1
 
 
 async def test_a_vendor_that_needs_its_preset() -> None:
@@ -495,6 +590,8 @@ async def test_a_vendor_that_needs_its_preset() -> None:
     app = inside(at(stub), http_client=stub.client())
     assert await ids(app) == ["provider.deviates"]
     assert stub.asked == []
+    renamed = at(stub, parameters={"post_logout_redirect_uri": "logout_uri", "id_token_hint": None})
+    assert await ids(inside(renamed, http_client=stub.client())) == ["registration.unknown"]
 
 
 # Discovery, metadata, clock, keys
@@ -511,6 +608,27 @@ async def test_a_certificate_that_is_not_trusted(
     stub = Faulty(f"https://127.0.0.1:{port}/")
     serve(stub.app, port=port, certificate=certificate)
     assert await ids(inside(at(stub))) == ["discovery.tls"]
+
+
+@pytest.mark.parametrize("status", [404, 503])
+async def test_a_provider_that_is_down_is_not_a_mistyped_issuer(faulty: Faulty, status: int) -> None:
+    faulty.answer = page(status)
+    report = await examine.examine_app(inside(OIDCProvider(f"{faulty.issuer}realms/acme", "dashboard")), APP)
+    expected = {404: (["discovery.not_found"], 2), 503: (["discovery.unreachable"], 3)}
+    assert ([one.id for one in report.findings], report.status) == expected[status]
+
+
+async def test_the_exit_status_tells_what_is_wrong_from_what_was_not_reached(faulty: Faulty, free_port: int) -> None:
+    down = OIDCProvider(f"http://127.0.0.1:{free_port}", "dashboard")
+
+    async def status(*providers: Any, url: str = APP, **changed: Any) -> int:
+        return (await examine.examine_app(inside(*providers, **changed), url)).status
+
+    assert await status(at(faulty)) == 0
+    assert await status(at(faulty), url="http://app.example.com") == 1
+    assert await status(down, url="http://app.example.com") == 3
+    assert await status(down, store=TalkativeStore()) == 3
+    assert await status(down, at(faulty, algorithm="ES384")) == 2
 
 
 async def test_a_page_that_is_no_document(faulty: Faulty) -> None:
@@ -549,11 +667,15 @@ FRONT: dict[str, Any] = {"frontchannel_path": "/frontchannel-logout"}
     [
         ({"end_session_endpoint": ...}, {}, ["metadata.no_end_session"]),
         ({"end_session_endpoint": "http://keycloak:8080/bye"}, {}, ["metadata.endpoint"]),
-        ({"backchannel_logout_supported": ...}, {}, ["metadata.no_back_channel"]),
+        ({"backchannel_logout_supported": ...}, {}, ["backchannel.no_caller", "metadata.no_back_channel"]),
         ({"backchannel_logout_supported": ...}, {"backchannel_path": None}, []),
         ({}, {"backchannel_path": None}, ["metadata.back_channel_unused"]),
-        ({}, FRONT, ["metadata.no_front_channel"]),
-        ({"frontchannel_logout_supported": True}, FRONT, ["metadata.front_channel_without_session"]),
+        ({}, FRONT, ["frontchannel.no_caller", "metadata.no_front_channel"]),
+        (
+            {"frontchannel_logout_supported": True},
+            FRONT,
+            ["frontchannel.no_caller", "metadata.front_channel_without_session"],
+        ),
         ({"frontchannel_logout_supported": True}, FRONT | {"frontchannel_session_required": False}, []),
         ({"frontchannel_logout_supported": True, "frontchannel_logout_session_supported": True}, FRONT, []),
     ],
@@ -565,13 +687,68 @@ async def test_what_the_metadata_offers(
     assert await ids(inside(at(faulty), **changed)) == expected
 
 
+async def test_what_one_of_several_providers_lacks_is_a_note(faulty: Faulty, another: Faulty) -> None:
+    """Nothing can be done about it: the others call the endpoint."""
+    app = inside(at(faulty), at(another), **FRONT)
+    lacks = {"backchannel_logout_supported": ...}
+    shows = {"frontchannel_logout_supported": True, "frontchannel_logout_session_supported": True}
+    faulty.document |= shows
+    another.document |= lacks
+    report = await examine.examine_app(app, APP)
+    assert [(one.id, one.subject) for one in report.in_order()] == [
+        ("metadata.no_back_channel", f"provider {another.issuer}"),
+        ("metadata.no_front_channel", f"provider {another.issuer}"),
+    ]
+    assert report.status == 0
+    faulty.document |= lacks
+    assert await ids(app, notes=False) == ["backchannel.no_caller"]
+    another.document |= {"frontchannel_logout_supported": True}
+    faulty.document["frontchannel_logout_session_supported"] = ...
+    assert await ids(app, notes=False) == ["backchannel.no_caller", "frontchannel.no_caller"]
+
+
+async def test_a_provider_of_which_little_is_known_may_call(faulty: Faulty, free_port: int) -> None:
+    """Its metadata cannot be read, or it has none."""
+
+    class Own:
+        name, client_id, issuer = "own", "dashboard", "https://own.example.com"
+
+        def get_end_session_url(self) -> str:
+            return f"{faulty.issuer}end_session"
+
+        async def verify_logout_token(self, token: str, now: float) -> object:
+            raise NotImplementedError
+
+    faulty.document["backchannel_logout_supported"] = ...
+    silent, down = at(faulty), OIDCProvider(f"http://127.0.0.1:{free_port}", "dashboard")
+    assert await ids(inside(silent, Own(), **FRONT), notes=False) == []
+    reserved = Own()
+    reserved.name = "local"
+    listed: dict[str, Any] = {"providers": lambda: [silent, reserved]}
+    assert await ids(inside(**listed), notes=False) == ["provider.unusable"]
+    assert await ids(inside(silent, down, **FRONT), notes=False) == ["discovery.unreachable"]
+    local = presets.local_only("github", issuer="https://github.com")
+    assert await ids(inside(silent, local, **FRONT), notes=False) == ["backchannel.no_caller", "frontchannel.no_caller"]
+
+
 async def test_revocation_without_an_endpoint(faulty: Faulty) -> None:
+    app = inside(at(faulty, revoke="refresh_token"))
+    assert await ids(app) == ["metadata.no_revocation"]
+    faulty.document["revocation_endpoint"] = "http://keycloak:8080/revoke"
     assert await ids(inside(at(faulty, revoke="refresh_token"))) == ["metadata.no_revocation"]
     faulty.document["revocation_endpoint"] = faulty.issuer + "revoke"
     assert await ids(inside(at(faulty, revoke="refresh_token"))) == []
 
 
-async def test_keys(faulty: Faulty) -> None:
+async def test_a_revocation_endpoint_may_be_in_the_oauth_metadata(faulty: Faulty) -> None:
+    """A logout looks there too (RFC 8414)."""
+    named = {"issuer": faulty.issuer, "revocation_endpoint": f"{faulty.issuer}revoke"}
+    oauth = "/.well-known/oauth-authorization-server"
+    faulty.answer = lambda one: JSONResponse(named) if one.url.path == oauth else Faulty.comes_back(one)
+    assert await ids(inside(at(faulty, revoke="refresh_token"))) == []
+
+
+async def test_keys(faulty: Faulty, free_port: int) -> None:
     assert await ids(inside(at(faulty, algorithm="HS256"))) == []
     faulty.document["id_token_signing_alg_values_supported"] = ["ES256"]
     assert await ids(inside(at(faulty))) == ["keys.algorithm"]
@@ -580,6 +757,8 @@ async def test_keys(faulty: Faulty) -> None:
     assert await ids(inside(at(faulty))) == ["keys.none"]
     faulty.status = 503
     assert await ids(inside(at(faulty))) == ["keys.unreadable"]
+    faulty.document["jwks_uri"] = f"http://127.0.0.1:{free_port}/jwks"
+    assert await ids(inside(at(faulty))) == ["keys.unreachable"]
     assert await ids(inside(at(faulty), backchannel_path=None)) == ["metadata.back_channel_unused"]
 
 
@@ -711,8 +890,10 @@ async def test_a_silent_hint_that_is_refused(faulty: Faulty, answer: Callable[[R
 async def test_a_silent_hint_whose_provider_cannot_be_asked(faulty: Faulty, free_port: int) -> None:
     faulty.document["authorization_endpoint"] = f"http://127.0.0.1:{free_port}/authorize"
     assert await ids(inside(at(faulty, silent_hint=True), **SILENT)) == ["silent.unreachable"]
-    faulty.document["authorization_endpoint"] = ...
+    asked_silently(faulty, page(503))
     assert await ids(inside(at(faulty, silent_hint=True), **SILENT)) == ["silent.unreachable"]
+    faulty.document["authorization_endpoint"] = ...
+    assert await ids(inside(at(faulty, silent_hint=True), **SILENT)) == ["silent.no_endpoint"]
 
 
 async def test_a_silent_hint_of_a_function(faulty: Faulty) -> None:
@@ -781,6 +962,9 @@ async def test_a_relay_for_a_provider_that_the_function_does_not_list(faulty: Fa
         ("https://acme.okta.com/oauth2/default", None, "Okta"),
         ("https://acme.zitadel.cloud", "https://acme.zitadel.cloud/oidc/v1/end_session", "Zitadel"),
         ("https://cognito-idp.eu-west-1.amazonaws.com/pool", None, "Amazon Cognito"),
+        (None, "https://acme.auth.eu-west-1.amazoncognito.com/logout", "Amazon Cognito"),
+        (None, "https://acme.my.salesforce.com/services/auth/idp/oidc/logout", "Salesforce"),
+        ("https://api.asgardeo.io/t/acme/oauth2/token", "https://api.asgardeo.io/t/acme/oidc/logout", STANDARD.name),
         ("https://secure.login.gov/", None, "Login.gov"),
         ("https://acme.okta.com.evil.example", None, STANDARD.name),
         (None, None, STANDARD.name),
@@ -807,6 +991,55 @@ async def test_the_addresses_have_the_names_of_the_vendors_console(serve: Serve,
         ("Keycloak", "Backchannel logout URL", f"{APP}/backchannel-logout"),
         ("Keycloak", "Front-channel logout URL", f"{APP}/frontchannel-logout"),
     }
+
+
+PRESETS: dict[str, tuple[Any, str, list[str]]] = {
+    "auth0": (presets.auth0("acme.auth0.com", "rp"), "Auth0", ["discovery.unreachable"]),
+    "auth0_legacy": (presets.auth0_legacy("login.example.com", "rp"), "Auth0", ["endpoint.unreachable"]),
+    "authelia": (presets.authelia("https://auth.example.com"), "Authelia", ["registration.unknown"]),
+    "authentik": (presets.authentik("https://id.example.com", "rp", "rp"), "authentik", ["discovery.unreachable"]),
+    "azure_b2c": (presets.azure_b2c("acme", "signin", "rp"), "Azure AD B2C", ["endpoint.unreachable"]),
+    "cognito": (presets.cognito("login.example.com", "rp"), "Amazon Cognito", ["endpoint.unreachable"]),
+    "dex": (presets.dex("https://dex.example.com/dex", "rp"), STANDARD.name, ["discovery.unreachable"]),
+    "duende": (presets.duende("https://id.example.com", "rp"), "Duende IdentityServer", ["discovery.unreachable"]),
+    "entra": (presets.entra("acme", "rp"), "Microsoft Entra ID", ["endpoint.unreachable"]),
+    "franceconnect": (presets.franceconnect("https://fc.example.com", "rp"), STANDARD.name, ["discovery.unreachable"]),
+    "fusionauth": (presets.fusionauth("https://id.example.com", "rp"), "FusionAuth", ["discovery.unreachable"]),
+    "hydra": (presets.hydra("https://hydra.example.com/", "rp"), STANDARD.name, ["discovery.unreachable"]),
+    "keycloak_legacy": (
+        presets.keycloak_legacy("https://id.example.com/auth", "acme", "rp"),
+        "Keycloak before 18",
+        ["discovery.unreachable"],
+    ),
+    "local_only": (presets.local_only("github"), STANDARD.name, []),
+    "login_gov": (presets.login_gov("rp"), "Login.gov", ["endpoint.unreachable"]),
+    "okta": (presets.okta("acme.okta.com", "rp"), "Okta", ["discovery.unreachable"]),
+    "onelogin": (presets.onelogin("acme", "rp"), "OneLogin", ["discovery.unreachable"]),
+    "oracle": (
+        presets.oracle("https://identity.oraclecloud.com/", "rp", tenant="https://idcs.example.com"),
+        "Oracle Identity Cloud",
+        ["discovery.unreachable"],
+    ),
+    "pingfederate_slo": (presets.pingfederate_slo("https://id.example.com"), "PingFederate", ["registration.unknown"]),
+    "salesforce": (presets.salesforce("acme.my.salesforce.com"), "Salesforce", ["registration.unknown"]),
+    "workos": (presets.workos(), "WorkOS AuthKit", ["registration.unknown"]),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+async def test_a_preset_whose_provider_cannot_be_reached(name: str, free_port: int) -> None:
+    """Nothing but that is found, whatever its domain, and the addresses have the names of its own vendor."""
+    provider, vendor, expected = PRESETS[name]
+    async with httpx.AsyncClient(proxy=f"http://127.0.0.1:{free_port}") as nowhere:
+        report = await examine.examine_app(inside(provider, http_client=nowhere, backchannel_path=...), APP)
+    assert [one.id for one in report.findings] == expected
+    assert {one.vendor.name for _, addresses in report.addresses for one in addresses} == {vendor}
+    assert report.status == (3 if expected and expected[0].endswith(UNREACHABLE) else 0)
+
+
+def test_every_preset_is_among_them() -> None:
+    functions = {one.__name__ for one in vars(presets).values() if getattr(one, "__module__", "") == presets.__name__}
+    assert {name for name in functions if not name.startswith("_")} == set(PRESETS)
 
 
 # The command
@@ -882,6 +1115,14 @@ def test_json_of_a_mistyped_issuer(project: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_provider_that_was_not_reached_has_a_status_of_its_own(free_port: int) -> None:
+    down = ("doctor", "--issuer", f"http://127.0.0.1:{free_port}", "--client-id", "dashboard")
+    told = command(*down, "--json")
+    assert (told.returncode, json.loads(told.stdout)["status"], told.stderr) == (3, 3, "")
+    assert command(*down).returncode == 3
+
+
+@pytest.mark.slow
 def test_a_provider_without_an_app(issuer: str) -> None:
     known = ("doctor", "--issuer", issuer, "--client-id", "dashboard", "--post-logout-redirect-uri")
     assert command(*known, f"{APP}/").returncode == 0
@@ -936,7 +1177,7 @@ def test_end_logins_finds_the_store_of_an_app(project: Path, free_port: int) -> 
     )
     arguments = ("end-logins", "--iss", "https://id.example.com", "--sub", "alice", "--store")
     told = command(*arguments, "dashboard:app", cwd=project)
-    assert (told.returncode, "the store cannot be reached (ConnectionError)" in told.stderr) == (1, True)
+    assert (told.returncode, "the store cannot be reached (ConnectionError)" in told.stderr) == (3, True)
 
 
 async def test_the_page_shows_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -972,9 +1213,9 @@ def test_every_id_is_documented_with_its_level() -> None:
 def test_the_table_of_vendors_is_the_codes() -> None:
     page = (ROOT / "docs" / "doctor.md").read_text()
     for vendor in VENDORS:
-        if not vendor.preset:
-            cells = [vendor.name, vendor.redirect, vendor.post_logout, vendor.back_channel, vendor.front_channel]
-            assert f"| {' | '.join(cells)} |" in page, vendor.name
+        cells = [vendor.name, vendor.redirect, vendor.post_logout, vendor.back_channel, vendor.front_channel]
+        assert f"| {' | '.join(cells)} |" in page, vendor.name
+        assert vendor.advice == "" or f"\n- {vendor.name}: " in page
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -983,3 +1224,14 @@ def test_every_entry_is_a_sentence_and_a_remedy(name: str) -> None:
     assert rule.level in LEVELS
     assert rule.sentence.endswith(".")
     assert rule.remedy.endswith(".")
+    assert rule.level == "error" or not name.endswith(UNREACHABLE)
+
+
+@pytest.mark.slow
+def test_nothing_printed_sends_the_reader_to_a_file_that_a_wheel_does_not_have() -> None:
+    printed = [command("doctor", "--help").stdout, *(one.advice for one in VENDORS)]
+    printed += [text for rule in CATALOGUE.values() for text in (rule.sentence, rule.remedy)]
+    shown = io.StringIO()
+    write_text(examine.Report(findings=[found("url.unknown", "RPLogoutMiddleware")]), shown)
+    assert "note" in shown.getvalue()
+    assert not [text for text in [*printed, shown.getvalue()] if "docs/" in text or ".md" in text]

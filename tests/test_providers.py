@@ -208,7 +208,7 @@ OURS: dict[str, Any] = {
     "a subclass that overrides nothing": type("Own", (StaticProvider,), {})(END),
     "preset": presets.entra("acme", "rp"),
     "local only": presets.local_only("google"),
-    "an entry without an endpoint": WithoutEndpoint(object()),
+    "an entry without an endpoint": WithoutEndpoint(object(), "no method"),
 }
 THEIRS: dict[str, Any] = {"a subclass of ours": Overriding(END), "a wrapper of ours": wrapped()}
 

@@ -11,10 +11,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 import pytest
+from authlib.integrations.base_client import OAuthError
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from joserfc import jwt
 from joserfc.jwk import KeySet
 from starlette.applications import Starlette
@@ -94,6 +97,7 @@ def test_a_sign_in_answers_with_a_code_and_the_state_and_begins_a_session() -> N
         (lambda p: authorization(p, redirect_uri=None), "no redirect_uri"),
         (lambda p: "https://evil.example/authorize", "the browser goes to 'https://evil.example/authorize'"),
         (lambda p: authorization(p) + "&state=again", "given twice"),
+        (lambda p: authorization(p, code_challenge="x" * 43), "code_challenge_method='plain': expected 'S256'"),
     ],
 )
 def test_a_wrong_authorization_request_is_refused(url: Callable[[FakeProvider], str], reason: str) -> None:
@@ -147,20 +151,133 @@ async def test_a_client_of_either_library_gets_tokens_keys_and_the_user(library:
         assert metadata["issuer"] == provider.issuer
         query = authorization(provider).partition("?")[2]
         callback = httpx.URL(provider.sign_in(f"{metadata['authorization_endpoint']}?{query}"))
-        form = {"grant_type": "authorization_code", "code": callback.params["code"]}
+        form = {"grant_type": "authorization_code", "code": callback.params["code"], "redirect_uri": CALLBACK}
+        form["client_id"] = "app"
         token = (await http.post(metadata["token_endpoint"], data=form)).json()
         keys = KeySet.import_key_set((await http.get(metadata["jwks_uri"])).json())
         claims = jwt.decode(token["id_token"], keys).claims
         assert (claims["iss"], claims["aud"], claims["nonce"]) == (provider.issuer, "app", "n")
         assert (await http.post(metadata["token_endpoint"], data=form)).status_code == 400, "a code works once"
-        refresh = {"grant_type": "refresh_token", "refresh_token": token["refresh_token"]}
+        refresh = {"grant_type": "refresh_token", "refresh_token": token["refresh_token"], "client_id": "app"}
         renewed = (await http.post(metadata["token_endpoint"], data=refresh)).json()
         assert jwt.decode(renewed["id_token"], keys).claims["sid"] == claims["sid"]
         bearer = {"Authorization": f"Bearer {token['access_token']}"}
         assert (await http.get(metadata["userinfo_endpoint"], headers=bearer)).json() == {"sub": "alice"}
         assert (await http.get(metadata["userinfo_endpoint"])).status_code == 401
-        assert (await http.post(metadata["revocation_endpoint"], data={"token": "t"})).status_code == 200
+        revocation = {"token": "t", "client_id": "app"}
+        assert (await http.post(metadata["revocation_endpoint"], data=revocation)).status_code == 200
         assert provider.revoked == ["t"]
+
+
+VERIFIER = "a-code-verifier-of-43-characters-or-more-0123"
+SECRET = "s3cret/+%"
+
+
+async def redeem(provider: FakeProvider, changed: dict[str, str | None], **more: Any) -> httpx.Response:
+    """Sign in with a code challenge, and redeem the code with a token request that is right but for what is changed."""
+    challenge = create_s256_code_challenge(VERIFIER)
+    url = authorization(provider, code_challenge=challenge, code_challenge_method="S256")
+    code = httpx.URL(provider.sign_in(url)).params["code"]
+    right = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK, "code_verifier": VERIFIER}
+    right |= {} if "auth" in more else {"client_id": "app", "client_secret": SECRET}
+    form = {name: value for name, value in (right | changed).items() if value is not None}
+    async with httpx.AsyncClient(transport=provider.transport) as http:
+        return await http.post(f"{provider.issuer}/token", data=form, **more)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, (200, None)),
+        ({"client_id": "other"}, (401, "invalid_client")),
+        ({"client_id": None}, (401, "invalid_client")),
+        ({"client_secret": "wrong"}, (401, "invalid_client")),
+        ({"client_secret": None}, (401, "invalid_client")),
+        ({"code": "invented"}, (400, "invalid_grant")),
+        ({"code": None}, (400, "invalid_grant")),
+        ({"redirect_uri": f"{CALLBACK}/"}, (400, "invalid_grant")),
+        ({"redirect_uri": None}, (400, "invalid_grant")),
+        ({"code_verifier": VERIFIER[::-1]}, (400, "invalid_grant")),
+        ({"code_verifier": None}, (400, "invalid_grant")),
+        ({"grant_type": "password"}, (400, "unsupported_grant_type")),
+    ],
+    ids=str,
+)
+async def test_a_token_request_is_refused_as_a_provider_does(
+    changed: dict[str, str | None], expected: tuple[int, str | None]
+) -> None:
+    answer = await redeem(FakeProvider(client_secret=SECRET), changed)
+    assert (answer.status_code, answer.json().get("error")) == expected
+    assert ("error_description" in answer.json()) == (expected[1] not in (None, "unsupported_grant_type"))
+
+
+async def test_the_secret_may_be_in_the_header() -> None:
+    provider = FakeProvider(client_secret=SECRET)
+    encoded = (quote("app"), quote(SECRET, safe=""))
+    assert (await redeem(provider, {}, auth=encoded)).status_code == 200
+    for wrong in [("app", "wrong"), ("other", SECRET), ("app", "")]:
+        answer = await redeem(provider, {}, auth=wrong)
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+        assert answer.headers["www-authenticate"].startswith("Basic ")
+
+
+async def test_a_secret_that_the_test_does_not_give_is_not_checked() -> None:
+    accepted: list[dict[str, str | None]] = [
+        {},
+        {"client_secret": None},
+        {"client_id": None, "client_assertion": "a.b.c"},
+    ]
+    for changed in accepted:
+        assert (await redeem(FakeProvider(), changed)).status_code == 200
+    assert (await redeem(FakeProvider(), {"client_id": "other"})).status_code == 401
+
+
+async def test_a_verifier_without_a_challenge_is_refused() -> None:
+    provider = FakeProvider()
+    form = {"grant_type": "authorization_code", "client_id": "app", "redirect_uri": CALLBACK}
+    async with httpx.AsyncClient(transport=provider.transport) as http:
+        for more, status in [({}, 200), ({"code_verifier": VERIFIER}, 400)]:
+            code = httpx.URL(provider.sign_in(authorization(provider))).params["code"]
+            assert (
+                await http.post(f"{provider.issuer}/token", data=form | {"code": code} | more)
+            ).status_code == status
+
+
+async def test_one_kind_of_token_is_not_taken_for_another() -> None:
+    provider = FakeProvider()
+    token = provider.token()
+    async with httpx.AsyncClient(transport=provider.transport) as http:
+        for kind in ("access_token", "id_token"):
+            form = {"grant_type": "refresh_token", "client_id": "app", "refresh_token": token[kind]}
+            assert (await http.post(f"{provider.issuer}/token", data=form)).json()["error"] == "invalid_grant"
+        bearer = {"Authorization": f"Bearer {token['refresh_token']}"}
+        assert (await http.get(f"{provider.issuer}/userinfo", headers=bearer)).status_code == 401
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+async def test_authlib_s_client_gets_tokens_with_the_right_secret_only(method: str) -> None:
+    provider = FakeProvider(client_secret="right")
+    for secret in ("right", "wrong"):
+        options = {"token_endpoint_auth_method": method, "code_challenge_method": "S256", "redirect_uri": CALLBACK}
+        client = AsyncOAuth2Client("app", secret, scope="openid", transport=provider.transport, **options)
+        url, _ = client.create_authorization_url(f"{provider.issuer}/authorize", code_verifier=VERIFIER)
+        arguments = {"authorization_response": provider.sign_in(url), "code_verifier": VERIFIER}
+        async with client:
+            if secret == "right":
+                token = await client.fetch_token(f"{provider.issuer}/token", **arguments)
+                assert token["token_type"] == "Bearer"
+            else:
+                with pytest.raises(OAuthError, match="invalid_client: the client_secret is missing, or is another"):
+                    await client.fetch_token(f"{provider.issuer}/token", **arguments)
+
+
+async def test_a_revocation_needs_the_secret_too() -> None:
+    provider = FakeProvider(client_secret=SECRET)
+    async with httpx.AsyncClient(transport=provider.transport) as http:
+        for secret, status in [("wrong", 401), (SECRET, 200)]:
+            form = {"token": secret, "client_id": "app", "client_secret": secret}
+            assert (await http.post(f"{provider.issuer}/revoke", data=form)).status_code == status
+    assert provider.revoked == [SECRET]
 
 
 async def test_the_middleware_takes_its_logout_tokens_and_refuses_broken_ones() -> None:

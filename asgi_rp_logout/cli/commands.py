@@ -1,4 +1,8 @@
-"""The arguments of the command line, and its exit status: 2 for what cannot be done as it was asked."""
+"""The arguments of the command line, and its exit status.
+
+0: done, and nothing is worse than a note. 1: the doctor warns. 2: something given is wrong, an argument or a setting.
+3: something could not be reached, so nothing need be wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..errors import RPLogoutError
+from ..errors import ConfigurationError, RPLogoutError
 from . import doctor, end_logins
 
 STORE_VARIABLE = "ASGI_RP_LOGOUT_STORE"
@@ -22,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = given.run(given)
     except RPLogoutError as error:
         sys.stderr.write(f"{parser.prog} {given.command}: {error}\n")
-        return 2 if error.code == "configuration" else 1
+        return 2 if isinstance(error, ConfigurationError) else 3
     return status
 
 
@@ -42,7 +46,8 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="look at how an app and its providers are set up, and list the addresses to register",
         description="Look at how an app and its providers are set up, and list the addresses to register. It changes "
         "nothing. It asks the providers, without a session, whether they know the client and the return address.",
-        epilog="Exit status: 0 nothing worse than a note was found; 1 a warning; 2 an error, or wrong arguments.",
+        epilog="Exit status: 0 nothing worse than a note was found; 1 a warning; 2 an error, or wrong arguments; 3 no "
+        "other error than that a provider or the store could not be reached.",
     )
     command.add_argument("app", nargs="?", help="the app as servers take it: module:attribute")
     command.add_argument("--factory", action="store_true", help="call the attribute, which returns the app")
@@ -60,7 +65,7 @@ def _add_end_logins(commands: argparse._SubParsersAction[argparse.ArgumentParser
         help="end all logins of a user, or of one session at the provider",
         description="End all logins of a user, or of one session at the provider, that were made up to now. All "
         "workers that share the store know it within their freshness. The session at the provider goes on.",
-        epilog="Exit status: 0 the logins have ended; 1 the store failed, so they may live on; 2 wrong arguments.",
+        epilog="Exit status: 0 the logins have ended; 2 wrong arguments; 3 the store failed, so they may live on.",
     )
     command.add_argument(
         "--store",

@@ -14,6 +14,9 @@ Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 """From something that does not work to something worth knowing."""
 
+UNREACHABLE = ".unreachable"
+"""How the ids end that say that something could not be reached. Nothing need be wrong with the set-up then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -150,6 +153,23 @@ CATALOGUE = {
         "This provider is an object of the app, or has no metadata, so only its end-session URL is looked at.",
         "Nothing, if that is what you want; OIDCProvider reads the metadata.",
     ),
+    "provider.other_kind": Rule(
+        "note",
+        "This entry of the function given as providers has no method get_end_session_url(), so its users are logged "
+        "out of the app only.",
+        "Nothing, if it signs users in without an OpenID provider, such as by a password.",
+    ),
+    "provider.unusable": Rule(
+        "warning",
+        "This entry of the function given as providers cannot be used, so its users are logged out of the app only: "
+        "{why}.",
+        "Correct it, or leave it out of the list.",
+    ),
+    "provider.no_url": Rule(
+        "note",
+        "get_end_session_url() of this provider returns None, so a logout ends the session here and not there.",
+        "Nothing, if it has no end-session endpoint.",
+    ),
     "provider.deviates": Rule(
         "error",
         "{vendor} does not take the standard parameters at its end-session endpoint.",
@@ -167,22 +187,22 @@ CATALOGUE = {
     ),
     "discovery.unreachable": Rule(
         "error",
-        "The discovery document cannot be fetched: {error}.",
-        "Look at the issuer, and at the network from here to the provider; a proxy is set with http_client.",
+        "The discovery document cannot be fetched, so {so}: {error}.",
+        "Look at this address, and at the network from here to it; a proxy is set with http_client.",
     ),
     "discovery.tls": Rule(
         "error",
-        "The certificate of the provider is not trusted: {error}.",
+        "The certificate of the provider is not trusted, so {so}: {error}.",
         "For a private certificate authority pass http_client=httpx.AsyncClient(verify=...).",
     ),
     "discovery.not_found": Rule(
         "error",
-        "There is no discovery document where the issuer says: {error}.",
+        "There is no discovery document where the issuer says, so {so}: {error}.",
         "Correct the issuer: its document is at <issuer>/.well-known/openid-configuration.",
     ),
     "discovery.issuer": Rule(
         "error",
-        "The issuer is configured as {configured}, and the discovery document names {named}.",
+        "The issuer is configured as {configured}, and the discovery document names {named}, so {so}.",
         "Configure it as the document has it, to the last character, including a slash at its end.",
     ),
     "clock.skew": Rule(
@@ -193,8 +213,8 @@ CATALOGUE = {
     ),
     "metadata.no_end_session": Rule(
         "warning",
-        "The provider has no end-session endpoint, so a logout ends the session here and not there.",
-        "Switch it on at the provider, or take a preset for it; if there is none, use presets.local_only.",
+        "{source} names no end_session_endpoint, so a logout ends the session here and not there.",
+        "Switch it on at the provider, or use its preset; presets.local_only if it has no logout at all.",
     ),
     "metadata.endpoint": Rule(
         "error",
@@ -202,9 +222,15 @@ CATALOGUE = {
         "Let the provider name its public https address.",
     ),
     "metadata.no_back_channel": Rule(
+        "note",
+        "The metadata does not say that the provider sends logout tokens. Without them, logouts that begin there do "
+        "not reach this app.",
+        "Nothing, if the provider has no Back-Channel Logout; else switch it on there.",
+    ),
+    "backchannel.no_caller": Rule(
         "warning",
-        "backchannel_path is set, and the metadata does not say that the provider sends logout tokens.",
-        "Look into its documentation; without them, logouts elsewhere do not reach this app.",
+        "backchannel_path is set, and no provider says in its metadata that it sends logout tokens.",
+        "Leave it out, unless the documentation of a provider says that it sends them all the same.",
     ),
     "metadata.back_channel_unused": Rule(
         "note",
@@ -213,25 +239,37 @@ CATALOGUE = {
         "Set backchannel_path, and register its address.",
     ),
     "metadata.no_front_channel": Rule(
-        "warning",
-        "frontchannel_path is set, and the metadata does not say that the provider shows logout frames.",
-        "Look into its documentation, or use backchannel_path.",
+        "note",
+        "The metadata does not say that the provider shows logout frames. Without them, frontchannel_path does nothing "
+        "for its users.",
+        "Nothing, if the provider has no Front-Channel Logout; else switch it on there.",
     ),
     "metadata.front_channel_without_session": Rule(
-        "warning",
-        "The metadata does not say that frames name the session, and frontchannel_session_required is on, so they end "
-        "nothing.",
+        "note",
+        "The metadata does not say that frames name the session. Those that do not end nothing, because "
+        "frontchannel_session_required is on.",
         "Switch on 'session required' at the provider, or set frontchannel_session_required=False.",
+    ),
+    "frontchannel.no_caller": Rule(
+        "warning",
+        "frontchannel_path is set, and no provider says in its metadata that it shows frames that end a session here.",
+        "Leave it out, or do what the notes on the providers say; backchannel_path does not depend on frames.",
     ),
     "metadata.no_revocation": Rule(
         "warning",
-        "revoke='refresh_token' is set, and the provider has no revocation endpoint.",
-        "Leave revoke out, or pass an object with revoke_session().",
+        "revoke='refresh_token' is set, and neither the metadata nor the OAuth metadata names a revocation endpoint "
+        "that can be used.",
+        "Pass its URL as revoke, or leave revoke out.",
+    ),
+    "keys.unreachable": Rule(
+        "error",
+        "The keys of the provider cannot be fetched: {error}. Without them its logout tokens are refused.",
+        "Look at jwks_uri in its metadata, and at the network from here to it.",
     ),
     "keys.unreadable": Rule(
         "error",
         "The keys of the provider cannot be read: {error}; its logout tokens are refused.",
-        "Look at jwks_uri in its metadata, and whether it is reached from here.",
+        "Look at jwks_uri in its metadata.",
     ),
     "keys.none": Rule(
         "error",
@@ -281,14 +319,19 @@ CATALOGUE = {
     ),
     "silent.unreachable": Rule(
         "error",
-        "The authorization endpoint cannot be asked with prompt=none, so silent_hint stays off: {error}.",
-        "Look at authorization_endpoint in the metadata, and whether it is reached from here.",
+        "The authorization endpoint does not answer, so silent_hint stays off: {error}.",
+        "Look at authorization_endpoint in the metadata, and at the network from here to it.",
+    ),
+    "silent.no_endpoint": Rule(
+        "error",
+        "The provider cannot be asked with prompt=none, so silent_hint stays off: {error}.",
+        "Let the provider name its public authorization_endpoint, or leave silent_hint out.",
     ),
     # Asked at the end-session endpoint
     "endpoint.unreachable": Rule(
         "error",
         "The end-session endpoint does not answer: {error}.",
-        "Browsers need it: look at its address in the metadata.",
+        "Look at this address, and at the network from here to it: browsers are sent there.",
     ),
     "registration.client": Rule(
         "error",

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
-from ..errors import ProviderError, RPLogoutError
+from ..errors import ProviderError, RPLogoutError, without_query
 from ..logout.silent_trip import silent_of
 from ..protocol.end_session import checked_url
 from ..protocol.return_target import origin_of
+from ..providers.oidc import MetadataProvider
 from ..providers.provider import Provider, ask, list_providers
 from ..providers.standard import StandardProvider
 from ..providers.transport import Answer, get
 from .findings import Finding, found
+from .metadata import is_unreached
 from .setup import Setup
 from .vendors import Vendor
 
@@ -64,26 +66,50 @@ class Case:
 
 async def check_registration(case: Case) -> tuple[bool, list[Finding]]:
     """Ask the provider about the client and the return address; return whether it knows both, and what is wrong."""
-    uri, provider = case.setup.return_address, case.provider
+    uri = case.setup.return_address
     try:
-        url = await ask(provider, case.offered(uri))
+        url = await _url_for(case, uri)
     except RPLogoutError as error:
         if error.code == "missing_parameter":
             return False, case.unknown(error)
         return False, [found("metadata.endpoint", case.subject, error=error)]
-    except Exception as error:  # an object of the app may raise anything
-        error_of_app = f"get_end_session_url() raised {type(error).__name__}"
-        return False, [found("metadata.endpoint", case.subject, error=error_of_app)]
     if url is None:
-        wanted = getattr(provider, "local_only", False)
-        return False, [] if wanted else [found("metadata.no_end_session", case.subject)]
+        return False, [_why_no_url(case)]
     findings = await _check_length(case)
-    if case.client is None and isinstance(provider, StandardProvider) and not hasattr(provider, "deviation"):
+    if case.client is None and _takes_client_id(case.provider):
         findings.append(found("client.no_id", case.subject))
-    if case.client is None or uri is None:
+    if uri is None:
         return False, findings
+    if case.client is None:
+        return False, findings + case.unknown("the provider is not told which client asks")
     wrong = await _ask_provider(case, url, uri)
     return not wrong, findings + wrong
+
+
+async def _url_for(case: Case, uri: str | None, **more: str | None) -> str | None:
+    """Return the logout URL that comes back to ``uri``. Raises ``RPLogoutError``, whatever the provider raises."""
+    try:
+        return await ask(case.provider, case.offered(uri, **more))
+    except RPLogoutError:
+        raise
+    except Exception as error:  # an object of the app may raise anything
+        raise ProviderError(f"get_end_session_url() raised {type(error).__name__}", code="raised") from error
+
+
+def _why_no_url(case: Case) -> Finding:
+    """Return why a provider that has not declared it has no end-session URL."""
+    if not isinstance(case.provider, MetadataProvider):
+        return found("provider.no_url", case.subject)
+    address = case.provider.metadata.address
+    source = "Its registration with Authlib" if address is None else without_query(address)
+    return found("metadata.no_end_session", case.subject, source=source)
+
+
+def _takes_client_id(provider: Provider) -> bool:
+    """Return whether a provider is sent the ``client_id``: not a preset without one, nor one that drops it."""
+    if not isinstance(provider, StandardProvider) or hasattr(provider, "deviation"):
+        return False
+    return provider.rename.get("client_id", "client_id") is not None
 
 
 async def check_silent_hint(case: Case) -> tuple[str | None, list[Finding]]:
@@ -97,7 +123,10 @@ async def check_silent_hint(case: Case) -> tuple[str | None, list[Finding]]:
     if options.why_not_silent is not None:
         return None, [found("silent.ignored", case.subject, why=options.why_not_silent)]
     if callable(options.providers):
-        again = await list_providers(options.providers, options.http_client)
+        try:
+            again = await list_providers(options.providers, options.http_client)
+        except RPLogoutError as error:
+            return None, [found("providers.none", case.subject, error=error)]
         if all(silent_of(one) is not silent for one in again):
             return None, [found("silent.forgotten", case.subject)]
     uri = case.setup.address(options.callback_path)
@@ -106,9 +135,12 @@ async def check_silent_hint(case: Case) -> tuple[str | None, list[Finding]]:
     try:
         answered, status = await silent.try_address(uri)
     except ProviderError as error:
-        return None, [found("silent.unreachable", case.subject, error=error)]
+        kind = "silent.unreachable" if is_unreached(error) else "silent.no_endpoint"
+        return None, [found(kind, case.subject, error=error)]
     if answered is not None:
         return uri, []
+    if status >= 500:
+        return None, [found("silent.unreachable", case.subject, error=f"it answered {status}")]
     return None, [found("silent.refused", case.subject, uri=uri, status=status)]
 
 
@@ -117,9 +149,9 @@ async def _check_length(case: Case) -> list[Finding]:
     options, provider = case.setup.options, case.provider
     state = "x" * 43 if options.callback_path else None
     try:
-        offered = case.offered(case.setup.return_address, id_token_hint="x" * TYPICAL_TOKEN, state=state)
-        length = len(await ask(provider, offered) or "")
-    except Exception:  # a provider may want a real token
+        hint = "x" * TYPICAL_TOKEN
+        length = len(await _url_for(case, case.setup.return_address, id_token_hint=hint, state=state) or "")
+    except RPLogoutError:  # a provider may want a real token
         return []
     if length <= options.max_url_length or getattr(provider, "post", False):
         return []
@@ -135,10 +167,12 @@ async def _ask_provider(case: Case, url: str, uri: str) -> list[Finding]:
         answer = await _follow(url, uri, case.setup)
         if answer is not None and _is_refusal(answer):
             return await _explain_refusal(case, answer, uri)
-        invented = await ask(case.provider, case.offered(INVENTED))
+        invented = await _url_for(case, INVENTED)
         other = await _follow(invented or url, INVENTED, case.setup)
-    except ProviderError as error:
-        return [found("endpoint.unreachable", case.subject, error=error)]
+    except RPLogoutError as error:
+        if is_unreached(error):
+            return [found("endpoint.unreachable", case.subject, error=error)]
+        return case.unknown(error)
     if other is None:
         return [found("registration.anywhere", case.subject)]
     if answer is None or (answer.status < 400 and _is_refusal(other)):
@@ -150,7 +184,7 @@ async def _explain_refusal(case: Case, answer: Answer, uri: str) -> list[Finding
     """Return what a provider has refused: any logout without an ID Token, the client, or the return address."""
     if case.vendor.needs_hint or _WANTS_HINT.search(answer.body):
         return case.unknown("the provider takes no return address without an ID Token")
-    bare = await ask(case.provider, case.offered(None))
+    bare = await _url_for(case, None)
     alone = await _follow(bare, uri, case.setup) if bare else None
     if alone is not None and _is_refusal(alone):
         return [found("registration.client", case.subject, client=case.client, status=alone.status)]

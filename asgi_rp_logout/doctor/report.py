@@ -74,7 +74,7 @@ def write_text(report: Report, file: IO[str]) -> None:
 
 def _headline(subject: str, addresses: list[Address]) -> str:
     vendor = _vendor(addresses[0]) if addresses else None
-    return f"To register at {subject}{f', in the console of {vendor}' if vendor else ''}:"
+    return f"To register at {subject}{f', in the settings of {vendor}' if vendor else ''}:"
 
 
 def _vendor(address: Address) -> str | None:
@@ -97,4 +97,4 @@ def _field(address: Address) -> str:
 def _summary(report: Report) -> str:
     count = Counter(finding.level for finding in report.findings)
     parts = [f"{count[level]} {level}{'s' if count[level] > 1 else ''}" for level in LEVELS if count[level]]
-    return f"Found: {', '.join(parts)}. Each id is explained in docs/doctor.md." if parts else "Found nothing wrong."
+    return f"Found: {', '.join(parts)}." if parts else "Found nothing wrong."

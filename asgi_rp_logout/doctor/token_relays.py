@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..errors import ProviderError
 from ..providers.provider import Provider, issuer_of, name_of
 from ..providers.transport import certificates, client_for_many_users, fetch_json
-from ..relay.token_relay import TokenRelay
+from ..relay.token_relay import TokenRelay, identity_of
 from .findings import Finding, found
 from .setup import Setup
 
@@ -32,6 +32,6 @@ async def _stranger_on(relay: TokenRelay) -> str | None:
     except ProviderError as error:
         nobody = type(error.__cause__).__name__ == "ConnectError"  # of httpx
         return None if nobody else "another program"
-    if answer.get("relay") == relay._identity():
+    if answer.get("relay") == identity_of(relay.provider):
         return None
     return "the relay of another provider or client" if "relay" in answer else "another program"

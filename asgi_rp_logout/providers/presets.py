@@ -30,6 +30,7 @@ def cognito(domain: str, client_id: str, *, issuer: str | None = None, name: str
     ``acme.auth.eu-west-1.amazoncognito.com``. The endpoint in its discovery document refuses the standard parameters.
     """
     deviation = Deviation(
+        vendor="Amazon Cognito",
         endpoint=f"{_origin(domain)}/logout",
         only={"client_id": "client_id", "post_logout_redirect_uri": "logout_uri"},
         needs=("post_logout_redirect_uri",),
@@ -44,7 +45,9 @@ def auth0(domain: str, client_id: str, *, federated: bool = False, **options: Un
     November 2023). Without an ID Token ``logout_hint`` is the login's ``sid``. ``federated`` logs out upstream too.
     """
     base = _origin(domain)
-    deviation = Deviation(endpoint=f"{base}/oidc/logout", extra=_federated(federated), sid_as_logout_hint=True)
+    deviation = Deviation(
+        vendor="Auth0", endpoint=f"{base}/oidc/logout", extra=_federated(federated), sid_as_logout_hint=True
+    )
     return DiscoveredVendor(f"{base}/", client_id, deviation, **options)
 
 
@@ -55,6 +58,7 @@ def auth0_legacy(domain: str, client_id: str, *, federated: bool = False, name: 
     """
     base = _origin(domain)
     deviation = Deviation(
+        vendor="Auth0",
         endpoint=f"{base}/v2/logout",
         only={"client_id": "client_id", "post_logout_redirect_uri": "returnTo"},
         extra=_federated(federated),
@@ -70,6 +74,7 @@ def login_gov(client_id: str, *, host: str = "secure.login.gov", name: str | Non
     """
     base = _origin(host, "host")
     deviation = Deviation(
+        vendor="Login.gov",
         endpoint=f"{base}/openid_connect/logout",
         without=("id_token_hint", "logout_hint"),
         needs=("post_logout_redirect_uri",),
@@ -89,7 +94,7 @@ def entra(
     base = f"{_origin(authority_host, 'authority_host')}/{_segment(tenant, 'tenant')}"
     # The issuer contains the id of the tenant. If the tenant is given by a name, the id is not known.
     issuer = f"{base}/v2.0" if _GUID.fullmatch(tenant) else None
-    deviation = Deviation(endpoint=f"{base}/oauth2/v2.0/logout", login_hint_claim=True)
+    deviation = Deviation(vendor="Microsoft Entra ID", endpoint=f"{base}/oauth2/v2.0/logout", login_hint_claim=True)
     return StaticVendor(deviation, client_id=_text(client_id, "client_id"), issuer=issuer, name=name)
 
 
@@ -111,7 +116,7 @@ def azure_b2c(
     tenant, policy = _segment(tenant, "tenant"), _segment(policy, "policy")
     base = f"{_origin(domain or f'{tenant}.b2clogin.com')}/{tenant}.onmicrosoft.com"
     path = f"/oauth2/v2.0/logout?p={policy}" if policy_in_query else f"/{policy}/oauth2/v2.0/logout"
-    deviation = Deviation(endpoint=base + path)
+    deviation = Deviation(vendor="Azure AD B2C", endpoint=base + path)
     return StaticVendor(deviation, client_id=_text(client_id, "client_id"), issuer=issuer, name=name)
 
 
@@ -123,6 +128,7 @@ def keycloak_legacy(auth_server_url: str, realm: str, client_id: str, **options:
     """
     issuer = f"{_base_url(auth_server_url, 'auth_server_url')}/realms/{_segment(realm, 'realm')}"
     deviation = Deviation(
+        vendor="Keycloak before 18",
         endpoint=f"{issuer}/protocol/openid-connect/logout",
         only={"post_logout_redirect_uri": "redirect_uri", "state": "state"},
     )
@@ -136,14 +142,16 @@ def pingfederate_slo(base: str, *, name: str | None = None) -> StaticProvider:
     """
     issuer = _base_url(base, "base")
     only = {"post_logout_redirect_uri": "TargetResource"}
-    return StaticVendor(Deviation(endpoint=f"{issuer}/idp/startSLO.ping", only=only), issuer=issuer, name=name)
+    return StaticVendor(
+        Deviation(vendor="PingFederate", endpoint=f"{issuer}/idp/startSLO.ping", only=only), issuer=issuer, name=name
+    )
 
 
 def authelia(base: str, *, name: str | None = None) -> StaticProvider:
     """Log out of Authelia's portal (source): ``{base}/logout?rd={return}``, the return in a domain of its cookies."""
     issuer = _base_url(base, "base")
     only = {"post_logout_redirect_uri": "rd"}
-    return StaticVendor(Deviation(endpoint=f"{issuer}/logout", only=only), issuer=issuer, name=name)
+    return StaticVendor(Deviation(vendor="Authelia", endpoint=f"{issuer}/logout", only=only), issuer=issuer, name=name)
 
 
 def workos(*, api_host: str = "api.workos.com", issuer: str | None = None, name: str | None = None) -> StaticProvider:
@@ -153,6 +161,7 @@ def workos(*, api_host: str = "api.workos.com", issuer: str | None = None, name:
     the access token: give it to ``remember_login(sid=...)``. Without it the logout stays a local one.
     """
     deviation = Deviation(
+        vendor="WorkOS AuthKit",
         endpoint=f"{_origin(api_host, 'api_host')}/user_management/sessions/logout",
         only={"post_logout_redirect_uri": "return_to"},
         sid_parameter="session_id",
@@ -167,7 +176,7 @@ def salesforce(my_domain: str, *, name: str | None = None) -> StaticProvider:
     ``my_domain`` is a host such as ``acme.my.salesforce.com``. The return address is set in the connected app.
     """
     base = _origin(my_domain, "my_domain")
-    deviation = Deviation(endpoint=f"{base}/services/auth/idp/oidc/logout", only={})
+    deviation = Deviation(vendor="Salesforce", endpoint=f"{base}/services/auth/idp/oidc/logout", only={})
     return StaticVendor(deviation, issuer=base, name=name)
 
 
@@ -195,6 +204,7 @@ def okta(
     if authorization_server is not None:
         issuer = f"{base}/oauth2/{_segment(authorization_server, 'authorization_server')}"
     deviation = Deviation(
+        vendor="Okta",
         endpoint=f"{base}/oauth2/v1/logout" if issuer == base else f"{issuer}/v1/logout",
         without=("client_id", "logout_hint"),
         needs=("id_token_hint",),
@@ -208,6 +218,7 @@ def oracle(issuer: str, client_id: str, *, tenant: str, **options: Unpack[Option
     ``{tenant}/oauth2/v1/userlogout`` and the standard parameters; ``tenant`` is the URL of the tenant.
     """
     deviation = Deviation(
+        vendor="Oracle Identity Cloud",
         endpoint=f"{_base_url(tenant, 'tenant')}/oauth2/v1/userlogout",
         needs=("id_token_hint", "post_logout_redirect_uri"),
     )
@@ -235,7 +246,9 @@ def duende(issuer: str, client_id: str, **options: Unpack[Options]) -> OIDCProvi
 
     Without one it reads no other parameter.
     """
-    return DiscoveredVendor(issuer, client_id, Deviation(bare_without_hint=True), **options)
+    return DiscoveredVendor(
+        issuer, client_id, Deviation(vendor="Duende IdentityServer", bare_without_hint=True), **options
+    )
 
 
 def authentik(base: str, slug: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
@@ -244,13 +257,13 @@ def authentik(base: str, slug: str, client_id: str, **options: Unpack[Options]) 
     Its default invalidation flow ends no session: add a User Logout stage there (documentation).
     """
     issuer = f"{_base_url(base, 'base')}/application/o/{_segment(slug, 'slug')}/"
-    return DiscoveredVendor(issuer, client_id, Deviation(bare_without_hint=True), **options)
+    return DiscoveredVendor(issuer, client_id, Deviation(vendor="authentik", bare_without_hint=True), **options)
 
 
 def onelogin(subdomain: str, client_id: str, **options: Unpack[Options]) -> OIDCProvider:
     """Log out of OneLogin (documentation): ``https://{subdomain}.onelogin.com/oidc/2/logout``, bare without a hint."""
     issuer = f"{_origin(f'{subdomain}.onelogin.com', 'subdomain')}/oidc/2"
-    return DiscoveredVendor(issuer, client_id, Deviation(bare_without_hint=True), **options)
+    return DiscoveredVendor(issuer, client_id, Deviation(vendor="OneLogin", bare_without_hint=True), **options)
 
 
 def fusionauth(issuer: str, client_id: str, *, id_token_hint: bool = True, **options: Unpack[Options]) -> OIDCProvider:
@@ -258,7 +271,7 @@ def fusionauth(issuer: str, client_id: str, *, id_token_hint: bool = True, **opt
 
     ``id_token_hint=False`` for 1.60 and newer, where an expired one is an error (its public reports).
     """
-    deviation = Deviation(without=() if id_token_hint else ("id_token_hint",))
+    deviation = Deviation(vendor="FusionAuth", without=() if id_token_hint else ("id_token_hint",))
     return DiscoveredVendor(issuer, client_id, deviation, **options)
 
 

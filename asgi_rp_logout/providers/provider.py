@@ -188,7 +188,7 @@ def usable_list(providers: Iterable[Any]) -> tuple[Provider, ...]:
                 "an entry of the provider list cannot be used, and counts as one without an end-session endpoint: %s",
                 why,
             )
-            usable.append(WithoutEndpoint(provider))
+            usable.append(WithoutEndpoint(provider, str(why)))
     return tuple(usable)
 
 
@@ -212,11 +212,12 @@ def _checked_provider(provider: Any, names: set[str]) -> Provider:
 class WithoutEndpoint:
     """Stand for an entry of the application's registry that cannot be asked for an end-session URL.
 
-    Its other attributes are those of the entry: its name, its issuer, its check of logout tokens.
+    ``reason`` says why. Its other attributes are those of the entry: its name, its issuer, its check of logout tokens.
     """
 
-    def __init__(self, entry: object) -> None:
+    def __init__(self, entry: object, reason: str) -> None:
         self.entry = entry
+        self.reason = reason
 
     @only_computes
     def get_end_session_url(self) -> None:

@@ -23,6 +23,7 @@ from .standard import StandardProvider, StaticProvider, Values
 class Deviation:
     """Describe how one vendor deviates. Each field is one deviation, and its default is the specification.
 
+    - ``vendor``: whose deviation it is, by the name that the doctor has for its console.
     - ``endpoint``: the end-session endpoint, where it is known without discovery.
     - ``only``: the only standard parameters that are sent, with the vendor's name for each.
     - ``without``: standard parameters that are never sent.
@@ -36,6 +37,7 @@ class Deviation:
     - ``sid_parameter``: the parameter that names the session by the ``sid`` of the login.
     """
 
+    vendor: str = ""
     endpoint: str = ""
     only: Mapping[str, str] | None = None
     without: tuple[str, ...] = ()

@@ -153,7 +153,7 @@ class TokenRelay:
                     self._loop = asyncio.get_running_loop()
                 except RuntimeError:  # trio
                     self._loop = None
-                self._listener = Listener(self.port, self._identity(), self._make_app, self._http_client)
+                self._listener = Listener(self.port, identity_of(self.provider), self._make_app, self._http_client)
                 self._listener.start()
             return self._listener
 
@@ -182,14 +182,9 @@ class TokenRelay:
 
         await lifespan(stopping)
 
-    def _identity(self) -> str:
-        """Return what two relays have in common that may share a port."""
-        named = f"{self.provider.issuer}\n{self.provider.client_id}"
-        return hashlib.sha256(named.encode()).hexdigest()[:32]
-
     def _make_app(self, upstream: Upstream) -> tuple[ASGIApp, Prefetch]:
         endpoints = Endpoints(self.provider, self, self._address, upstream)
-        return endpoints.app(self._identity()), endpoints.prefetch
+        return endpoints.app(identity_of(self.provider)), endpoints.prefetch
 
     # -- logins --------------------------------------------------------------------------------------------------
 
@@ -207,6 +202,12 @@ class TokenRelay:
 
     async def _put(self, hand_over: HandOver, code: str, login: Login) -> None:
         await hand_over.put(code, login)
+
+
+def identity_of(provider: OIDCProvider) -> str:
+    """Return what relays that may share a port have in common: a digest of the issuer and the client."""
+    named = f"{provider.issuer}\n{provider.client_id}"
+    return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
 _RELAYS: weakref.WeakSet[TokenRelay] = weakref.WeakSet()
