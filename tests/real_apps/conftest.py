@@ -26,6 +26,8 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
             profile.set_default_timeout(PATIENCE * 1000)
             profile.add_init_script(SOCKETS)
             profile.route(lambda url: urlsplit(url).hostname not in {*LOCAL, "127.0.0.2"}, _is_not_there)
+            # A request that is aborted while its profile closes can keep it from closing.
+            stack.callback(profile.unroute_all, behavior="ignoreErrors")
             return profile.new_page()
 
         yield make
