@@ -202,6 +202,14 @@ def test_a_host_without_an_address_is_said() -> None:
         post(own, "https://id.invalid/token?a=b")
 
 
+@WAYS
+@pytest.mark.parametrize("host", ["id..invalid", ".invalid", "a" * 64 + ".invalid", "xn--a.invalid"])
+def test_a_host_that_no_name_can_be_is_said(way: Callable[[], Upstream], host: str) -> None:
+    with pytest.raises(ProviderError, match="/token cannot be reached: ") as caught:
+        post(way, f"https://{host}/token")
+    assert caught.value.code == "fetch_failed"
+
+
 @pytest.mark.parametrize(("endpoint", "port"), [("https://id.example.com/t", 443), ("http://id.localhost/t", 80)])
 def test_an_endpoint_without_a_port_has_that_of_its_scheme(
     monkeypatch: pytest.MonkeyPatch, endpoint: str, port: int

@@ -49,7 +49,7 @@ class OwnConnections(NamedTuple):
                 return await _answer(connection, reader, where)
             finally:
                 writer.transport.abort()  # closing waits for a peer that reads nothing more
-        except (OSError, h11.ProtocolError) as error:
+        except (OSError, UnicodeError, h11.ProtocolError) as error:  # UnicodeError: no name can be like this host
             raise ProviderError(f"{where} cannot be reached: {why(error)}", code="fetch_failed") from error
 
     async def _connected(self, endpoint: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
