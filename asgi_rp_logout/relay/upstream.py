@@ -21,6 +21,9 @@ from ..providers.transport import Forwarded, HTTPClient, check_size, forward_tok
 NEXT_ADDRESS_AFTER = 0.25
 """Seconds until another address of the provider is tried as well (RFC 8305, section 5)."""
 
+MAX_HEADERS = 100 * 1024
+"""Bytes of an answer's headers, as httpx takes them; h11 alone takes 16 KB of what has not come whole."""
+
 
 class ThroughClient(NamedTuple):
     """Send everything through the client that the application has given."""
@@ -44,7 +47,7 @@ class OwnConnections(NamedTuple):
         try:
             reader, writer = await self._connected(endpoint)
             try:
-                connection = h11.Connection(h11.CLIENT)
+                connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADERS)
                 writer.write(b"".join(connection.send(event) or b"" for event in _request(endpoint, headers, body)))
                 return await _answer(connection, reader, where)
             finally:
