@@ -154,6 +154,37 @@ def test_an_endpoint_without_a_path_has_one() -> None:
     assert told(own, b"HTTP/1.1 200 OK\r\n\r\n", path="?a=b")[1].startswith(b"POST /?a=b HTTP/1.1\r\n")
 
 
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        ("https://ID.example:443", "ID.example"),
+        ("https://id.example:", "id.example"),
+        ("https://id.example:80", "id.example:80"),
+        ("http://[::1]:80", "[::1]"),
+        ("http://[::1]:443", "[::1]:443"),
+    ],
+)
+def test_the_host_field_has_no_port_that_is_the_schemes_own(
+    monkeypatch: pytest.MonkeyPatch, authority: str, host: str
+) -> None:
+    """As every client sends it: a proxy that chooses by the whole field knows the provider by no other."""
+    sent: list[bytes] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_server(note, "127.0.0.1", 0) as server:
+            connect, port = asyncio.open_connection, server.sockets[0].getsockname()[1]
+            monkeypatch.setattr(asyncio, "open_connection", lambda *_, **__: connect("127.0.0.1", port))
+            await own().post(f"{authority}/token", [FORM], BODY)
+
+    asyncio.run(run())
+    assert f"\r\nhost: {host}\r\n" in sent[0].decode()
+
+
 def test_a_header_that_no_http_message_can_have_is_said(serve: Serve) -> None:
     with pytest.raises(ProviderError, match="LocalProtocolError"):
         post(own, serve(echo, lifespan="off"), (b"x-tenant", b"a\nb"))

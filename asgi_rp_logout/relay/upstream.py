@@ -77,7 +77,8 @@ def _is_address(host: str) -> bool:
 
 def _request(endpoint: str, headers: Headers, body: bytes) -> list[h11.Event]:
     parts = urlsplit(endpoint)
-    own = {"host": parts.netloc, "accept-encoding": "identity", "connection": "close", "content-length": len(body)}
+    host = parts.netloc.removesuffix(":443" if parts.scheme == "https" else ":80").removesuffix(":")
+    own = {"host": host, "accept-encoding": "identity", "connection": "close", "content-length": len(body)}
     fields = [*((name.encode(), str(value).encode()) for name, value in own.items()), *headers]
     target = parts._replace(scheme="", netloc="", path=parts.path or "/").geturl()
     return [h11.Request(method="POST", target=target, headers=fields), h11.Data(data=body), h11.EndOfMessage()]
