@@ -185,6 +185,10 @@ def test_the_host_field_has_no_port_that_is_the_schemes_own(
     assert f"\r\nhost: {host}\r\n" in sent[0].decode()
 
 
+def test_a_path_may_begin_with_two_slashes() -> None:
+    assert told(own, b"HTTP/1.1 200 OK\r\n\r\n", path="//token")[1].startswith(b"POST //token HTTP/1.1\r\n")
+
+
 def test_a_header_that_no_http_message_can_have_is_said(serve: Serve) -> None:
     with pytest.raises(ProviderError, match="LocalProtocolError"):
         post(own, serve(echo, lifespan="off"), (b"x-tenant", b"a\nb"))

@@ -80,7 +80,7 @@ def _request(endpoint: str, headers: Headers, body: bytes) -> list[h11.Event]:
     host = parts.netloc.removesuffix(":443" if parts.scheme == "https" else ":80").removesuffix(":")
     own = {"host": host, "accept-encoding": "identity", "connection": "close", "content-length": len(body)}
     fields = [*((name.encode(), str(value).encode()) for name, value in own.items()), *headers]
-    target = parts._replace(scheme="", netloc="", path=parts.path or "/").geturl()
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return [h11.Request(method="POST", target=target, headers=fields), h11.Data(data=body), h11.EndOfMessage()]
 
 
