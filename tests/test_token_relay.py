@@ -732,6 +732,27 @@ def test_a_provider_that_is_down_fails_the_login_with_one_line(rig: MakeRig, log
     assert line.startswith("a token request could not be passed on, so its login has failed: ")
 
 
+def test_an_answer_with_a_status_that_http_has_not_fails_the_login_with_one_line(rig: MakeRig, log: Log) -> None:
+    """A server of a library sends none, and uvicorn, before the application, cannot either."""
+    here = rig(provider_up=False)
+    document = JSONResponse({"issuer": here.upstream.issuer, "token_endpoint": f"{here.upstream.issuer}token"}).body
+    head = b"HTTP/1.1 %d what\r\ncontent-length: %d\r\n\r\n"
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        writer.write(head % (200, len(document)) + document if b"openid-configuration" in asked else head % (600, 0))
+        writer.close()
+
+    async def ask() -> httpx.Response:
+        async with await asyncio.start_server(talk, "127.0.0.1", here.provider_port):
+            return await asyncio.to_thread(here.ask_relay, "POST", content=b"x")
+
+    assert asyncio.run(ask()).status_code == 502
+    assert [line for line in log() if "600" in line] == [
+        "a token request could not be passed on, so its login has failed: the provider answered with status 600"
+    ]
+
+
 def test_a_client_that_does_not_wait_is_not_waited_for(rig: MakeRig, log: Log) -> None:
     """Otherwise a provider that hangs would keep the relay's connections for longer than the application does."""
     here = rig()
