@@ -7,6 +7,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import selectors
 import socket
 import threading
 import time
@@ -871,6 +872,34 @@ def test_more_connections_than_its_limit_are_closed_at_once(rig: MakeRig, monkey
         return False
 
     wait_until(answers)
+
+
+class WindowsSelector(selectors.DefaultSelector):
+    """As `select` there: for more sockets it raises, which ends the event loop."""
+
+    def select(self, timeout: float | None = None) -> Any:
+        for event in (selectors.EVENT_READ, selectors.EVENT_WRITE):
+            if sum(bool(key.events & event) for key in self.get_map().values()) > 512:
+                raise ValueError("too many file descriptors in select()")
+        return super().select(timeout)
+
+
+def test_all_connections_and_those_to_the_provider_are_as_few_as_windows_waits_for(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.SelectorEventLoop
+    monkeypatch.setattr(asyncio, "SelectorEventLoop", lambda: loop(WindowsSelector()))
+    here = rig()
+    here.upstream.go_on.clear()
+    request = b"POST /token HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 1\r\n\r\nx"
+    (relays_thread,) = (thread for thread in threading.enumerate() if thread.name == "asgi-rp-logout-relay")
+    with contextlib.ExitStack() as stack:
+        for _ in range(listener.CONNECTIONS):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", here.relay.port), timeout=60))
+            client.sendall(request)
+        wait_until(lambda: len(here.upstream.seen) == listener.CONNECTIONS or not relays_thread.is_alive())
+    here.upstream.go_on.set()
+    assert relays_thread.is_alive()
 
 
 # When it starts and stops
