@@ -201,7 +201,7 @@ FIGURES = [
     ("docs/remembering.md", "All deletions of an answer take at most 2,048 bytes", cookies.ROOM, 2048),
     ("docs/relay.md", "Bodies are limited to 64 KB", endpoints.MAX_BODY, 64 * KB),
     ("docs/relay.md", "answers to 512 KB", transport.MAX_DOCUMENT, 512 * KB),
-    ("docs/relay.md", "connections to 256 at a time", listener.CONNECTIONS, 256),
+    ("docs/relay.md", "connections to 128 at a time", listener.CONNECTIONS, 128),
     ("docs/relay.md", "and 60 seconds each", listener.CONNECTION_AT_MOST, MINUTE),
     ("docs/relay.md", "in the store for one minute at most", handed_over.KEPT_FOR, MINUTE),
     ("docs/clients.md", "waits for up to ten minutes", deferred.LATER_LIFETIME, 10 * MINUTE),

@@ -115,6 +115,13 @@ def test_an_answer_that_is_broken_is_said_without_a_word_of_it(way: Callable[[],
 
 
 @WAYS
+def test_an_answer_may_have_as_many_headers_as_httpx_takes(way: Callable[[], Upstream]) -> None:
+    """They come in several reads: a limit that only what is incomplete has to keep must not depend on that."""
+    said = b"HTTP/1.1 200 OK\r\nx: " + b"y" * 90_000 + b"\r\ncontent-length: 2\r\n\r\n{}"
+    assert told(way, said)[0].body == b"{}"
+
+
+@WAYS
 @pytest.mark.parametrize("framing", [b"", b"content-length: 900000\r\n"])
 def test_an_answer_that_is_too_large_is_refused(way: Callable[[], Upstream], framing: bytes) -> None:
     said = b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n"
@@ -145,6 +152,41 @@ def test_the_request_is_one_of_http_1_1_with_its_target_and_body() -> None:
 def test_an_endpoint_without_a_path_has_one() -> None:
     assert told(own, b"HTTP/1.1 200 OK\r\n\r\n", path="")[1].startswith(b"POST / HTTP/1.1\r\n")
     assert told(own, b"HTTP/1.1 200 OK\r\n\r\n", path="?a=b")[1].startswith(b"POST /?a=b HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        ("https://ID.example:443", "ID.example"),
+        ("https://id.example:", "id.example"),
+        ("https://id.example:80", "id.example:80"),
+        ("http://[::1]:80", "[::1]"),
+        ("http://[::1]:443", "[::1]:443"),
+    ],
+)
+def test_the_host_field_has_no_port_that_is_the_schemes_own(
+    monkeypatch: pytest.MonkeyPatch, authority: str, host: str
+) -> None:
+    """As every client sends it: a proxy that chooses by the whole field knows the provider by no other."""
+    sent: list[bytes] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_server(note, "127.0.0.1", 0) as server:
+            connect, port = asyncio.open_connection, server.sockets[0].getsockname()[1]
+            monkeypatch.setattr(asyncio, "open_connection", lambda *_, **__: connect("127.0.0.1", port))
+            await own().post(f"{authority}/token", [FORM], BODY)
+
+    asyncio.run(run())
+    assert f"\r\nhost: {host}\r\n" in sent[0].decode()
+
+
+def test_a_path_may_begin_with_two_slashes() -> None:
+    assert told(own, b"HTTP/1.1 200 OK\r\n\r\n", path="//token")[1].startswith(b"POST //token HTTP/1.1\r\n")
 
 
 def test_a_header_that_no_http_message_can_have_is_said(serve: Serve) -> None:
@@ -200,6 +242,14 @@ def test_a_port_that_nobody_listens_on_is_said(unused_port: UnusedPort) -> None:
 def test_a_host_without_an_address_is_said() -> None:
     with pytest.raises(ProviderError, match=r"https://id\.invalid/token cannot be reached: gaierror \("):
         post(own, "https://id.invalid/token?a=b")
+
+
+@WAYS
+@pytest.mark.parametrize("host", ["id..invalid", ".invalid", "a" * 64 + ".invalid", "xn--a.invalid"])
+def test_a_host_that_no_name_can_be_is_said(way: Callable[[], Upstream], host: str) -> None:
+    with pytest.raises(ProviderError, match="/token cannot be reached: ") as caught:
+        post(way, f"https://{host}/token")
+    assert caught.value.code == "fetch_failed"
 
 
 @pytest.mark.parametrize(("endpoint", "port"), [("https://id.example.com/t", 443), ("http://id.localhost/t", 80)])

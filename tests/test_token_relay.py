@@ -7,6 +7,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import selectors
 import socket
 import threading
 import time
@@ -732,6 +733,27 @@ def test_a_provider_that_is_down_fails_the_login_with_one_line(rig: MakeRig, log
     assert line.startswith("a token request could not be passed on, so its login has failed: ")
 
 
+def test_an_answer_with_a_status_that_http_has_not_fails_the_login_with_one_line(rig: MakeRig, log: Log) -> None:
+    """A server of a library sends none, and uvicorn, before the application, cannot either."""
+    here = rig(provider_up=False)
+    document = JSONResponse({"issuer": here.upstream.issuer, "token_endpoint": f"{here.upstream.issuer}token"}).body
+    head = b"HTTP/1.1 %d what\r\ncontent-length: %d\r\n\r\n"
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        writer.write(head % (200, len(document)) + document if b"openid-configuration" in asked else head % (600, 0))
+        writer.close()
+
+    async def ask() -> httpx.Response:
+        async with await asyncio.start_server(talk, "127.0.0.1", here.provider_port):
+            return await asyncio.to_thread(here.ask_relay, "POST", content=b"x")
+
+    assert asyncio.run(ask()).status_code == 502
+    assert [line for line in log() if "600" in line] == [
+        "a token request could not be passed on, so its login has failed: the provider answered with status 600"
+    ]
+
+
 def test_a_client_that_does_not_wait_is_not_waited_for(rig: MakeRig, log: Log) -> None:
     """Otherwise a provider that hangs would keep the relay's connections for longer than the application does."""
     here = rig()
@@ -850,6 +872,34 @@ def test_more_connections_than_its_limit_are_closed_at_once(rig: MakeRig, monkey
         return False
 
     wait_until(answers)
+
+
+class WindowsSelector(selectors.DefaultSelector):
+    """As `select` there: for more sockets it raises, which ends the event loop."""
+
+    def select(self, timeout: float | None = None) -> Any:
+        for event in (selectors.EVENT_READ, selectors.EVENT_WRITE):
+            if sum(bool(key.events & event) for key in self.get_map().values()) > 512:
+                raise ValueError("too many file descriptors in select()")
+        return super().select(timeout)
+
+
+def test_all_connections_and_those_to_the_provider_are_as_few_as_windows_waits_for(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.SelectorEventLoop
+    monkeypatch.setattr(asyncio, "SelectorEventLoop", lambda: loop(WindowsSelector()))
+    here = rig()
+    here.upstream.go_on.clear()
+    request = b"POST /token HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 1\r\n\r\nx"
+    (relays_thread,) = (thread for thread in threading.enumerate() if thread.name == "asgi-rp-logout-relay")
+    with contextlib.ExitStack() as stack:
+        for _ in range(listener.CONNECTIONS):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", here.relay.port), timeout=60))
+            client.sendall(request)
+        wait_until(lambda: len(here.upstream.seen) == listener.CONNECTIONS or not relays_thread.is_alive())
+    here.upstream.go_on.set()
+    assert relays_thread.is_alive()
 
 
 # When it starts and stops

@@ -269,6 +269,6 @@ def _named_errors(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, _classes("HTTPError", "InvalidURL")):
+        if not isinstance(error, (UnicodeError, *_classes("HTTPError", "InvalidURL"))):  # UnicodeError: of a host name
             raise
         raise ProviderError(f"{where} cannot be reached: {why(error)}", code="fetch_failed") from error

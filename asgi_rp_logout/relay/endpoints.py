@@ -128,6 +128,8 @@ class Endpoints:
             endpoint = await self._token_endpoint()
             posting = self._upstream.post(endpoint, passed_on(request.headers.raw), bytes(body))
             answer = await _unless_gone(request, posting)
+            if answer.status > 599:  # which is none (RFC 9110, section 15), and uvicorn cannot send it
+                raise ProviderError(f"the provider answered with status {answer.status}", code="fetch_status")
         except ProviderError as error:
             return self._failed("a token request could not be passed on, so its login has failed", error)
         tokens = tokens_in(answer.status, answer.body)

@@ -29,8 +29,11 @@ from .upstream import OwnConnections, ThroughClient
 
 HOST = "127.0.0.1"
 
-CONNECTIONS = 256
-"""Connections at a time; more are closed at once, because they take file descriptors from the application."""
+CONNECTIONS = 128
+"""Connections at a time; more are closed at once, because they take file descriptors from the application.
+
+Each may have one to the provider, and Windows waits for 512 sockets at most.
+"""
 
 CONNECTION_AT_MOST = 60.0
 """Seconds after which a connection is closed, whatever it does."""

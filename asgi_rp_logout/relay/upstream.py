@@ -21,6 +21,9 @@ from ..providers.transport import Forwarded, HTTPClient, check_size, forward_tok
 NEXT_ADDRESS_AFTER = 0.25
 """Seconds until another address of the provider is tried as well (RFC 8305, section 5)."""
 
+MAX_HEADERS = 100 * 1024
+"""Bytes of an answer's headers, as httpx takes them; h11 alone takes 16 KB of what has not come whole."""
+
 
 class ThroughClient(NamedTuple):
     """Send everything through the client that the application has given."""
@@ -44,12 +47,12 @@ class OwnConnections(NamedTuple):
         try:
             reader, writer = await self._connected(endpoint)
             try:
-                connection = h11.Connection(h11.CLIENT)
+                connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADERS)
                 writer.write(b"".join(connection.send(event) or b"" for event in _request(endpoint, headers, body)))
                 return await _answer(connection, reader, where)
             finally:
                 writer.transport.abort()  # closing waits for a peer that reads nothing more
-        except (OSError, h11.ProtocolError) as error:
+        except (OSError, UnicodeError, h11.ProtocolError) as error:  # UnicodeError: no name can be like this host
             raise ProviderError(f"{where} cannot be reached: {why(error)}", code="fetch_failed") from error
 
     async def _connected(self, endpoint: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -74,9 +77,10 @@ def _is_address(host: str) -> bool:
 
 def _request(endpoint: str, headers: Headers, body: bytes) -> list[h11.Event]:
     parts = urlsplit(endpoint)
-    own = {"host": parts.netloc, "accept-encoding": "identity", "connection": "close", "content-length": len(body)}
+    host = parts.netloc.removesuffix(":443" if parts.scheme == "https" else ":80").removesuffix(":")
+    own = {"host": host, "accept-encoding": "identity", "connection": "close", "content-length": len(body)}
     fields = [*((name.encode(), str(value).encode()) for name, value in own.items()), *headers]
-    target = parts._replace(scheme="", netloc="", path=parts.path or "/").geturl()
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return [h11.Request(method="POST", target=target, headers=fields), h11.Data(data=body), h11.EndOfMessage()]
 
 
