@@ -71,8 +71,6 @@ def why(error: Exception) -> str:
     if isinstance(error, _classes("ConnectError")):
         # The cause shows whether the name, the port or the certificate is at fault, and is no part of the request.
         return f"{name} ({error.__cause__ or error})"
-    if isinstance(error, OSError):
-        return f"{name} ({error})"
     status = getattr(getattr(error, "response", None), "status_code", None)
     return f"{name} ({status})" if isinstance(status, int) else name
 

@@ -16,7 +16,7 @@ import h11
 
 from ..asgi.types import Headers
 from ..errors import ProviderError, without_query
-from ..providers.transport import Forwarded, HTTPClient, check_size, forward_token_request, why
+from ..providers.transport import Forwarded, HTTPClient, check_size, forward_token_request
 
 NEXT_ADDRESS_AFTER = 0.25
 """Seconds until another address of the provider is tried as well (RFC 8305, section 5)."""
@@ -53,7 +53,10 @@ class OwnConnections(NamedTuple):
             finally:
                 writer.transport.abort()  # closing waits for a peer that reads nothing more
         except (OSError, UnicodeError, h11.ProtocolError) as error:  # UnicodeError: no name can be like this host
-            raise ProviderError(f"{where} cannot be reached: {why(error)}", code="fetch_failed") from error
+            # The system's own words show whether the name, the port or the certificate is at fault.
+            words = f" ({error})" if isinstance(error, OSError) else ""
+            message = f"{where} cannot be reached: {type(error).__name__}{words}"
+            raise ProviderError(message, code="fetch_failed") from error
 
     async def _connected(self, endpoint: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         parts = urlsplit(endpoint)
