@@ -124,15 +124,16 @@ class Faulty(StubProvider):
 
 @pytest.fixture
 def faulty(serve: Serve, unused_port: UnusedPort) -> Faulty:
-    port = unused_port()
-    provider = Faulty(f"http://127.0.0.1:{port}/")
-    serve(provider.app, port=port, date_header=False)
-    return provider
+    return serve_faulty(serve, unused_port)
 
 
 @pytest.fixture
 def another(serve: Serve, unused_port: UnusedPort) -> Faulty:
     """A second provider beside `faulty`."""
+    return serve_faulty(serve, unused_port)
+
+
+def serve_faulty(serve: Serve, unused_port: UnusedPort) -> Faulty:
     port = unused_port()
     provider = Faulty(f"http://127.0.0.1:{port}/")
     serve(provider.app, port=port, date_header=False)

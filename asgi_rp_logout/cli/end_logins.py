@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-import time
 from argparse import Namespace
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -16,7 +15,7 @@ import anyio
 from ..errors import ConfigurationError, StoreError
 from ..logins.guarded_store import StoreBudget
 from ..logins.registry import EndedSessions
-from ..logout.on_demand import moment_of, registry_for
+from ..logout.on_demand import ended_sessions, registry_for
 from ..store import COLLECTION
 from .stores import store_at
 
@@ -35,9 +34,7 @@ def run(given: Namespace) -> int:
     if not given.store:
         raise ConfigurationError("no store is named: expected --store, such as --store redis://localhost:6379/0")
     moment = _moment(given.not_after)
-    store, now = store_at(given.store), time.time()
-    ending = EndedSessions(given.iss, given.sid or None, given.sub or None, moment_of(moment, now), now, "logout")
-    asyncio.run(_end(store, ending))
+    asyncio.run(_end(store_at(given.store), ended_sessions(given.iss, given.sub, given.sid, moment)))
     whose = ("this session" if given.sid else "this user") + (f" up to {given.not_after}" if given.not_after else "")
     sys.stdout.write(f"The logins of {whose} have ended. All workers with this store know it within their freshness.\n")
     return 0

@@ -69,9 +69,7 @@ async def end_logins(
             code="nobody",
         )
     registry = registry_for(store) if store is not None else _in_exchange(context, ", or store=").registry
-    now = time.time()
-    ended = EndedSessions(iss, sid or None, sub or None, moment_of(not_after, now), now, "logout")
-    await registry.end_sessions(ended, StoreBudget())
+    await registry.end_sessions(ended_sessions(iss, sub, sid, not_after), StoreBudget())
 
 
 async def end_login(request_or_scope: Any = None) -> str | None:
@@ -151,7 +149,16 @@ async def _url_of(exchange: Exchange, login: Login | None) -> str | None:
     return destination.url
 
 
-def moment_of(not_after: object, now: float) -> float | None:
+def ended_sessions(iss: str, sub: str | None, sid: str | None, not_after: object = None) -> EndedSessions:
+    """Return what ends now if the application ends the logins of a user or of one session.
+
+    Raises ``RPLogoutError`` for a ``not_after`` that is no moment.
+    """
+    now = time.time()
+    return EndedSessions(iss, sid or None, sub or None, _moment(not_after, now), now, "logout")
+
+
+def _moment(not_after: object, now: float) -> float | None:
     """Return ``not_after`` in seconds since the epoch, at most ``now``; None for None.
 
     Raises ``RPLogoutError`` for what is neither a datetime with a time zone nor a finite number.

@@ -1,7 +1,7 @@
 """The relay's way to its provider: a connection of its own for each token request, or the application's client.
 
 A server may close an idle connection just when the next code is sent on it, and a code cannot be sent twice. So there
-is nothing to pool, and what a client does beside sending would make up half of what the relay adds to a login.
+is nothing to pool, and what a client does beside sending would make up nearly half of what the relay adds to a login.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import ssl
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import h11
 
@@ -43,12 +43,12 @@ class OwnConnections(NamedTuple):
 
     async def post(self, endpoint: str, headers: Headers, body: bytes) -> Forwarded:
         """Pass on one token request. Raises ``ProviderError``: not reached, or an answer that is too large."""
-        where = without_query(endpoint)
+        where, parts = without_query(endpoint), urlsplit(endpoint)
         try:
-            reader, writer = await self._connected(endpoint)
+            reader, writer = await self._connected(parts)
             try:
                 connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADERS)
-                writer.write(b"".join(connection.send(event) or b"" for event in _request(endpoint, headers, body)))
+                writer.write(b"".join(connection.send(event) or b"" for event in _request(parts, headers, body)))
                 return await _answer(connection, reader, where)
             finally:
                 writer.transport.abort()  # closing waits for a peer that reads nothing more
@@ -58,8 +58,7 @@ class OwnConnections(NamedTuple):
             message = f"{where} cannot be reached: {type(error).__name__}{words}"
             raise ProviderError(message, code="fetch_failed") from error
 
-    async def _connected(self, endpoint: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        parts = urlsplit(endpoint)
+    async def _connected(self, parts: SplitResult) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, is_https = parts.hostname or "", parts.scheme == "https"
         return await asyncio.open_connection(
             host,
@@ -78,8 +77,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _request(endpoint: str, headers: Headers, body: bytes) -> list[h11.Event]:
-    parts = urlsplit(endpoint)
+def _request(parts: SplitResult, headers: Headers, body: bytes) -> list[h11.Event]:
     host = parts.netloc.removesuffix(":443" if parts.scheme == "https" else ":80").removesuffix(":")
     own = {"host": host, "accept-encoding": "identity", "connection": "close", "content-length": len(body)}
     fields = [*((name.encode(), str(value).encode()) for name, value in own.items()), *headers]

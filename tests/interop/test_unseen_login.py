@@ -70,6 +70,13 @@ def hostile() -> Iterator[str]:
         yield url
 
 
+def log_out_and_be_attacked(page: Page, app: Scene, hostile: str, what: str) -> None:
+    """Log out by fetch, and open a page of another site before the next page of the application."""
+    app.sign_in(page, then="/spa")
+    log_out(page)
+    page.goto(f"{hostile}/?app={app.url}&attack={what}")
+
+
 def expect_no_login(page: Page, app: Scene) -> None:
     """Expect that the login went through, that it has changed nothing, and that the next page finishes the logout."""
     arrival = app.await_answer(page, "/callback")
@@ -98,9 +105,7 @@ def test_on_a_page_of_the_application_it_is_no_login(lenient_page: Page, lax: Sc
 def test_on_a_page_of_another_site_it_is_no_login(
     lenient_page: Page, hostile: str, cross_site: Scene, what: str
 ) -> None:
-    cross_site.sign_in(lenient_page, then="/spa")
-    log_out(lenient_page)
-    lenient_page.goto(f"{hostile}/?app={cross_site.url}&attack={what}")
+    log_out_and_be_attacked(lenient_page, cross_site, hostile, what)
     expect_no_login(lenient_page, cross_site)
 
 
@@ -109,9 +114,7 @@ def test_with_lax_cookies_another_site_completes_no_login(
     lenient_page: Page, hostile: str, lax: Scene, what: str
 ) -> None:
     """The application has no state for the callback, whatever this package does."""
-    lax.sign_in(lenient_page, then="/spa")
-    log_out(lenient_page)
-    lenient_page.goto(f"{hostile}/?app={lax.url}&attack={what}")
+    log_out_and_be_attacked(lenient_page, lax, hostile, what)
     arrival = lax.await_answer(lenient_page, "/callback")
     assert (arrival.headers.get("cookie"), arrival.status) == (None, 500)
 
